@@ -1,0 +1,158 @@
+"""The nouns that travel between rooms: frozen, with shapes and units.
+
+Axes are always `C, [D,] H, W`. An `Image` is in the file's own coordinates;
+a `Batch` is in network pixels; a `Prediction` is in the file's own coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where one image is: a file, a frame or row in it, or the files of a series.
+
+    Attributes:
+        path: the file; of a series, the folder that holds it.
+        index: frame of a multi-frame file or row of an array; None when the file is one image.
+        files: the files of a DICOM series, in any order; empty for everything else.
+    """
+
+    path: Path
+    index: int | None = None
+    files: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.path) if self.index is None else f"{self.path}#{self.index}"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One decoded image.
+
+    Attributes:
+        pixels: float32 `(C, H, W)` or `(C, D, H, W)` in `unit`.
+        range: the two values that mean black and white; (0, 255) for an 8-bit photograph.
+        source: where it was read from, for messages.
+        unit: "stored" (integers of the file), "display" (0..1, after VOI), "HU", or what the file says.
+        bits: bits stored a sample; above 8 the image must not be squeezed to bytes.
+        spacing_mm: size of a voxel along each spatial axis, in the order of the axes, or None.
+        affine: 4 x 4, array index `(d, h, w)` -> RAS millimetres, or None where no space is known.
+        notes: what the reader noticed and a person should know.
+        facts: header facts for the survey, such as `Modality`, `PatientID`, `StudyInstanceUID`.
+    """
+
+    pixels: np.ndarray
+    range: tuple[float, float]
+    source: str
+    unit: str = "stored"
+    bits: int = 8
+    spacing_mm: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def display(self) -> np.ndarray:
+        """Get the pixels scaled so that black is 0 and white is 1, clipped, float32."""
+        low, high = self.range
+        scaled = (self.pixels - np.float32(low)) / np.float32(max(high - low, 1e-12))
+        return np.clip(scaled, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case.
+
+    Attributes:
+        key: unique in its data set; for a file its path relative to the data, with `/`.
+        image: where the pixels are.
+        label: the label as the user wrote it ("pneumonia", "a|b", "3", "" for none of many); None unlabelled.
+        patient: who it is of; None when unknown.
+        split: "train", "val", "test" or None before the split.
+        covariates: further columns (site, sex, age ...), as text.
+    """
+
+    key: str
+    image: ImageRef
+    label: str | None = None
+    patient: str | None = None
+    split: str | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Same-sized samples stacked.
+
+    Attributes:
+        pixels: `(N, C, [D,] H, W)` network pixels, normalised; or activations when `start` > 0.
+        keys: N sample keys.
+        targets: `(N,)` or `(N, K)` what the task encoded; None for unlabelled samples.
+        weights: `(N,)` weight of each sample in the loss, or None.
+        start: index of the stage that `pixels` enters; 0 = image, k = output of the k-th stage.
+    """
+
+    pixels: torch.Tensor
+    keys: tuple[str, ...]
+    targets: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    start: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a task says of one sample.
+
+    Attributes:
+        key: the sample's key.
+        logits: `(K,)` float64 raw outputs of the head.
+        probabilities: `(K,)` float64 in 0..1 after calibration; empty for regression.
+        predicted: the answer in the user's words: class, `a|b`, grade or number.
+        value: the number for regression and the expected grade for ordinal tasks, else None.
+    """
+
+    key: str
+    logits: np.ndarray
+    probabilities: np.ndarray
+    predicted: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a net eats; travels with its weights.
+
+    Attributes:
+        size: (H, W) in pixels the weights were made for.
+        channels: 1 or 3.
+        mean: per channel, for pixels in 0..1.
+        std: per channel, for pixels in 0..1.
+        interpolation: "bilinear" or "bicubic".
+        fixed_size: True when the net takes no other size (some ViTs).
+    """
+
+    size: tuple[int, int] = (224, 224)
+    channels: int = 3
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    fixed_size: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Get plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
+        """Read what `to_dict` wrote; unknown keys are ignored, lists become tuples."""
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
