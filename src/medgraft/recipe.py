@@ -1,0 +1,259 @@
+"""The recipe: everything needed to do a run again, typed, in one file.
+
+It is the only configuration. `plan.py` fills what the data decide, each with
+its reason; a person may edit the YAML; functions below take plain arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medgraft.errors import BadRecipe
+from medgraft.storage import sha256_json, write_text
+
+Thaw = Literal["auto", "head", "all"] | int
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Data(Section):
+    """Which columns to read, and what may be wrong with the data."""
+
+    label_column: str | None = Field(None, description="column of the label; found by itself when empty")
+    patient_column: str | None = Field(None, description="column of the patient; found by itself when empty")
+    split_column: str | None = Field(None, description="column of the split; found by itself when empty")
+    patients_unknown: bool = Field(False, description="say that nobody knows the patients, which silences the question")
+    limit_bad: float = Field(1.0, ge=0, le=100, description="percentage of unreadable images above which the run stops")
+
+
+class Split(Section):
+    """How the samples are parted when the data do not say."""
+
+    val: float = Field(0.1, gt=0, lt=0.9, description="part of the patients for validation")
+    test: float = Field(0.2, gt=0, lt=0.9, description="part of the patients for the test")
+    allow_leaks: bool = Field(False, description="train although splits share a patient or image; said on the report")
+    limit_train: int | None = Field(None, ge=4, description="use only this many training images, whole patients first")
+
+
+class Input(Section):
+    """How a file becomes network pixels."""
+
+    image_size: int | None = Field(None, ge=16, le=2048, description="side of the network's square in pixels; planned")
+    channels: Literal["auto", 1, 3] = Field("auto", description="1 for gray, 3 for colour; auto asks the survey")
+    fit: Literal["pad", "stretch", "crop"] = Field("pad", description="how a rectangle becomes a square")
+    window: tuple[float, float] | None = Field(None, description="(centre, width) in the file's unit, such as HU")
+
+
+class Backbone(Section):
+    """The encoder and the head that is grafted on."""
+
+    name: str = Field("auto", description="auto, embedded:NAME, timm:NAME, torchvision:NAME, hf-hub:…, file:…, none:NAME")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+    offline: bool = Field(False, description="never open a network connection")
+
+
+class Depth(Section):
+    """How much of the encoder is tuned."""
+
+    thaw: Thaw = Field("auto", description="auto, head, all, or how many stages from the head down are tuned")
+    views: int = Field(4, ge=1, le=64, description="augmented views of each image in the cache of the frozen layers")
+
+
+class Augment(Section):
+    """Random changes of training images."""
+
+    preset: str = Field("auto", description="auto, none, or a preset by modality such as fundus or chest")
+    strength: float = Field(1.0, ge=0, le=2, description="scales every range of the preset")
+
+
+class Fit(Section):
+    """The training loop."""
+
+    epochs: int = Field(30, ge=1, description="passes over the training images at most")
+    batch_size: int = Field(32, ge=1, description="images a step")
+    lr: float = Field(3e-4, gt=0, description="peak learning rate of the encoder's last stage (AdamW)")
+    head_lr: float = Field(1e-3, gt=0, description="peak learning rate of the head")
+    layer_decay: float = Field(0.8, gt=0, le=1, description="factor on the rate of each stage further from the head")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay; none on norms and biases")
+    warmup: float = Field(0.1, ge=0, lt=1, description="part of all steps in which the rate rises from zero")
+    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 = no limit")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of a label given to the other classes")
+    mixup: float = Field(0.0, ge=0, le=2, description="alpha of mixup; 0 = off")
+    balance: Literal["auto", "none", "weights", "sampling"] = Field(
+        "auto", description="rare classes: weigh the loss, draw them more often, or leave them"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0 = off")
+    patience: int = Field(8, ge=0, description="epochs without a better validation score before stopping; 0 = never")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto measures at the start which is faster")
+    channels_last: bool | None = Field(None, description="memory layout; measured at the start when empty")
+
+
+class Scores(Section):
+    """How the result is judged."""
+
+    rule: str = Field("youden", description="operating point on validation: youden, sensitivity>=0.95, specificity>=0.9")
+    prevalence: float | None = Field(None, gt=0, lt=1, description="prevalence at which PPV and NPV are stated as well")
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of patients")
+    positive: str | None = Field(None, description="the class that counts as positive when there are two")
+
+
+class Machine(Section):
+    """Where it runs: changes nothing in the result but its last bits."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
+    workers: int = Field(0, ge=0, description="extra processes that prepare batches")
+    cache_gb: float = Field(20.0, ge=0, description="disk budget for decoded images and frozen layers")
+    save_seconds: float = Field(30.0, ge=0, description="seconds between checkpoints; each epoch's end may save")
+
+
+class Recipe(Section):
+    """Everything needed to do a run again."""
+
+    medgraft: str = Field("", description="version that wrote it")
+    task: str = Field("auto", description="classify, multilabel, grade, regress; auto asks the labels")
+    seed: int = Field(0, ge=0, description="every random draw is a function of it")
+    data: Data = Data()  # type: ignore[call-arg]
+    split: Split = Split()  # type: ignore[call-arg]
+    input: Input = Input()  # type: ignore[call-arg]
+    backbone: Backbone = Backbone()  # type: ignore[call-arg]
+    depth: Depth = Depth()  # type: ignore[call-arg]
+    augment: Augment = Augment()  # type: ignore[call-arg]
+    fit: Fit = Fit()  # type: ignore[call-arg]
+    scores: Scores = Scores()  # type: ignore[call-arg]
+    machine: Machine = Machine()  # type: ignore[call-arg]
+    reasons: dict[str, str] = Field(default_factory=dict, description="why a planned field has its value")
+
+    def changed(self, values: Mapping[str, Any]) -> Recipe:
+        """Get a copy with dotted fields replaced, such as {"fit.epochs": 5}.
+
+        Raises:
+            BadRecipe: no such field, or the value does not fit; names both.
+        """
+        tree = self.model_dump()
+        for path, value in values.items():
+            _put(tree, path, value)
+        return parse(tree)
+
+    def fingerprint(self) -> str:
+        """Get the sha256 of what decides the result (not machine, not reasons)."""
+        return sha256_json(self.model_dump(mode="json", exclude={"machine", "reasons"}))
+
+    def to_yaml(self) -> str:
+        """Get the recipe as YAML, its fields explained in comments."""
+        lines = ["# medgraft recipe: edit it, then: medgraft train DATA --recipe THIS --out RUN"]
+        for name, field in Recipe.model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                lines += ["", f"{name}:  # {(type(value).__doc__ or '').strip().rstrip('.')}"]
+                lines += [_line(key, getattr(value, key), f.description, "  ") for key, f in type(value).model_fields.items()]
+            elif name == "reasons":
+                text = yaml.safe_dump({name: dict(value)}, sort_keys=False, allow_unicode=True, width=1000)
+                lines += ["", text.rstrip()]
+            else:
+                lines.append(_line(name, value, field.description, ""))
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the YAML atomically."""
+        write_text(path, self.to_yaml())
+
+
+def _line(name: str, value: Any, why: str | None, indent: str) -> str:
+    plain = json.dumps(value, ensure_ascii=False)  # JSON is YAML, on one line
+    return f"{indent}{name}: {plain}  # {why}"
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    at: Any = tree
+    for name in parents:
+        at = at.get(name) if isinstance(at, dict) else None
+    if not isinstance(at, dict) or last not in at:
+        near = difflib.get_close_matches(path, fields(), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "See docs/recipe.md for every field."
+        raise BadRecipe(f"the recipe has no field {path!r}", do=hint)
+    at[last] = value
+
+
+def fields() -> dict[str, str]:
+    """Get every field as a dotted path, with what it means."""
+    found: dict[str, str] = {}
+    for name, field in Recipe.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            for key, inner in kind.model_fields.items():
+                found[f"{name}.{key}"] = inner.description or ""
+        else:
+            found[name] = field.description or ""
+    return found
+
+
+def parse(tree: Mapping[str, Any], *, where: object = None) -> Recipe:
+    """Get a recipe from plain values.
+
+    Raises:
+        BadRecipe: every field that does not fit, with what was given.
+    """
+    try:
+        return Recipe.model_validate(dict(tree))
+    except ValidationError as error:
+        raise BadRecipe(_say(error), where=where, do="See docs/recipe.md for every field.") from None
+
+
+def _say(error: ValidationError) -> str:
+    said: dict[str, str] = {}
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"] if not _is_branch(part))
+        given = item.get("input")
+        shown = "" if isinstance(given, dict) else f" (got {given!r})"
+        said.setdefault(path, f"{path}: {item['msg']}{shown}")
+    return "; ".join(said.values())
+
+
+def _is_branch(part: object) -> bool:
+    """Tell pydantic's names of union branches from field names."""
+    return isinstance(part, str) and (part == "int" or part.startswith("literal["))
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe's YAML (data only: no tags that make objects).
+
+    Raises:
+        BadRecipe: the file is missing, no YAML, or a field does not fit.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadRecipe(f"the recipe cannot be read ({error.strerror})", where=path) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadRecipe(f"this is not YAML: {str(error).splitlines()[0]}", where=path) from None
+    if not isinstance(tree, dict):
+        raise BadRecipe("a recipe is a list of fields and values", where=path)
+    return parse(tree, where=path)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Get (dotted field, value) from `key=value`; the value is read as YAML.
+
+    Example:
+        >>> setting("fit.epochs=5")
+        ('fit.epochs', 5)
+    """
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise BadRecipe(f"--set takes key=value, got {text!r}", do="For instance --set fit.epochs=5.")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name.strip(), value
