@@ -1,0 +1,132 @@
+"""What the report page reads: the keys of `report.json`, and what is handed over beside it.
+
+Every key but `task` may be absent or None; what is absent is not shown. Text is
+shown as text: it may hold anything, the page escapes it.
+
+A **score** is `{"value", "low", "high", "n", "n_patients", "method", "why"}`. `value` None needs
+`why`. `n_patients` may be None. `low`/`high` None: no interval, and `why` may say the reason.
+Proportions may also give `"count"`, the numerator (`count` of `n`).
+
+`report` (also what `report.json` holds)::
+
+    medgraft "0.1.0"      task "classify"      created "2026-03-01T12:00:00Z"      seed 0
+    title        "fundus"                      headline of the page; else made from data.name
+    question     "Diabetic retinopathy, yes or no?"   what was asked, one sentence; else made
+    classes      ["no", "yes"]                 positive "yes" or None (multi-class, multi-label)
+    phantoms     True                          procedural images: the page is stamped
+    intended_use "..."                         None: the card says it is not stated
+    warnings     ["one sentence", ...]         shown as boxes; the page adds its own (below)
+    target       {"name", "unit", "low", "high"}              regression
+    data {
+      name, layout, licence,                   text
+      images      {"train", "val", "test"}     patients  the same, or None
+      split_by    "patient" | "image"          split_source "one sentence: given, or made how"
+      quarantined n                            leaks_allowed bool
+      classes     {class: {"images": {"train": n, ...}, "patients": {...} or None}}
+      leaks       [{"kind": "patient" | "exact" | "near", "splits": ["train", "test"],
+                    "patient": str or None, "keys": [key, key]}]
+      leak_counts {"patient", "exact", "near"} totals when `leaks` is cut short
+      duplicates  {"exact_groups", "near_groups", "images", "groups": [{"kind", "keys": [...]}]}
+      image_size  {"smallest": [h, w], "median": [h, w], "largest": [h, w]}
+      facts       [["Modality", "CR"], ...]    further rows of the data table
+      notes       ["one sentence", ...]
+    }
+    quarantine   [{"path", "reason"}]          may be cut short; data.quarantined is the total
+    backbone     {"name", "architecture", "source", "licence", "parameters", "sha256",
+                  "random": bool, "input": {"size": [h, w], "channels": 3}}
+    depth        {"thawed_stages", "of", "chosen_by", "reason", "stages": [names from the head down],
+                  "trained_parameters", "curve": [{"thawed": 0, "name": "head", "val": score}]}
+    augment      {"preset", "reason", "steps": ["rotate by up to 10 degrees", ...]}
+    training     {"epochs", "epochs_planned", "best_epoch", "stopped": "one sentence", "score": "auroc",
+                  "batch_size", "image_size": [h, w], "optimiser", "learning_rate", "weight_decay",
+                  "schedule", "loss", "balance": "one sentence", "precision", "ema": decay or None,
+                  "label_smoothing", "mixup", "facts": [["label", "value"], ...]}
+    scores       {"test": {name: score}, "val": {...}}        names as in score_names.NAMES, others pass
+    patient_scores {name: score}               patient_rule "mean of the images' probabilities"
+    per_class    {class: {name: score}}        also per label
+    operating_point  {"threshold", "chosen_on", "rule", "sensitivity", "specificity", "ppv", "npv": scores,
+                  "prevalence": observed share of positives,
+                  "at_prevalence": [{"prevalence", "ppv": score, "npv": score}],
+                  "counts": {"tp", "fp", "tn", "fn"}}
+    operating_points {label: operating_point}  multi-label, or one against the rest
+    calibration  {"temperature", "fitted_on": "val", "ece_before", "ece_after", "brier_before",
+                  "brier_after": scores, "bins": 15}
+    confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
+    subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
+    timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds"}
+    machine      {name: text or number}
+    recipe_yaml  text                          recipe_sha256 hex
+    command      "medgraft train ..."          how to do it again
+    checksums    {"model.safetensors": sha256}
+    methods      text                          replaces the paragraph that the page would write
+    limits       ["one sentence", ...]         added to those the page finds
+    checklist    {"CLAIM 3": "text", "TRIPOD 4": "text"}      answers the authors gave
+
+`curves` (too long for report.json)::
+
+    train        [{"epoch", "loss", "val_loss", "val_score", "learning_rate"}]
+    roc          {name: {"x": 1 - specificity, "y": sensitivity, "low", "high"}}      lists of one length
+    pr           {name: {"x": recall, "y": precision, "low", "high", "prevalence"}}
+                 binary: one entry, named like `positive`; else one a class
+    reliability  {"before": [{"p", "observed", "low", "high", "n"}], "after": [...]}  p = mean predicted
+    scatter      {"true": [...], "predicted": [...]}          regression, grades: expected grade
+
+`gallery`: `{"kind": "mistake" | "right", "image": uint8 (H, W), (H, W, 1) or (H, W, 3), "key", "truth",
+"predicted", "probability" of what was predicted, "patient", "note"}`, most certain first.
+`augmented`: uint8 arrays as above, up to sixteen, or one ready sheet.
+
+The page itself warns of: phantoms, allowed leaks, splits by image, quarantined files, fewer than
+100 test images or 10 of a class, a backbone of random numbers. Do not repeat these in `warnings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_MAPPINGS = (
+    "data backbone depth augment training scores patient_scores per_class operating_point operating_points "
+    "calibration confusion timing machine checksums target checklist"
+).split()
+_LISTS = "classes warnings quarantine subgroups limits".split()
+
+
+def problems(report: Mapping[str, Any]) -> list[str]:
+    """Get one sentence for each key that is not of the described form; empty when all is well."""
+    found = [] if report.get("task") else ["'task' is missing"]
+    found += [f"{name!r} must be a mapping" for name in _MAPPINGS if not isinstance(report.get(name) or {}, Mapping)]
+    found += [f"{name!r} must be a list" for name in _LISTS if not isinstance(report.get(name) or [], list | tuple)]
+    if not found:
+        for path, score in scores_of(report):
+            found += _score_problems(path, score)
+    return found
+
+
+def is_score(value: object) -> bool:
+    """Say whether a value looks like a score: a mapping with `value`."""
+    return isinstance(value, Mapping) and "value" in value
+
+
+def scores_of(values: object, path: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """Get every score inside nested values as (path, score), in their order."""
+    if isinstance(values, Mapping):
+        if is_score(values):
+            return [(path, values)]
+        return [pair for name, inner in values.items() for pair in scores_of(inner, f"{path}.{name}".lstrip("."))]
+    if isinstance(values, list | tuple):
+        return [pair for index, inner in enumerate(values) for pair in scores_of(inner, f"{path}[{index}]")]
+    return []
+
+
+def _score_problems(path: str, score: Mapping[str, Any]) -> list[str]:
+    value = score["value"]
+    if value is None:
+        return [] if score.get("why") else [f"{path} is null and does not say why"]
+    found = []
+    for name in ("value", "low", "high"):
+        if not isinstance(score.get(name), int | float | None):
+            found.append(f"{path}.{name} must be a number")
+    low, high = score.get("low"), score.get("high")
+    if not found and low is not None and high is not None and low > high:
+        found.append(f"{path} has an interval that is upside down")
+    return found
