@@ -80,11 +80,13 @@ class Augment(Section):
 class Fit(Section):
     """The training loop."""
 
-    epochs: int = Field(30, ge=1, description="passes over the training images at most")
-    batch_size: int = Field(32, ge=1, description="images a step")
-    lr: float = Field(3e-4, gt=0, description="peak learning rate of the encoder's last stage (AdamW)")
-    head_lr: float = Field(1e-3, gt=0, description="peak learning rate of the head")
-    layer_decay: float = Field(0.8, gt=0, le=1, description="factor on the rate of each stage further from the head")
+    epochs: int | None = Field(None, ge=1, description="passes over the training images at most; planned")
+    batch_size: int | None = Field(None, ge=1, description="images a step; planned")
+    lr: float | None = Field(None, gt=0, description="peak learning rate of the encoder's last stage (AdamW); planned")
+    head_lr: float | None = Field(None, gt=0, description="peak learning rate of the head; planned")
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="factor on the rate of each stage further from the head; planned"
+    )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay; none on norms and biases")
     warmup: float = Field(0.1, ge=0, lt=1, description="part of all steps in which the rate rises from zero")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 = no limit")
@@ -224,6 +226,42 @@ def _say(error: ValidationError) -> str:
 def _is_branch(part: object) -> bool:
     """Tell pydantic's names of union branches from field names."""
     return isinstance(part, str) and (part == "int" or part.startswith("literal["))
+
+
+# What the commands and the Python verbs call an option, and the field it sets.
+OPTIONS = {
+    "task": "task",
+    "seed": "seed",
+    "backbone": "backbone.name",
+    "offline": "backbone.offline",
+    "depth": "depth.thaw",
+    "epochs": "fit.epochs",
+    "batch_size": "fit.batch_size",
+    "image_size": "input.image_size",
+    "augment": "augment.preset",
+    "label_column": "data.label_column",
+    "patient_column": "data.patient_column",
+    "split_column": "data.split_column",
+    "patients_unknown": "data.patients_unknown",
+    "limit_bad": "data.limit_bad",
+    "device": "machine.device",
+    "workers": "machine.workers",
+}
+
+
+def with_options(recipe: Recipe, options: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Get the recipe changed by options that are not None, then by dotted settings.
+
+    Raises:
+        BadRecipe: no such option or field, or a value that does not fit.
+    """
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], list(OPTIONS), n=1)
+        raise BadRecipe(f"there is no option {unknown[0]!r}", do=f"Did you mean {near[0]!r}?" if near else None)
+    changes = {OPTIONS[name]: value for name, value in options.items() if value is not None}
+    changes |= dict(settings or {})
+    return recipe.changed(changes) if changes else recipe
 
 
 def load(path: Path) -> Recipe:

@@ -172,3 +172,24 @@ def home() -> Path:
         return Path(named).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or ("~/AppData/Local" if os.name == "nt" else "~/.cache")
     return Path(base).expanduser() / "medgraft"
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file of `size` bytes whose space is really there.
+
+    Raises:
+        DiskFull: there is no such space; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "wb") as file:
+            if size and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+    except OSError as error:
+        if error.errno in _FULL:
+            full = _disk_full(path, path, size)
+            path.unlink(missing_ok=True)
+            raise full from error
+        raise

@@ -1,1 +1,1 @@
-
+"""Learning: the one training loop, exact resume, the cache of frozen layers, inference."""

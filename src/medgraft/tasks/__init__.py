@@ -1,1 +1,15 @@
+"""Tasks: a backbone, a head, and what they mean. One task, one file."""
 
+from __future__ import annotations
+
+from medgraft.registry import Registry
+
+TASKS = Registry(
+    "task",
+    {
+        "classify": "medgraft.tasks.classify:Classify",
+        "multilabel": "medgraft.tasks.multilabel:Multilabel",
+        "grade": "medgraft.tasks.grade:Grade",
+        "regress": "medgraft.tasks.regress:Regress",
+    },
+)

@@ -1,0 +1,113 @@
+"""Device and precision, by Lightning Fabric, and the half-second probe that chooses between them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medgraft.errors import BadRecipe
+from medgraft.values import Batch
+
+
+class Engine:
+    """Where tensors live and in which precision they are multiplied.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: "fp32" or "bf16".
+        channels_last: memory layout of 4-D tensors and convolution weights.
+
+    Raises:
+        BadRecipe: there is no such device.
+    """
+
+    def __init__(self, device: str = "auto", *, precision: str = "fp32", channels_last: bool = False) -> None:
+        self.precision, self.channels_last = precision, channels_last
+        self.device = torch.device(resolve_device(device))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from lightning_fabric import Fabric
+
+            kind = "cuda" if self.device.type == "cuda" else "cpu"
+            self.fabric = Fabric(
+                accelerator=kind,
+                devices=[self.device.index or 0] if kind == "cuda" else 1,
+                precision="bf16-mixed" if precision == "bf16" else "32-true",
+            )
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Get the context in which losses and predictions are computed."""
+        return self.fabric.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        """Backpropagate one loss."""
+        self.fabric.backward(loss)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Put a module on the device in the chosen memory layout, in place."""
+        module.to(self.device)
+        return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload]
+
+    def move(self, batch: Batch) -> Batch:
+        """Put a batch on the device in the chosen memory layout."""
+        pixels = batch.pixels.to(self.device, non_blocking=True)
+        if self.channels_last and pixels.ndim == 4:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        targets = None if batch.targets is None else batch.targets.to(self.device, non_blocking=True)
+        weights = None if batch.weights is None else batch.weights.to(self.device, non_blocking=True)
+        return replace(batch, pixels=pixels, targets=targets, weights=weights)
+
+
+def resolve_device(name: str) -> str:
+    """Turn "auto" into what is there.
+
+    Raises:
+        BadRecipe: the device is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0) if name.partition(":")[2].isdigit() or name == "cuda" else -1
+        if not torch.cuda.is_available() or not 0 <= index < torch.cuda.device_count():
+            raise BadRecipe(f"there is no device {name!r} here", do="Use --device cpu, or see medgraft doctor.")
+    elif name != "cpu":
+        raise BadRecipe(f"device is {name!r}; it can be auto, cpu, cuda or cuda:N")
+    return name
+
+
+def probe(module: nn.Module, run: Callable[[Tensor], Tensor], pixels: Tensor, *, seconds: float = 0.5) -> tuple[str, bool]:
+    """Measure which is faster here, float32 or channels-last bfloat16.
+
+    Args:
+        module: what `run` multiplies with; left in the memory layout of the faster arm.
+        run: forward pass to time.
+        pixels: `(N, C, H, W)`, like the batches to come.
+
+    Returns:
+        ("fp32" | "bf16", channels_last).
+    """
+    if pixels.device.type == "cuda":
+        return ("bf16" if torch.cuda.is_bf16_supported() else "fp32"), pixels.ndim == 4
+    arms = {("fp32", torch.contiguous_format): 0.0, ("bf16", torch.channels_last): 0.0}
+    share = seconds / len(arms)
+    for precision, layout in arms:
+        module.to(memory_format=layout)  # type: ignore[call-overload]
+        batch = pixels.contiguous(memory_format=layout)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            run(batch)  # the first call compiles kernels
+            best, until = float("inf"), time.perf_counter() + share
+            while best == float("inf") or time.perf_counter() < until:
+                began = time.perf_counter()
+                run(batch)
+                best = min(best, time.perf_counter() - began)
+        arms[precision, layout] = best
+    precision, layout = min(arms, key=lambda arm: arms[arm])
+    module.to(memory_format=layout)  # type: ignore[call-overload]
+    return precision, layout is torch.channels_last

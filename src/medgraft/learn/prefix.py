@@ -1,0 +1,226 @@
+"""Frozen layers give the same activations each epoch, so they run once.
+
+The activations of a stated number of augmented views of every training image
+are kept in a memory-mapped file under the cache folder, named by everything
+that decides them: pixels, augmentation, weights, precision. The loop then
+trains only what is thawed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgraft import seeds, storage
+from medgraft.learn import stopping
+from medgraft.learn.engine import Engine
+from medgraft.samples.loader import Loader
+from medgraft.samples.order import epoch_order
+from medgraft.storage import write_json
+from medgraft.tasks.base import ImageTask
+from medgraft.values import Batch
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the encoder is cut.
+
+    Attributes:
+        stage: number of frozen stages below the cut; one more than all stages = pooled features.
+        shape: of one activation.
+        dtype: float32 for pooled features, bfloat16 for maps.
+    """
+
+    stage: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def bytes_of(self, rows: int) -> int:
+        """Get what `rows` activations take on disk."""
+        return rows * math.prod(self.shape) * (4 if self.dtype == torch.float32 else 2)
+
+
+def find_cut(task: ImageTask, thawed: int, pixels: Tensor) -> Cut:
+    """Get where to cut so that the `thawed` last stages stay above.
+
+    Args:
+        task: the task whose stages are counted.
+        thawed: number of stages that learn.
+        pixels: one image `(1, C, H, W)` to measure the activation with.
+    """
+    stages = len(task.parts().stages)
+    with torch.no_grad():
+        raw = task.backbone.run(pixels, stop=stages - thawed)
+        if thawed == 0:
+            features = task.pooled(raw)
+            return Cut(stages + 1, tuple(features.shape[1:]), torch.float32)
+    return Cut(stages - thawed, tuple(raw.shape[1:]), torch.bfloat16)
+
+
+class Frozen:
+    """Cached activations as a source of batches.
+
+    Args:
+        rows: `(images * views, ...)` activations, image by image.
+        targets: `(images, ...)`.
+        keys: one an image.
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        *,
+        targets: Tensor,
+        keys: Sequence[str],
+        views: int,
+        start: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        share: np.ndarray | None = None,
+    ) -> None:
+        self.rows, self.targets, self.keys = rows, targets, tuple(keys)
+        self.views, self.start, self.batch_size = views, start, batch_size
+        self.seed, self.shuffle, self.share = seed, shuffle, share
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.keys) / self.batch_size)
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
+        """Yield batches of one epoch, from `start_step` on; each image by one of its views."""
+        count = len(self.keys)
+        order, view = np.arange(count), np.zeros(count, dtype=np.int64)
+        if self.shuffle:
+            order = epoch_order(count, seed=self.seed, purpose="train", epoch=epoch, share=self.share)
+            view = seeds.generator(self.seed, "view", epoch).integers(self.views, size=count)
+        for begin in range(start_step * self.batch_size, count, self.batch_size):
+            chosen = order[begin : begin + self.batch_size]
+            where = torch.from_numpy(chosen * self.views + view[begin : begin + self.batch_size])
+            yield Batch(
+                pixels=self.rows[where].float(),
+                keys=tuple(self.keys[i] for i in chosen),
+                targets=self.targets[torch.from_numpy(chosen)],
+                start=self.start,
+            )
+
+
+def freeze_source(
+    task: ImageTask,
+    engine: Engine,
+    loader: Loader,
+    *,
+    cut: Cut,
+    views: int,
+    identity: Any,
+    listen: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> Frozen:
+    """Run the frozen stages once over every view of every image, or find that it was done before.
+
+    Args:
+        task: in eval mode below the cut.
+        loader: gives the views; view 0 is the plain image.
+        cut: where to stop.
+        views: how many views an image.
+        identity: plain values that decide pixels and augmentation.
+        listen: gets progress events.
+
+    Raises:
+        Interrupted, DiskFull: what was computed is kept and used next time.
+    """
+    count = len(loader.keys)
+    described = {
+        "identity": identity,
+        "cut": [cut.stage, *cut.shape],
+        "views": views,
+        "precision": [engine.precision, engine.channels_last, engine.device.type],
+        "batch": loader.batch_size,
+        "weights": _weights_sha256(task, cut.stage),
+    }
+    path = storage.home() / "prefix" / f"{storage.sha256_json(described)[:32]}.bin"
+    rows = _open(path, count * views, cut)
+    progress = path.with_suffix(".json")
+    done = json.loads(progress.read_text())["views"] if progress.exists() else 0
+    for view in range(done, views):
+        _fill_view(task, engine, loader, cut, rows, view, views, listen)
+        write_json(progress, {"views": view + 1, "of": views})
+    return Frozen(
+        rows,
+        targets=torch.as_tensor(loader.targets),
+        keys=loader.keys,
+        views=views,
+        start=cut.stage,
+        batch_size=loader.batch_size,
+        seed=loader.seed,
+        shuffle=loader.shuffle,
+        share=loader.share,
+    )
+
+
+@torch.no_grad()
+def _fill_view(
+    task: ImageTask,
+    engine: Engine,
+    loader: Loader,
+    cut: Cut,
+    rows: Tensor,
+    view: int,
+    views: int,
+    listen: Callable[[dict[str, Any]], None],
+) -> None:
+    task.eval()
+    stages, at = len(task.parts().stages), 0
+    for batch in loader.view(view):
+        stopping.check()
+        batch = engine.move(batch)
+        with engine.autocast():
+            raw = task.backbone.run(batch.pixels, stop=min(cut.stage, stages))
+            found = task.pooled(raw) if cut.stage > stages else raw
+        where = torch.arange(at, at + len(batch.keys)) * views + view
+        rows[where] = found.to("cpu", cut.dtype).contiguous()
+        at += len(batch.keys)
+        done = view * len(loader.keys) + at
+        listen({"event": "prefix", "done": done, "of": views * len(loader.keys)})
+
+
+def _open(path: Path, count: int, cut: Cut) -> Tensor:
+    """Map the file, made full-sized first so that a full disk shows here and not as a crash in the map."""
+    size = cut.bytes_of(count)
+    if not path.exists() or path.stat().st_size != size:
+        path.with_suffix(".json").unlink(missing_ok=True)
+        storage.reserve(path, size)
+    flat = torch.from_file(str(path), shared=True, size=count * math.prod(cut.shape), dtype=cut.dtype)
+    return flat.view(count, *cut.shape)
+
+
+def _weights_sha256(task: ImageTask, stage: int) -> str:
+    digest = hashlib.sha256()
+    for name, module in task.parts().stages[:stage]:
+        for key, tensor in module.state_dict().items():
+            digest.update(f"{name}.{key}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def make_room(budget_bytes: int, needed_bytes: int) -> bool:
+    """Delete the least recently used caches of frozen layers until `needed_bytes` fit into the budget."""
+    if needed_bytes > budget_bytes:
+        return False
+    folder = storage.home() / "prefix"
+    files = sorted(folder.glob("*.bin"), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
+    total = sum(path.stat().st_size for path in files)
+    for path in files:
+        if total + needed_bytes <= budget_bytes:
+            break
+        total -= path.stat().st_size
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+    return True

@@ -1,0 +1,214 @@
+"""What every task can do, and what whole-image tasks share.
+
+The training loop knows the five verbs of `Task` and no task by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medgraft.nets.backbone import Backbone
+from medgraft.tasks.meter import Meter
+from medgraft.values import Batch, Prediction
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that freezing, rates and the cache of frozen layers work on.
+
+    Attributes:
+        stages: names and modules of the encoder, first stage first.
+        head: what was grafted on.
+    """
+
+    stages: tuple[tuple[str, nn.Module], ...]
+    head: nn.Module
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the labels of the training data say about the answers.
+
+    Attributes:
+        classes: names in the order of the outputs; empty for numbers.
+        positive: the class that counts as positive when there are two, else None.
+        centre: mean of numeric labels.
+        scale: standard deviation of numeric labels.
+    """
+
+    classes: tuple[str, ...] = ()
+    positive: str | None = None
+    centre: float = 0.0
+    scale: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Get plain JSON values."""
+        return asdict(self)
+
+
+class Task(nn.Module):
+    """A backbone, a head, and what they mean: the five verbs the loop knows."""
+
+    wants: ClassVar[frozenset[str]] = frozenset()
+
+    def parts(self) -> Parts:
+        """Get the stages in order and the head."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """Yield (optimiser name, scalar loss), one at a time; most tasks yield once."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Get one prediction a sample, in eval mode."""
+        raise NotImplementedError
+
+    def meter(self) -> Meter:
+        """Get an empty meter that turns predictions into scores."""
+        raise NotImplementedError
+
+
+class ImageTask(Task):
+    """One answer for a whole image: levels -> pooled features -> logits.
+
+    Subclasses say how labels become targets, what the loss is, and how logits
+    become words.
+
+    Attributes:
+        temperature: divides the logits; fitted on validation only.
+        threshold: operating point on the positive probability; chosen on validation only.
+    """
+
+    wants: ClassVar[frozenset[str]] = frozenset({"label"})
+    kind: ClassVar[str] = "multiclass"
+
+    def __init__(self, backbone: Backbone, head: nn.Module, answers: Answers) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.answers = answers
+        self.temperature = 1.0
+        self.threshold = 0.5
+        self.label_smoothing = 0.0
+        self.mixup = 0.0
+        count = max(1, self.outputs(answers))
+        self.register_buffer("class_weights", torch.ones(count))
+        self.register_buffer("adjust", torch.zeros(count))
+
+    # ---- what a subclass says -------------------------------------------------
+
+    @classmethod
+    def read_answers(cls, labels: Sequence[str], positive: str | None = None) -> Answers:
+        """Learn from the training labels which answers there are.
+
+        Raises:
+            BadData: the labels do not fit this task; the offending ones are named.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def outputs(cls, answers: Answers) -> int:
+        """Get how many numbers the head must give."""
+        return len(answers.classes)
+
+    def encode(self, labels: Sequence[str]) -> np.ndarray:
+        """Turn labels into targets: `(N,)` int64 or float32, or `(N, K)` float32.
+
+        Raises:
+            BadData: a label that training did not know.
+        """
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Get the loss of each sample, shape `(N,)`; logits float32."""
+        raise NotImplementedError
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Turn `(N, K)` logits into `(N, classes)` probabilities at the task's temperature."""
+        raise NotImplementedError
+
+    def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
+        """Get (the answer in the user's words, a number where the answer is one) of one sample."""
+        raise NotImplementedError
+
+    def balance(self, targets: np.ndarray, mode: str) -> np.ndarray | None:
+        """Handle rare classes: set the loss weights, or get each sample's share for balanced drawing.
+
+        Args:
+            targets: encoded training targets.
+            mode: "none", "weights" or "sampling".
+
+        Returns:
+            `(N,)` probabilities to draw each sample when mode is "sampling", else None.
+        """
+        del targets, mode
+        return None
+
+    # ---- what all whole-image tasks share --------------------------------------
+
+    def parts(self) -> Parts:
+        return Parts(tuple(self.backbone.stages), self.head)
+
+    def forward(self, pixels: Tensor, start: int = 0) -> Tensor:
+        """Get logits.
+
+        Args:
+            pixels: network pixels, the output of stage `start`, or pooled features `(N, F)`
+                when `start` is one more than the number of stages.
+        """
+        count = len(self.backbone.stages)
+        if start <= count:
+            pixels = self.pooled(self.backbone.run(pixels, start=start) if start < count else pixels)
+        return self.head.classify(pixels)  # type: ignore[operator]
+
+    def pooled(self, raw: Tensor) -> Tensor:
+        """Pool the encoder's last output to features `(N, F)`."""
+        return self.head.pool([self.backbone.level(raw, len(self.backbone.stages) - 1)])  # type: ignore[operator]
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        assert batch.targets is not None
+        pixels, targets = batch.pixels, batch.targets
+        if self.mixup > 0:
+            share = torch.distributions.Beta(self.mixup, self.mixup).sample()
+            order = torch.randperm(len(targets)).to(targets.device)
+            logits = self(pixels * share + pixels[order] * (1 - share), batch.start).float()
+            each = share * self.loss(logits, targets) + (1 - share) * self.loss(logits, targets[order])
+        else:
+            each = self.loss(self(pixels, batch.start).float(), targets)
+        if batch.weights is not None:
+            each = each * batch.weights
+        yield "all", each.mean()
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> np.ndarray:
+        """Get `(N, K)` float64 logits with the correction for weighted classes."""
+        raw = self(batch.pixels, batch.start).float()
+        return (raw + self.adjust).double().cpu().numpy()
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        return self.interpret(batch.keys, self.logits(batch))
+
+    def interpret(self, keys: Sequence[str], logits: np.ndarray) -> list[Prediction]:
+        """Turn logits into predictions at the task's temperature and threshold."""
+        probabilities = self.probabilities(logits)
+        found = []
+        for key, row, p in zip(keys, logits, probabilities, strict=True):
+            word, value = self.word(p, row)
+            found.append(Prediction(key, row, p, word, value))
+        return found
+
+    def meter(self) -> Meter:
+        answers = self.answers
+        return Meter(kind=self.kind, classes=answers.classes, positive=answers.positive, scale=answers.scale)
+
+
+def inverse_frequency(counts: np.ndarray) -> np.ndarray:
+    """Get class weights proportional to 1/count whose mean over the samples is 1."""
+    counts = np.maximum(counts.astype(np.float64), 1.0)
+    return counts.sum() / (len(counts) * counts)
