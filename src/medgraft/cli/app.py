@@ -1,0 +1,241 @@
+"""The commands. Each reads its options, calls one verb of `medgraft.api`, and prints what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
+from medgraft.cli.show import Screen
+
+app = typer.Typer(
+    name="medgraft",
+    help="Graft a new head on a trained vision model, fine-tune it on medical images, and say how good it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+Paths = Annotated[list[str], typer.Argument(help="Images, folders, DICOM series.", show_default=False)]
+Result = tuple[list[str], dict[str, Any]]
+
+
+@app.command()
+@talks
+@takes_common
+def train(
+    data: Data,
+    out: Out,
+    *,
+    recipe: RecipeFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    set: Set = None,
+    screen: Screen,
+    options: dict[str, Any],
+) -> Result:
+    """Train on labelled images: fine-tuned model, scores with intervals, report."""
+    from medgraft import api
+
+    result = api.train(
+        data, out=out, recipe=recipe, resume=resume, settings=settings(set), listen=screen.listen, **options
+    )
+    return _run_lines(result, out)
+
+
+@app.command()
+@talks
+@takes_common
+def plan(
+    data: Data,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+    recipe: RecipeFile = None,
+    set: Set = None,
+    screen: Screen,
+    options: dict[str, Any],
+) -> Result:
+    """Write the recipe that `train` would use, each choice with its reason."""
+    from medgraft import api
+
+    planned = api.plan(data, recipe=recipe, settings=settings(set), listen=screen.listen, **options)
+    planned.save(output)
+    lines = [f"{field}: {why}" for field, why in planned.reasons.items()]
+    return [*lines, f"Recipe: {output}"], {"recipe": str(output), "reasons": planned.reasons}
+
+
+@app.command()
+@talks
+@takes_common
+def survey(
+    data: Data,
+    *,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Where to write survey.json and .html.")] = None,  # noqa: UP007, UP045
+    set: Set = None,
+    screen: Screen,
+    options: dict[str, Any],
+) -> Result:
+    """Facts of a data set: counts, sizes, patients, duplicates, unreadable files, leaks."""
+    from medgraft import api
+
+    found = api.survey(data, out=out, settings=settings(set), listen=screen.listen, **options)
+    lines = [*found.lines(), *([f"Page: {out / 'survey.html'}"] if out else [])]
+    return lines, {"out": None if out is None else str(out), **found.headline()}
+
+
+@app.command()
+@talks
+def evaluate(
+    run: Run,
+    data: Data,
+    out: Out,
+    *,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    label_column: Annotated[Optional[str], typer.Option(help="Column of the label.")] = None,  # noqa: UP007, UP045
+    patient_column: Annotated[Optional[str], typer.Option(help="Column of the patient.")] = None,  # noqa: UP007, UP045
+    limit_bad: Annotated[float, typer.Option(help="Percentage of unreadable images above which to stop.")] = 1.0,
+    screen: Screen,
+) -> Result:
+    """Score a trained run on other labelled data."""
+    from medgraft import api
+
+    result = api.evaluate(
+        run,
+        data,
+        out=out,
+        device=device,
+        label_column=label_column,
+        patient_column=patient_column,
+        limit_bad=limit_bad,
+        listen=screen.listen,
+    )
+    return _run_lines(result, out)
+
+
+@app.command()
+@talks
+def predict(
+    run: Annotated[str, typer.Argument(help="A run, or a backbone such as timm:NAME.", show_default=False)],
+    paths: Paths,
+    *,
+    out: Annotated[Optional[Path], typer.Option("--out", help="CSV or folder to write.")] = None,  # noqa: UP007, UP045
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+    workers: Annotated[int, typer.Option(min=0, help="Extra processes that decode.")] = 2,
+    top: Annotated[int, typer.Option(min=1, help="Classes shown for a backbone.")] = 5,
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a network connection.")] = False,
+    screen: Screen,
+) -> Result:
+    """Predictions for files, folders and DICOM series; of a backbone, its own 1000 classes."""
+    from medgraft import api
+
+    if not Path(run).is_dir():
+        answers = api.predict_pretrained(run, paths, top=top, offline=offline, device=device, out=out)
+        lines = [f"{row['path']}  {row['rank']}. {row['class']} {row['probability']:.3f}" for row in answers]
+        return lines, {"out": None if out is None else str(out), "predictions": answers}
+    done = api.predict(
+        Path(run), paths, out=out, device=device, batch_size=batch_size, workers=workers, listen=screen.listen
+    )
+    return done.lines(), done.headline()
+
+
+@app.command()
+@talks
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="File to write.", show_default=False)],
+    *,
+    format: Annotated[str, typer.Option(help="onnx, torchscript or safetensors.")] = "onnx",
+    screen: Screen,
+) -> Result:
+    """Write the model for other programs, and check that it gives the same numbers there."""
+    from medgraft import api
+
+    checked = api.export(run, out=out, format=format)
+    difference = checked["largest_difference"]
+    return [f"{out}: largest difference {difference:.1e} on {checked['images']} images"], {"out": str(out), **checked}
+
+
+@app.command()
+@talks
+def backbones(
+    word: Annotated[Optional[str], typer.Argument(help="Only names with this word.")] = None,  # noqa: UP007, UP045
+    *,
+    screen: Screen,
+) -> Result:
+    """What can be grafted: name, source, parameters, licence, input, offline or not."""
+    from medgraft import api
+
+    found = api.backbones(word)
+    lines = [_backbone_line(row) for row in found["backbones"]]
+    return [*lines, f"Default: {found['default']['name']} ({found['default']['architecture']})"], found
+
+
+@app.command()
+@talks
+def phantoms(
+    kind: Annotated[str, typer.Argument(help="fundus, chest or skin.", show_default=False)],
+    out: Out,
+    *,
+    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 100,
+    size: Annotated[Optional[int], typer.Option(min=32, help="Side in pixels.")] = None,  # noqa: UP007, UP045
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
+    screen: Screen,
+) -> Result:
+    """Write a phantom data set (procedural images, no patients) with its ground truth."""
+    from medgraft import api
+
+    table = api.phantoms(kind, count=count, out=out, size=size, seed=seed)
+    return [f"{count} phantoms: {table}"], {"out": str(out), "manifest": str(table), "count": count}
+
+
+@app.command()
+@talks
+def demo(
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("demo"),
+    screen: Screen,
+) -> Result:
+    """The main job on phantoms: make images, train, evaluate, report."""
+    from medgraft import api
+
+    return _run_lines(api.demo(out=out, listen=screen.listen), out / "run")
+
+
+@app.command()
+@talks
+def doctor(*, screen: Screen) -> Result:
+    """Versions, device, threads, formats and codecs available, what is missing and how to get it."""
+    from medgraft import api
+
+    found = api.doctor()
+    lines = [f"{name}: {value}" for name, value in found["facts"].items()]
+    lines += [f"missing: {row['what']}: {row['do']}" for row in found["missing"]]
+    return lines, found
+
+
+def _run_lines(report: dict[str, Any], out: Path) -> Result:
+    scores = {name: score for name, score in report["scores"]["test"].items() if score and score["value"] is not None}
+    lines = [_score_line(name, score) for name, score in scores.items() if name in _HEADLINE]
+    lines += [f"warning: {text}" for text in report["warnings"]]
+    paths = {"run": str(out), "report": str(out / "report.html"), "report_json": str(out / "report.json")}
+    headline = {name: scores[name]["value"] for name in _HEADLINE if name in scores}
+    return [*lines, f"Report: {paths['report']}"], {**paths, "task": report["task"], "scores": headline}
+
+
+_HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae")
+
+
+def _score_line(name: str, score: dict[str, Any]) -> str:
+    interval = f" (95 % interval {score['low']:.3f} to {score['high']:.3f})" if score["low"] is not None else ""
+    return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}, n = {score['n']}"
+
+
+def _backbone_line(row: dict[str, Any]) -> str:
+    parts = [f"{row['name']:<44}", f"{row['parameters'] / 1e6:6.1f} M" if row.get("parameters") else " " * 8]
+    parts += [str(row[name]) for name in ("licence", "source") if row.get(name)]
+    if row.get("top1"):
+        parts.append(f"top-1 {row['top1']}")
+    parts.append("offline" if row.get("offline") else "download")
+    return "  ".join(parts)

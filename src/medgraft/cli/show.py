@@ -1,0 +1,133 @@
+"""What a person sees while a command works: bars on a terminal, plain lines elsewhere, all on stderr."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+class Screen:
+    """Shows events of the lower floors; results alone go to stdout.
+
+    Args:
+        json: print one JSON object as the last line of stdout, and nothing else there.
+        quiet: show no progress.
+        verbose: show every event.
+    """
+
+    def __init__(self, *, json: bool, quiet: bool, verbose: bool) -> None:
+        self.json, self.quiet, self.verbose = json, quiet, verbose
+        self.terminal = sys.stderr.isatty() and not quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._phase = ""
+        self._note = ""
+        self._last_line = 0.0
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def results(self, lines: Sequence[str], values: dict[str, Any]) -> None:
+        """Print the results to stdout."""
+        self._close()
+        if self.json:
+            self._out(json_text.dumps(values, ensure_ascii=False))
+        else:
+            for line in lines:
+                self._out(line)
+
+    def listen(self, event: dict[str, Any]) -> None:
+        """Show one event: {"event": kind, ...}."""
+        kind = event["event"]
+        if self.quiet and kind != "warning":
+            return
+        if kind in {"say", "warning", "resumed", "epoch"}:
+            self._say(_words(event))
+        if kind == "epoch":
+            self._note = f"score {event['val_score']:.3f}  {event['images_per_second']:.0f} images/s"
+        if kind == "step":
+            count, steps = event["epoch"] * event["steps"] + event["step"], event["steps"]
+            self._progress(f"epoch {event['epoch'] + 1}", event["step"], steps, f"loss {event['loss']:.3f}  {self._note}")
+            if self.verbose and not self.terminal:
+                self._say(f"step {count}: loss {event['loss']:.4f}")
+        if kind in _PHASES:
+            self._progress(_PHASES[kind], event["done"], event["of"], "")
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def _progress(self, phase: str, done: int, total: int, note: str) -> None:
+        if not self.terminal:
+            self._plain(phase, done, total, note)
+            return
+        if self._bar is None:
+            self._bar = _bar()
+            self._bar.start()
+        if phase != self._phase:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task, self._phase = self._bar.add_task(phase, total=total, note=note), phase
+        self._bar.update(self._task, completed=done, total=total, note=note)
+
+    def _plain(self, phase: str, done: int, total: int, note: str) -> None:
+        """A line at the end of a phase, and one each ten seconds of a long one."""
+        long_ago = time.monotonic() - self._last_line > 10
+        ends = done >= total and not phase.startswith("epoch")
+        if ends or long_ago:
+            self._say(f"{phase}: {done} of {total}  {note}".rstrip())
+            self._last_line = time.monotonic()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    @staticmethod
+    def _out(text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+_PHASES = {
+    "decode": "reading images",
+    "prefix": "running the frozen layers",
+    "predict": "predicting",
+    "draw": "drawing phantoms",
+}
+
+
+def _words(event: dict[str, Any]) -> str:
+    if event["event"] == "epoch":
+        return (
+            f"epoch {event['epoch']:>3} of {event['epochs']}: loss {event['loss']:.4f}, validation loss "
+            f"{event['val_loss']:.4f}, score {event['val_score']:.4f}, {event['images_per_second']:.0f} images/s"
+        )
+    if event["event"] == "resumed":
+        return f"going on from epoch {event['epoch'] + 1}, step {event['step']}"
+    if event["event"] == "warning":
+        return f"warning: {event['text']}"
+    return str(event["text"])
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
