@@ -49,7 +49,7 @@ def image_facts(ref: ImageRef, network: Mapping[str, Any] | None = None) -> dict
     record |= {
         "key": str(ref),
         "sha256": source_sha256(ref),
-        "content": content_of(image),
+        "content": files.content_key(image),
         "shape": list(image.pixels.shape),
         "bits": int(image.bits),
         "unit": image.unit,
@@ -89,29 +89,13 @@ def named(sample: Sample, result: dict[str, Any] | MedgraftError) -> dict[str, A
     return {**result, "key": sample.key}
 
 
-def content_of(image: Image) -> str:
-    """Get 32 hexadecimal digits that two images share when their decoded pixels and range are equal.
-
-    A gray picture saved as three equal channels counts as gray: it shows the same.
-    """
-    pixels = image.pixels
-    if pixels.shape[0] == 3 and np.array_equal(pixels[0], pixels[1]) and np.array_equal(pixels[0], pixels[2]):
-        pixels = pixels[:1]
-    if image.bits <= 8 and image.unit == "stored":
-        small = pixels.astype(np.uint8)
-        pixels = small if np.array_equal(small, pixels) else pixels
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{pixels.shape}|{pixels.dtype}|{image.range}".encode())
-    digest.update(np.ascontiguousarray(pixels))
-    return digest.hexdigest()
-
-
 def source_sha256(ref: ImageRef) -> str:
-    """Get the sha256 of the file's bytes; of a series, of its files' hashes in sorted order."""
+    """Get the sha256 of the file's bytes (of an array in an npz, of the npz); of a series, of its files' hashes in sorted order."""
     if ref.files:
         parts = sorted(_cached_sha256(path, *_stamp(path)) for path in ref.files)
         return hashlib.sha256("".join(parts).encode()).hexdigest()
-    return _cached_sha256(ref.path, *_stamp(ref.path))
+    path = ref.path.parent if ref.path.parent.suffix.lower() == ".npz" and ref.path.parent.is_file() else ref.path
+    return _cached_sha256(path, *_stamp(path))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
