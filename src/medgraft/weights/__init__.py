@@ -1,1 +1,1 @@
-
+"""Weights on disk: the catalogue, safetensors in and out, downloads."""

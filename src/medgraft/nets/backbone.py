@@ -1,0 +1,155 @@
+"""A backbone: an encoder in stages, with what it eats and where it came from.
+
+    pixels --stage 0--> raw --stage 1--> raw ... --> raw
+                         |                |            |
+                       level            level        level     (N, C, H, W)
+
+The raw tensor between stages is whatever the net uses (tokens, channels
+last); `forward` gives levels, `run` gives the raw tensor.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from medgraft import seeds
+from medgraft.errors import BadRecipe
+from medgraft.nets import BACKBONES
+from medgraft.nets.fold import fold_first, gray_spec
+from medgraft.nets.request import Opened, Request, Stage
+from medgraft.nets.sources import resolve
+from medgraft.nets.stages import shape_of, stride_of
+from medgraft.values import InputSpec
+
+
+class Backbone(nn.Module):
+    """An encoder: pixels -> one level a stage.
+
+    Attributes:
+        name: what the user typed, resolved, such as "timm:resnet18".
+        architecture: what it is, such as "timm:resnet18" also for a file of it.
+        spec: what it eats; `spec.channels` is 1 after folding.
+        channels: C of each level.
+        strides: input pixels for one pixel of each level.
+        licence: of the weights; "" for random numbers.
+        source: where the weights came from, in words.
+        sha256: of the weight file; "" for random numbers.
+        gray: "" for 3 channels; "folded" or "repeated" for 1. Both are exact; folded is faster.
+    """
+
+    def __init__(self, name: str, opened: Opened, *, channels: int = 3) -> None:
+        super().__init__()
+        stages, spec, self.gray = list(opened.stages), opened.spec, ""
+        if channels == 1:
+            stem, self.gray = fold_first(stages[0].module, spec)
+            stages[0] = Stage(stages[0].name, stem, stages[0].to_level)
+            spec = gray_spec(spec)
+        self.name = name
+        self.architecture = opened.architecture
+        self.spec = spec
+        self.licence = opened.licence
+        self.source = opened.source
+        self.sha256 = opened.sha256
+        self.encoder = nn.ModuleDict({stage.name: stage.module for stage in stages})
+        self._to_level = [stage.to_level for stage in stages]
+        shapes = _level_shapes(stages, spec)
+        self.channels = [shape[1] for shape in shapes]
+        self.strides = [stride_of(spec.size, shape) for shape in shapes]
+
+    @property
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The stages in order, as (name, module); a module maps raw tensor to raw tensor."""
+        return list(self.encoder.items())
+
+    @property
+    def parameters_count(self) -> int:
+        """The number of trainable and frozen numbers of the encoder."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def run(self, x: torch.Tensor, *, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Get the raw tensor that comes out of stage `stop - 1`, for the one that enters stage `start`.
+
+        Args:
+            x: `(N, C, H, W)` normalised pixels when `start` is 0, else the raw tensor out of stage `start - 1`.
+            start: first stage to run.
+            stop: the stage to stop before; None runs all.
+        """
+        for _, module in self.stages[start:stop]:
+            x = module(x)
+        return x
+
+    def forward(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> list[torch.Tensor]:
+        """Get the levels of stages `start` to `stop - 1`, each `(N, C, H, W)`; arguments as in `run`."""
+        levels = []
+        for index, (_, module) in list(enumerate(self.stages))[start:stop]:
+            x = module(x)
+            levels.append(self.level(x, index))
+        return levels
+
+    def level(self, raw: torch.Tensor, stage: int) -> torch.Tensor:
+        """Turn the raw tensor out of one stage into its level `(N, C, H, W)`."""
+        convert = self._to_level[stage]
+        return raw if convert is None else convert(raw)
+
+
+def _level_shapes(stages: Sequence[Stage], spec: InputSpec) -> list[tuple[int, ...]]:
+    shape: tuple[int, ...] = (1, spec.channels, *spec.size)
+    shapes = []
+    for stage in stages:
+        shape = shape_of(stage.module, shape)
+        shapes.append(tuple(stage.to_level(torch.empty(shape, device="meta")).shape) if stage.to_level else shape)
+    return shapes
+
+
+def backbone(
+    name: str,
+    *,
+    channels: int = 3,
+    image_size: int | tuple[int, int] | None = None,
+    offline: bool = False,
+    seed: int = 0,
+) -> Backbone:
+    """Get an encoder by name, its head cut off, in eval mode.
+
+    Args:
+        name: "auto", "timm:NAME", "torchvision:NAME", "hf-hub:OWNER/NAME", "file:PATH[,arch=NAME]",
+            "embedded:NAME", "none:NAME" (the same architecture from random numbers), or a bare name.
+        channels: 1 or 3 input channels; 1 gives exactly what the gray image copied to RGB would give.
+        image_size: pixels; None for the size its weights were made for.
+        offline: True never opens a socket.
+        seed: of random numbers.
+
+    Raises:
+        UnknownName: no such source or architecture.
+        Offline: the weights are not here and the network is forbidden.
+        BadWeights: the weights are damaged or do not fit.
+
+    Example:
+        >>> net = backbone("none:torchvision:mobilenet_v2", image_size=64)
+        >>> len(net.stages), net.channels[-1]
+        (5, 1280)
+    """
+    if channels not in (1, 3):
+        raise BadRecipe(f"a backbone takes 1 or 3 channels, not {channels}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    full = resolve(name)
+    opened = open_net(full, Request(image_size=size, offline=offline, seed=seed))
+    for warning in opened.warnings:
+        warnings.warn(warning, stacklevel=2)
+    return Backbone(full, opened, channels=channels).eval()
+
+
+def open_net(name: str, request: Request) -> Opened:
+    """Open a resolved name: torch's random state is left as it was, and random weights depend on the seed alone."""
+    scheme, _, rest = name.partition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.torch_seed(request.seed, "weights"))
+        opened = BACKBONES[scheme](rest, request)
+    if request.image_size and opened.stages:
+        return replace(opened, spec=replace(opened.spec, size=request.image_size))
+    return opened
