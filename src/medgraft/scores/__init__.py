@@ -1,1 +1,6 @@
+"""Pure functions from truth and predictions to scores with 95 % intervals.
 
+`score_table(Cases(...), seed=...)` in `summary` gives every score of a kind of target. Each metric also
+stands alone: `ranking` (order), `decisions` (confusion matrix), `probabilities`, `numeric`; intervals are in
+`delong`, `intervals` and `collapse`; what is chosen on validation is in `calibration` and `operating`.
+"""

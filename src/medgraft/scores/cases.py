@@ -87,7 +87,7 @@ class Cases:
         """Get some of the cases, by index or mask."""
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        patients = None if self.patients is None else [self.patients[row] for row in rows]
+        patients = None if self.patients is None else [self.patients[row] for row in rows.tolist()]
         return replace(self, targets=self.targets[rows], probabilities=self.probabilities[rows], patients=patients)
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.stats import beta
 
 from medgraft.scores.delong import Z95
-from medgraft.scores.resample import Value, as_rows, known_patients, patient_codes, resamples
+from medgraft.scores.resample import Value, known_patients, patient_codes, resamples
 from medgraft.scores.score import Score
 
 COUNT = 2000
@@ -102,14 +102,20 @@ def percentiles(found: np.ndarray) -> tuple[float | None, float | None, str | No
     lost = len(found) - len(usable)
     if len(usable) == 0 or len(usable) < _ENOUGH * len(found):
         return None, None, f"{lost} of {len(found)} resamples could not be computed"
-    if usable.max() - usable.min() <= 1e-12 * max(1.0, abs(float(usable.max()))):
+    if is_flat(found):
         return None, None, "every resample gave the same value, so they give no interval"
     low, high = np.quantile(usable, [0.025, 0.975])
     return float(low), float(high), f"{lost} of {len(found)} resamples could not be computed" if lost else None
 
 
-def bias_corrected(value: float, found: np.ndarray) -> tuple[float | None, float | None, str | None]:
-    """Get an interval reflected about the value ("basic"): for scores that resampling pushes upwards.
+def is_flat(found: np.ndarray) -> bool:
+    """Tell whether all resamples that can be computed agree."""
+    usable = found[np.isfinite(found)]
+    return len(usable) > 0 and bool(np.ptp(usable) <= 1e-12 * max(1.0, float(np.abs(usable).max())))
+
+
+def reflected(value: float, found: np.ndarray) -> tuple[float | None, float | None, str | None]:
+    """Get an interval reflected about the value ("basic"), for scores of 0 and above that resampling pushes upwards.
 
     Source: Davison and Hinkley, Bootstrap Methods, 1997, equation 5.6.
     """
