@@ -7,7 +7,7 @@
 #   make check      style, types, house rules, tests: what a change must pass
 #   make house      the house rules alone, in seconds
 #   make format     puts the style right
-#   make docs       writes docs/commands.md and docs/recipe.md from the code
+#   make docs       writes the reference pages in docs/ from the code
 #   make bench      lists the benchmarks; make bench NAME=classify runs one
 #   make clean      removes what these commands made, the runs excepted
 #
