@@ -85,10 +85,25 @@ from collections.abc import Mapping
 from typing import Any
 
 _MAPPINGS = (
-    "data backbone depth augment training scores patient_scores per_class operating_point operating_points "
-    "calibration confusion timing machine checksums target checklist"
-).split()
-_LISTS = "classes warnings quarantine subgroups limits".split()
+    "data",
+    "backbone",
+    "depth",
+    "augment",
+    "training",
+    "scores",
+    "patient_scores",
+    "per_class",
+    "operating_point",
+    "operating_points",
+    "calibration",
+    "confusion",
+    "timing",
+    "machine",
+    "checksums",
+    "target",
+    "checklist",
+)
+_LISTS = ("classes", "warnings", "quarantine", "subgroups", "limits")
 
 
 def problems(report: Mapping[str, Any]) -> list[str]:

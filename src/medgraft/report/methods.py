@@ -1,0 +1,184 @@
+"""A methods paragraph with the numbers of this run in it, and the references it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from medgraft.report.phrases import count, decimal, listed, whole
+from medgraft.report.score_names import named
+from medgraft.report.verdict import of
+
+Report = Mapping[str, Any]
+
+REFERENCES = {
+    "delong": "DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more correlated receiver "
+    "operating characteristic curves. Biometrics 1988;44:837-845.",
+    "sun": "Sun X, Xu W. Fast implementation of DeLong’s algorithm for comparing the areas under correlated receiver "
+    "operating characteristic curves. IEEE Signal Process Lett 2014;21:1389-1393.",
+    "bootstrap": "Field CA, Welsh AH. Bootstrapping clustered data. J R Stat Soc B 2007;69:369-390.",
+    "wilson": "Wilson EB. Probable inference, the law of succession, and statistical inference. J Am Stat Assoc "
+    "1927;22:209-212.",
+    "youden": "Youden WJ. Index for rating diagnostic tests. Cancer 1950;3:32-35.",
+    "temperature": "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML 2017.",
+    "brier": "Brier GW. Verification of forecasts expressed in terms of probability. Mon Weather Rev 1950;78:1-3.",
+    "kappa": "Cohen J. Weighted kappa: nominal scale agreement with provision for scaled disagreement or partial "
+    "credit. Psychol Bull 1968;70:213-220.",
+    "agreement": "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of clinical "
+    "measurement. Lancet 1986;327:307-310.",
+    "adamw": "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019.",
+    "metrics": "Maier-Hein L, Reinke A, et al. Metrics Reloaded: recommendations for image analysis validation. "
+    "Nat Methods 2024;21:195-212.",
+    "claim": "Tejani AS, Klontzas ME, Gatti AA, et al. Checklist for artificial intelligence in medical imaging "
+    "(CLAIM): 2024 update. Radiol Artif Intell 2024;6:e240300.",
+    "tripod": "Collins GS, Moons KGM, Dhiman P, et al. TRIPOD+AI statement: updated guidance for reporting clinical "
+    "prediction models that use regression or machine learning methods. BMJ 2024;385:e078378.",
+}
+
+
+class _Citations:
+    """Numbers in the order of first use."""
+
+    def __init__(self) -> None:
+        self.used: list[str] = []
+
+    def __call__(self, *names: str) -> str:
+        for name in names:
+            if name not in self.used:
+                self.used.append(name)
+        return "[" + ",".join(str(self.used.index(name) + 1) for name in names) + "]"
+
+
+def methods(report: Report) -> dict[str, list[str]]:
+    """Get {"paragraphs", "references"}: text ready to paste; only what this run did is said."""
+    cite = _Citations()
+    given = report.get("methods")
+    if given:
+        return {"paragraphs": [str(given)], "references": []}
+    parts = [_data, _model, _training, _statistics]
+    paragraphs = [" ".join(part(report, cite)) for part in parts]
+    return {"paragraphs": [p for p in paragraphs if p], "references": [REFERENCES[name] for name in cite.used]}
+
+
+def _data(report: Report, cite: _Citations) -> Iterator[str]:
+    images, patients = of(report, "data", "images"), of(report, "data", "patients")
+    if report.get("phantoms"):
+        yield "The images are procedural phantoms."
+    if images:
+        total = count(sum(v or 0 for v in images.values()), "image")
+        people = f" of {count(sum(v or 0 for v in patients.values()), 'patient')}" if patients else ""
+        names = {"train": "training", "val": "validation", "test": "test"}
+        each = [f"{whole(n)} for {names.get(s, s)}" for s, n in images.items() if n]
+        yield f"We used {total}{people}: {listed(each)}."
+    by = of(report, "data").get("split_by")
+    if by == "patient":
+        yield "The split was made by patient, so that no patient is in two parts."
+    elif by == "image":
+        yield "Patients were not known; the split was made by image, with near-duplicate images kept in one part."
+    if of(report, "data").get("split_source"):
+        yield _sentence(of(report, "data")["split_source"])
+    if of(report, "data").get("quarantined"):
+        yield f"{count(of(report, 'data')['quarantined'], 'file')} could not be read and took no part."
+
+
+def _model(report: Report, cite: _Citations) -> Iterator[str]:
+    backbone, depth = of(report, "backbone"), of(report, "depth")
+    if not backbone:
+        return
+    name = backbone.get("architecture") or backbone.get("name")
+    size = of(backbone, "input").get("size") if of(backbone, "input") else None
+    start = (
+        "with random initial weights"
+        if backbone.get("random")
+        else f"with weights from {backbone.get('source') or 'its source'}"
+    )
+    parameters = f" ({whole(backbone['parameters'])} parameters)" if backbone.get("parameters") else ""
+    pixels = f" Images were resized to {size[0]} × {size[1]} pixels." if size else ""
+    yield f"The encoder was {name}{parameters}, {start}; its classifier was replaced by a new head.{pixels}"
+    thawed, every = depth.get("thawed_stages"), depth.get("of")
+    if thawed is None:
+        return
+    if thawed == 0:
+        yield "All stages of the encoder stayed frozen and the head alone was trained."
+    elif every is not None and thawed >= every:
+        yield f"All {every} stages were fine-tuned."
+    else:
+        yield f"The {thawed} of {every} stages next to the head were fine-tuned, the others stayed frozen."
+    if depth.get("reason"):
+        yield f"This depth was chosen because {_lower(depth['reason'])}."
+
+
+def _training(report: Report, cite: _Citations) -> Iterator[str]:
+    training, augment = of(report, "training"), of(report, "augment")
+    if training.get("optimiser"):
+        name = str(training["optimiser"])
+        rate = f", learning rate {training['learning_rate']:g}" if _is_number(training.get("learning_rate")) else ""
+        decay = f", weight decay {training['weight_decay']:g}" if _is_number(training.get("weight_decay")) else ""
+        batch = f", batches of {training['batch_size']}" if training.get("batch_size") else ""
+        source = f" {cite('adamw')}" if name.lower() == "adamw" else ""
+        yield f"We trained with {name}{source}{rate}{decay}{batch}."
+    if training.get("epochs"):
+        score = f" by validation {named(training['score']).title}" if training.get("score") else ""
+        best = (
+            f"; the weights of epoch {training['best_epoch']} were kept{score}"
+            if training.get("best_epoch") is not None
+            else ""
+        )
+        yield f"Training took {count(training['epochs'], 'epoch')}{best}."
+    for name in ("schedule", "loss", "balance"):
+        if training.get(name):
+            lead = {"schedule": "The learning rate schedule was ", "loss": "The loss was ", "balance": ""}[name]
+            yield _sentence(lead + str(training[name]))
+    if augment.get("preset") and augment["preset"] != "none":
+        steps = f": {listed([str(s) for s in augment['steps']])}" if augment.get("steps") else ""
+        yield f"Training images were augmented (preset “{augment['preset']}”{steps})."
+
+
+def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
+    test = of(report, "scores", "test")
+    how = " ".join(str(score.get("method") or "") for score in test.values()).lower()
+    how += " ".join(str(of(report, "operating_point", n).get("method") or "") for n in ("sensitivity", "ppv")).lower()
+    if test:
+        yield f"We report {listed([named(n).title for n in test])} {cite('metrics')} with 95 % confidence intervals."
+    if "delong" in how:
+        yield f"Intervals of AUROC follow DeLong {cite('delong', 'sun')}."
+    if "bootstrap" in how:
+        unit = "patients" if of(report, "data").get("split_by") == "patient" else "images"
+        yield f"Other intervals are percentiles of a bootstrap over {unit} {cite('bootstrap')}."
+    if "wilson" in how:
+        yield f"Intervals of proportions follow Wilson {cite('wilson')}."
+    point = of(report, "operating_point")
+    if point.get("threshold") is not None:
+        rule = str(point.get("rule") or "a fixed rule")
+        source = f" {cite('youden')}" if "youden" in rule.lower() else ""
+        on = {"val": "validation", "test": "test"}.get(str(point.get("chosen_on")), str(point.get("chosen_on")))
+        threshold = decimal(point["threshold"])
+        yield f"The threshold {threshold} was chosen on {on} images by {rule}{source} and then left alone."
+    temperature = of(report, "calibration").get("temperature")
+    if _is_number(temperature):
+        words = f"one temperature ({decimal(temperature, 2)}) fitted on validation images"
+        yield f"Probabilities were calibrated by {words} {cite('temperature')}."
+    if "brier" in test:
+        yield f"The Brier score {cite('brier')} measures probabilities as a whole."
+    if "quadratic_kappa" in test:
+        yield f"Agreement on grades is Cohen’s kappa with quadratic weights {cite('kappa')}."
+    if "mae" in test and not report.get("classes"):
+        yield f"Differences are shown against means {cite('agreement')}."
+    seed = f" with seed {report['seed']}" if report.get("seed") is not None else ""
+    lists = f"CLAIM 2024 {cite('claim')} and TRIPOD+AI {cite('tripod')}"
+    yield f"The run used medgraft {report.get('medgraft', '')}{seed}; the checklist follows {lists}."
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sentence(words: str) -> str:
+    words = str(words).strip().rstrip(".")
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _lower(words: str) -> str:
+    words = str(words).strip().rstrip(".")
+    first = words.split(" ", 1)[0]
+    return words if first.isupper() and len(first) > 1 else words[:1].lower() + words[1:]

@@ -1,0 +1,298 @@
+"""The report page of a run: one file that opens offline, reads like a paper and prints on A4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft import storage
+from medgraft.report import grids, pictures, plots, rendering, verdict
+from medgraft.report.checklist import checklist
+from medgraft.report.methods import methods
+from medgraft.report.phrases import value_of, with_interval
+from medgraft.report.score_names import named
+from medgraft.report.verdict import of
+
+_SECTIONS = (
+    ("question", "What was asked"),
+    ("data", "Data and split"),
+    ("training", "How it was trained"),
+    ("scores", "Scores"),
+    ("curves", "Telling apart"),
+    ("calibration", "Can the probabilities be believed?"),
+    ("agreement", "Agreement with the truth"),
+    ("subgroups", "Subgroups"),
+    ("mistakes", "The most certain mistakes"),
+    ("methods", "Methods, ready to paste"),
+    ("limits", "Limits"),
+    ("again", "How to do it again"),
+    ("checklist", "Reporting checklist"),
+)
+_MOST_PICTURES = {"mistake": 12, "right": 6}
+_MOST_ROWS = 20
+
+
+def write_report(
+    report: Mapping[str, Any],
+    *,
+    folder: Path,
+    curves: Mapping[str, Any] | None = None,
+    gallery: Sequence[Mapping[str, Any]] = (),
+    augmented: Sequence[np.ndarray] = (),
+    name: str = "report.html",
+) -> Path:
+    """Write the page of a run and get its path.
+
+    The form of every argument is in `medgraft.report.schema`. What is absent is not shown.
+
+    Args:
+        report: what `report.json` holds.
+        folder: the run folder; the page is written into it, whole or not at all.
+        curves: long lists; default `report["curves"]`.
+        gallery: mistakes and right answers with their images.
+        augmented: up to sixteen augmented training samples, uint8, or one sheet.
+        name: the file's name.
+    """
+    path = Path(folder) / name
+    storage.write_text(path, render_report(report, curves=curves, gallery=gallery, augmented=augmented))
+    return path
+
+
+def render_report(
+    report: Mapping[str, Any],
+    *,
+    curves: Mapping[str, Any] | None = None,
+    gallery: Sequence[Mapping[str, Any]] = (),
+    augmented: Sequence[np.ndarray] = (),
+) -> str:
+    """Get the page of a run as text; see `write_report`."""
+    curves = curves if curves is not None else of(report, "curves")
+    report = {**report, "_gallery": bool(gallery)}
+    view = {
+        "report": report,
+        "title": _title(report),
+        "question": _question(report),
+        "verdict": verdict.verdict(report),
+        "warnings": verdict.warnings(report),
+        "figures": verdict.key_figures(report),
+        "limits": verdict.limits(report),
+        "methods": methods(report),
+        "checklist": checklist(report),
+        **_data_view(report),
+        **_training_view(report, curves, augmented),
+        **_score_view(report),
+        **_curve_view(report, curves),
+        **_gallery_view(gallery),
+    }
+    return rendering.page(_SECTIONS, frame="report.html", view=view)
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    return str(report.get("title") or of(report, "data").get("name") or f"Report of a {report.get('task')} run")
+
+
+def _question(report: Mapping[str, Any]) -> str:
+    if report.get("question"):
+        return str(report["question"])
+    classes = [str(c) for c in report.get("classes") or ()]
+    if report.get("task") == "regress" or not classes:
+        target = of(report, "target")
+        unit = f" in {target['unit']}" if target.get("unit") else ""
+        return f"How large is {target['name']}{unit}, judged from one image?" if target.get("name") else ""
+    if report.get("task") == "multilabel":
+        return f"Which of {len(classes)} labels apply to an image?"
+    if report.get("task") == "grade":
+        return f"Which of {len(classes)} ordered grades does an image show?"
+    if len(classes) == 2:
+        return f"Does an image show “{report.get('positive') or classes[1]}”?"
+    return f"Which of {len(classes)} classes does an image show?"
+
+
+def _data_view(report: Mapping[str, Any]) -> dict[str, Any]:
+    data = of(report, "data")
+    classes = of(data, "classes")
+    order = [s for s in ("train", "val", "test") if s in (data.get("images") or {})]
+    splits = order + [s for s in data.get("images") or {} if s not in order]
+    bars = grids.split_bars(classes, splits) if classes else None
+    return {
+        "data": data,
+        "splits": splits,
+        "split_names": {"train": "Training", "val": "Validation", "test": "Test"},
+        "split_bars": bars,
+        "leaks": list(data.get("leaks") or ())[:_MOST_ROWS],
+        "quarantine": list(report.get("quarantine") or ())[:_MOST_ROWS],
+        "duplicate_groups": list(of(data, "duplicates").get("groups") or ())[:8],
+    }
+
+
+def _training_view(
+    report: Mapping[str, Any], curves: Mapping[str, Any], augmented: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    rows = list(curves.get("train") or ())
+    training = of(report, "training")
+    best, score = training.get("best_epoch"), named(str(training.get("score") or "score")).title
+    drawn = [
+        plots.training(rows, names=("loss", "val_loss"), best=best, y_label="Loss"),
+        plots.training(rows, names=("val_score",), best=best, y_label=f"Validation {score}"),
+    ]
+    depth = of(report, "depth")
+    curve = list(depth.get("curve") or ())
+    chosen = depth.get("thawed_stages")
+    return {
+        "training_facts": _training_facts(report),
+        "training_plots": [plot for plot in drawn if plot] if rows else [],
+        "depth_plot": plots.depth_curve(curve, chosen=chosen, y_label=f"Validation {score}") if curve else None,
+        "augmented": _augmented(augmented),
+    }
+
+
+def _augmented(images: Sequence[np.ndarray]) -> str | None:
+    if not len(images):
+        return None
+    one = images[0] if len(images) == 1 else pictures.sheet(list(images)[:16])
+    return pictures.data_uri(one, most=1240, quality=80)
+
+
+def _training_facts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    training = of(report, "training")
+    size = training.get("image_size")
+    rows = [
+        ("Optimiser", training.get("optimiser")),
+        ("Learning rate", training.get("learning_rate")),
+        ("Schedule", training.get("schedule")),
+        ("Weight decay", training.get("weight_decay")),
+        ("Batch", training.get("batch_size")),
+        ("Image size", f"{size[0]} × {size[1]}" if isinstance(size, list | tuple) else size),
+        ("Loss", training.get("loss")),
+        ("Class balance", training.get("balance")),
+        ("Label smoothing", training.get("label_smoothing")),
+        ("Mixup", training.get("mixup")),
+        ("Moving average of weights", training.get("ema")),
+        ("Precision", training.get("precision")),
+        ("Epochs", _epochs(training)),
+        *[(str(label), value) for label, value in training.get("facts") or ()],
+    ]
+    return [(label, value) for label, value in rows if value not in (None, "", False)]
+
+
+def _epochs(training: Mapping[str, Any]) -> str | None:
+    if training.get("epochs") is None:
+        return None
+    planned = training.get("epochs_planned")
+    words = f"{training['epochs']}" + (f" of {planned} planned" if planned and planned != training["epochs"] else "")
+    return f"{words}; {training['stopped']}" if training.get("stopped") else words
+
+
+def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
+    main = verdict.primary(report)
+    per_class = of(report, "per_class")
+    columns = list(dict.fromkeys(name for scores in per_class.values() for name in scores))[:4]
+    return {
+        "main": main,
+        "test_scores": of(report, "scores", "test"),
+        "val_scores": of(report, "scores", "val"),
+        "patient_scores": of(report, "patient_scores"),
+        "per_class": per_class,
+        "per_class_columns": columns,
+        "point": of(report, "operating_point"),
+        "point_scores": _point_scores(of(report, "operating_point")),
+        "points": of(report, "operating_points"),
+        **_forests(report, main),
+    }
+
+
+def _point_scores(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Sensitivity and the like, then the predictive values at each stated share of positives."""
+    found = {name: point[name] for name in ("sensitivity", "specificity", "ppv", "npv") if point.get(name)}
+    for one in point.get("at_prevalence") or ():
+        share = one.get("prevalence")
+        found.update({f"{name}@{share}": one[name] for name in ("ppv", "npv") if one.get(name)})
+    return found
+
+
+def _forests(report: Mapping[str, Any], main: str | None) -> dict[str, Any]:
+    groups = [s for s in report.get("subgroups") or () if s.get("scores")]
+    name = (
+        main if any(main in s["scores"] for s in groups) else next(iter(groups[0]["scores"]), None) if groups else None
+    )
+    if not groups or name is None:
+        return {"forest": None, "subgroups": [], "subgroup_columns": [], "subgroup_main": None}
+    rows = [{**s, "score": s["scores"].get(name)} for s in groups]
+    overall = of(report, "scores", "test").get(name)
+    picture = grids.forest(rows, overall=overall, title=named(name).title, chance=named(name).chance)
+    columns = list(dict.fromkeys(n for s in groups for n in s["scores"] if n != name))[:3]
+    return {"forest": picture, "subgroups": groups, "subgroup_columns": columns, "subgroup_main": name}
+
+
+def _curve_view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
+    roc, pr = _drawable(curves.get("roc")), _drawable(curves.get("pr"))
+    cloud = of(curves, "scatter")
+    unit = str(of(report, "target").get("unit") or "")
+    agreed = plots.agreement(cloud["true"], cloud["predicted"], unit=unit) if cloud.get("true") else None
+    confusion = of(report, "confusion")
+    matrix = confusion.get("matrix")
+    bins = of(curves, "reliability")
+    calibration = of(report, "calibration")
+    return {
+        "roc_plot": _roc(report, roc),
+        "pr_plot": _pr(report, pr),
+        "many_classes": len(roc) > 1 or len(pr) > 1,
+        "confusion_plot": grids.confusion([str(c) for c in confusion["classes"]], matrix) if matrix else None,
+        "confusion_classes": list(confusion.get("classes") or ()),
+        "reliability_plot": plots.reliability(bins) if bins.get("after") or bins.get("before") else None,
+        "calibration": calibration,
+        "agreement_plots": agreed,
+    }
+
+
+def _drawable(curves: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {str(name): one for name, one in (curves or {}).items() if one and one.get("x") and one.get("y")}
+
+
+def _roc(report: Mapping[str, Any], roc: Mapping[str, Any]) -> Any:
+    if not roc:
+        return None
+    if len(roc) == 1:
+        score = of(report, "scores", "test").get("auroc")
+        label = f"AUROC {with_interval(score)}" if value_of(score) is not None else "ROC"
+        return plots.roc(next(iter(roc.values())), label=label, point=report.get("operating_point"))
+    return plots.small_multiples(roc, labels=_class_labels(report, "auroc", "AUROC"), kind="roc")
+
+
+def _pr(report: Mapping[str, Any], pr: Mapping[str, Any]) -> Any:
+    if not pr:
+        return None
+    if len(pr) == 1:
+        score = of(report, "scores", "test").get("auprc")
+        label = f"AP {with_interval(score)}" if value_of(score) is not None else "Precision-recall"
+        return plots.precision_recall(next(iter(pr.values())), label=label)
+    return plots.small_multiples(pr, labels=_class_labels(report, "auprc", "AP"), kind="pr")
+
+
+def _class_labels(report: Mapping[str, Any], name: str, words: str) -> dict[str, str]:
+    labels = {}
+    for label, scores in of(report, "per_class").items():
+        value = value_of(scores.get(name))
+        if value is not None:
+            ends = scores[name]
+            between = (
+                f" ({ends['low']:.2f} to {ends['high']:.2f})"
+                if ends.get("low") is not None and ends.get("high") is not None
+                else ""
+            )
+            labels[str(label)] = f"{words} {value:.2f}{between}"
+    return labels
+
+
+def _gallery_view(gallery: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    view: dict[str, list[dict[str, Any]]] = {"mistake": [], "right": []}
+    for one in gallery:
+        kind = str(one.get("kind") or "mistake")
+        if kind in view and len(view[kind]) < _MOST_PICTURES[kind]:
+            picture = {"address": pictures.data_uri(one["image"]), "tiny": pictures.is_tiny(one["image"])}
+            words = {k: one.get(k) for k in ("key", "truth", "predicted", "probability", "patient", "note")}
+            view[kind].append({**words, **picture})
+    return {"mistakes": view["mistake"], "rights": view["right"]}

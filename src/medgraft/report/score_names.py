@@ -1,0 +1,69 @@
+"""Scores in words: what each name means to a reader, and how its number is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from medgraft.report.phrases import percent
+
+
+@dataclass(frozen=True)
+class ScoreName:
+    """How one score is called and read.
+
+    Attributes:
+        title: for table rows.
+        means: one short sentence in plain words.
+        unit_range: True when it lies in 0..1, so that it can be drawn on that scale.
+        lower_is_better: True for errors.
+        chance: the value of a model that knows nothing, where there is one.
+    """
+
+    title: str
+    means: str = ""
+    unit_range: bool = True
+    lower_is_better: bool = False
+    chance: float | None = None
+
+
+NAMES = {
+    "auroc": ScoreName("AUROC", "chance that a case ranks above a non-case", chance=0.5),
+    "auprc": ScoreName("Average precision", "area under the precision-recall curve"),
+    "sensitivity": ScoreName("Sensitivity", "share of cases that are found"),
+    "specificity": ScoreName("Specificity", "share of non-cases that are cleared"),
+    "ppv": ScoreName("Positive predictive value", "share of positive answers that are right"),
+    "npv": ScoreName("Negative predictive value", "share of negative answers that are right"),
+    "balanced_accuracy": ScoreName("Balanced accuracy", "mean over classes of the share answered right"),
+    "accuracy": ScoreName("Accuracy", "share answered right; flatters under imbalance"),
+    "mcc": ScoreName("Matthews correlation", "agreement with the truth, 0 is chance", chance=0.0),
+    "f1": ScoreName("F1", "harmonic mean of precision and recall"),
+    "quadratic_kappa": ScoreName("Quadratic weighted kappa", "agreement on grades beyond chance", chance=0.0),
+    "brier": ScoreName("Brier score", "mean squared error of probabilities", lower_is_better=True),
+    "ece": ScoreName("Calibration error (ECE)", "mean gap of stated and observed", lower_is_better=True),
+    "log_loss": ScoreName("Log loss", "surprise at the truth", unit_range=False, lower_is_better=True),
+    "mae": ScoreName("Mean absolute error", "", unit_range=False, lower_is_better=True),
+    "rmse": ScoreName("Root mean squared error", "", unit_range=False, lower_is_better=True),
+    "r2": ScoreName("R²", "share of the variance explained", chance=0.0),
+    "pearson": ScoreName("Pearson correlation", "", chance=0.0),
+    "spearman": ScoreName("Spearman correlation", "", chance=0.0),
+    "bias": ScoreName("Bias", "mean of predicted minus true", unit_range=False),
+    "concordance": ScoreName("Concordance correlation", "agreement with the identity line", chance=0.0),
+    "exact_match": ScoreName("Exact match", "share of images with every label right"),
+    "hamming": ScoreName("Hamming loss", "share of labels that are wrong", lower_is_better=True),
+    "within_one": ScoreName("Within one grade", "share at most one grade off"),
+    "map": ScoreName("mAP", "mean average precision, IoU .50 to .95"),
+    "map50": ScoreName("mAP at IoU .50"),
+    "froc": ScoreName("FROC score", "mean sensitivity at 1/8 to 8 false positives an image"),
+    "dice": ScoreName("Dice", "overlap with the reference"),
+    "iou": ScoreName("IoU", "intersection over union"),
+    "nsd": ScoreName("Surface Dice (NSD)", "share of the surface within tolerance"),
+    "hd95_mm": ScoreName("HD95 (mm)", "95th percentile of surface distance", unit_range=False, lower_is_better=True),
+}
+
+
+def named(name: str) -> ScoreName:
+    """Get how a score is called; an unknown name is shown as it is; `ppv@0.01` means at a prevalence of 1 %."""
+    known, _, share = name.partition("@")
+    if share and known in NAMES:
+        return replace(NAMES[known], means=f"if {percent(float(share), 1)} of the images were positive")
+    return NAMES.get(name) or ScoreName(name.replace("_", " "), unit_range=False)
