@@ -58,7 +58,9 @@ class Input(Section):
 class Backbone(Section):
     """The encoder and the head that is grafted on."""
 
-    name: str = Field("auto", description="auto, embedded:NAME, timm:NAME, torchvision:NAME, hf-hub:…, file:…, none:NAME")
+    name: str = Field(
+        "auto", description="auto, embedded:NAME, timm:NAME, torchvision:NAME, hf-hub:…, file:…, none:NAME"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
     offline: bool = Field(False, description="never open a network connection")
 
@@ -104,7 +106,9 @@ class Fit(Section):
 class Scores(Section):
     """How the result is judged."""
 
-    rule: str = Field("youden", description="operating point on validation: youden, sensitivity>=0.95, specificity>=0.9")
+    rule: str = Field(
+        "youden", description="operating point on validation: youden, sensitivity>=0.95, specificity>=0.9"
+    )
     prevalence: float | None = Field(None, gt=0, lt=1, description="prevalence at which PPV and NPV are stated as well")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of patients")
     positive: str | None = Field(None, description="the class that counts as positive when there are two")
@@ -158,7 +162,9 @@ class Recipe(Section):
             value = getattr(self, name)
             if isinstance(value, Section):
                 lines += ["", f"{name}:  # {(type(value).__doc__ or '').strip().rstrip('.')}"]
-                lines += [_line(key, getattr(value, key), f.description, "  ") for key, f in type(value).model_fields.items()]
+                lines += [
+                    _line(key, getattr(value, key), f.description, "  ") for key, f in type(value).model_fields.items()
+                ]
             elif name == "reasons":
                 text = yaml.safe_dump({name: dict(value)}, sort_keys=False, allow_unicode=True, width=1000)
                 lines += ["", text.rstrip()]

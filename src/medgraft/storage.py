@@ -46,7 +46,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None], *, needed_bytes:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         if error.errno in _FULL:

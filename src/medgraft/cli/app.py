@@ -71,7 +71,7 @@ def plan(
 def survey(
     data: Data,
     *,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Where to write survey.json and .html.")] = None,  # noqa: UP007, UP045
+    out: Annotated[Optional[Path], typer.Option("--out", help="Where to write survey.json and .html.")] = None,  # noqa: UP045
     set: Set = None,
     screen: Screen,
     options: dict[str, Any],
@@ -92,8 +92,8 @@ def evaluate(
     out: Out,
     *,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    label_column: Annotated[Optional[str], typer.Option(help="Column of the label.")] = None,  # noqa: UP007, UP045
-    patient_column: Annotated[Optional[str], typer.Option(help="Column of the patient.")] = None,  # noqa: UP007, UP045
+    label_column: Annotated[Optional[str], typer.Option(help="Column of the label.")] = None,  # noqa: UP045
+    patient_column: Annotated[Optional[str], typer.Option(help="Column of the patient.")] = None,  # noqa: UP045
     limit_bad: Annotated[float, typer.Option(help="Percentage of unreadable images above which to stop.")] = 1.0,
     screen: Screen,
 ) -> Result:
@@ -119,7 +119,7 @@ def predict(
     run: Annotated[str, typer.Argument(help="A run, or a backbone such as timm:NAME.", show_default=False)],
     paths: Paths,
     *,
-    out: Annotated[Optional[Path], typer.Option("--out", help="CSV or folder to write.")] = None,  # noqa: UP007, UP045
+    out: Annotated[Optional[Path], typer.Option("--out", help="CSV or folder to write.")] = None,  # noqa: UP045
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Extra processes that decode.")] = 2,
@@ -160,7 +160,7 @@ def export(
 @app.command()
 @talks
 def backbones(
-    word: Annotated[Optional[str], typer.Argument(help="Only names with this word.")] = None,  # noqa: UP007, UP045
+    word: Annotated[Optional[str], typer.Argument(help="Only names with this word.")] = None,  # noqa: UP045
     *,
     screen: Screen,
 ) -> Result:
@@ -179,7 +179,7 @@ def phantoms(
     out: Out,
     *,
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 100,
-    size: Annotated[Optional[int], typer.Option(min=32, help="Side in pixels.")] = None,  # noqa: UP007, UP045
+    size: Annotated[Optional[int], typer.Option(min=32, help="Side in pixels.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
     screen: Screen,
 ) -> Result:

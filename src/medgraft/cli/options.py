@@ -20,10 +20,10 @@ Data = Annotated[Path, typer.Argument(help="Folder, CSV, MedMNIST npz or DICOM t
 Run = Annotated[Path, typer.Argument(help="Folder of a trained run.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)]
 Set = Annotated[
-    Optional[list[str]],  # noqa: UP007, UP045
+    Optional[list[str]],  # noqa: UP045
     typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe, such as fit.lr=1e-4; repeatable."),
 ]
-RecipeFile = Annotated[Optional[Path], typer.Option("--recipe", help="A recipe.yaml to start from.")]  # noqa: UP007, UP045
+RecipeFile = Annotated[Optional[Path], typer.Option("--recipe", help="A recipe.yaml to start from.")]  # noqa: UP045
 
 
 def _option(kind: Any, name: str, help: str, panel: str) -> inspect.Parameter:
@@ -32,7 +32,7 @@ def _option(kind: Any, name: str, help: str, panel: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-_TEXT, _WHOLE, _NUMBER, _FLAG = Optional[str], Optional[int], Optional[float], Optional[bool]  # noqa: UP007, UP045
+_TEXT, _WHOLE, _NUMBER, _FLAG = Optional[str], Optional[int], Optional[float], Optional[bool]  # noqa: UP045
 COMMON = [
     _option(_TEXT, "task", "classify, multilabel, grade or regress; follows from the labels when not given.", _MODEL),
     _option(_TEXT, "backbone", "auto, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME, file:PATH, none:NAME.", _MODEL),

@@ -53,7 +53,9 @@ class Screen:
             self._note = f"score {event['val_score']:.3f}  {event['images_per_second']:.0f} images/s"
         if kind == "step":
             count, steps = event["epoch"] * event["steps"] + event["step"], event["steps"]
-            self._progress(f"epoch {event['epoch'] + 1}", event["step"], steps, f"loss {event['loss']:.3f}  {self._note}")
+            self._progress(
+                f"epoch {event['epoch'] + 1}", event["step"], steps, f"loss {event['loss']:.3f}  {self._note}"
+            )
             if self.verbose and not self.terminal:
                 self._say(f"step {count}: loss {event['loss']:.4f}")
         if kind in _PHASES:

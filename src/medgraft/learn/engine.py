@@ -82,7 +82,9 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def probe(module: nn.Module, run: Callable[[Tensor], Tensor], pixels: Tensor, *, seconds: float = 0.5) -> tuple[str, bool]:
+def probe(
+    module: nn.Module, run: Callable[[Tensor], Tensor], pixels: Tensor, *, seconds: float = 0.5
+) -> tuple[str, bool]:
     """Measure which is faster here, float32 or channels-last bfloat16.
 
     Args:

@@ -1,4 +1,7 @@
-"""`log.jsonl`: one line an event; cut back to the checkpoint when a run resumes, so it never contradicts the weights."""
+"""`log.jsonl`: one line an event.
+
+It is cut back to the checkpoint when a run resumes, so it never contradicts the weights.
+"""
 
 from __future__ import annotations
 

@@ -231,7 +231,12 @@ class Loop:
             self._save()  # all steps of the epoch are done: on resume only the validation is
             raise
         rate = max(group["lr"] for optimiser in self.optimisers.values() for group in optimiser.param_groups)
-        row = {"epoch": self.epoch + 1, "loss": self.loss_sum / max(1, len(self.train)), **scores, "learning_rate": rate}
+        row = {
+            "epoch": self.epoch + 1,
+            "loss": self.loss_sum / max(1, len(self.train)),
+            **scores,
+            "learning_rate": rate,
+        }
         if scores["val_score"] > self.best_score:
             self.best_score, self.best_epoch = scores["val_score"], self.epoch
             self.best = {name: tensor.detach().clone() for name, tensor in self._thawed().items()}

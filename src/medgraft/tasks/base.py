@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgraft.nets.backbone import Backbone
+from medgraft.nets import Backbone, freeze, train_mode
+from medgraft.scores.calibration import to_probabilities
 from medgraft.tasks.meter import Meter
 from medgraft.values import Batch, Prediction
 
@@ -81,8 +82,8 @@ class ImageTask(Task):
     become words.
 
     Attributes:
-        temperature: divides the logits; fitted on validation only.
-        threshold: operating point on the positive probability; chosen on validation only.
+        temperature: divides the logits, one or one a label; fitted on validation only.
+        threshold: operating point on the positive probability, one or one a label; chosen on validation only.
     """
 
     wants: ClassVar[frozenset[str]] = frozenset({"label"})
@@ -93,10 +94,11 @@ class ImageTask(Task):
         self.backbone = backbone
         self.head = head
         self.answers = answers
-        self.temperature = 1.0
-        self.threshold = 0.5
+        self.temperature: tuple[float, ...] = (1.0,)
+        self.threshold: tuple[float, ...] = (0.5,)
         self.label_smoothing = 0.0
         self.mixup = 0.0
+        self.thawed = len(backbone.stages)
         count = max(1, self.outputs(answers))
         self.register_buffer("class_weights", torch.ones(count))
         self.register_buffer("adjust", torch.zeros(count))
@@ -129,10 +131,6 @@ class ImageTask(Task):
         """Get the loss of each sample, shape `(N,)`; logits float32."""
         raise NotImplementedError
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Turn `(N, K)` logits into `(N, classes)` probabilities at the task's temperature."""
-        raise NotImplementedError
-
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
         """Get (the answer in the user's words, a number where the answer is one) of one sample."""
         raise NotImplementedError
@@ -152,6 +150,26 @@ class ImageTask(Task):
 
     # ---- what all whole-image tasks share --------------------------------------
 
+    @property
+    def answer_kind(self) -> str:
+        """The kind of target that the scores know: "binary", "multiclass", "labels", "ordinal" or "number"."""
+        return "binary" if self.kind == "multiclass" and len(self.answers.classes) == 2 else self.kind
+
+    def thaw(self, stages: int) -> None:
+        """Let the last `stages` stages and the head learn; freeze the rest, BatchNorm statistics included.
+
+        Raises:
+            BadRecipe: the backbone has fewer stages.
+        """
+        freeze(self.backbone, thawed=stages)
+        self.thawed = stages
+
+    def train(self, mode: bool = True) -> ImageTask:
+        super().train(mode)
+        if mode:
+            train_mode(self.backbone, thawed=self.thawed)
+        return self
+
     def parts(self) -> Parts:
         return Parts(tuple(self.backbone.stages), self.head)
 
@@ -165,11 +183,11 @@ class ImageTask(Task):
         count = len(self.backbone.stages)
         if start <= count:
             pixels = self.pooled(self.backbone.run(pixels, start=start) if start < count else pixels)
-        return self.head.classify(pixels)  # type: ignore[operator]
+        return self.head.logits(pixels)  # type: ignore[operator]
 
     def pooled(self, raw: Tensor) -> Tensor:
         """Pool the encoder's last output to features `(N, F)`."""
-        return self.head.pool([self.backbone.level(raw, len(self.backbone.stages) - 1)])  # type: ignore[operator]
+        return self.head.features([self.backbone.level(raw, len(self.backbone.stages) - 1)])  # type: ignore[operator]
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         assert batch.targets is not None
@@ -194,6 +212,12 @@ class ImageTask(Task):
     def predict(self, batch: Batch) -> list[Prediction]:
         return self.interpret(batch.keys, self.logits(batch))
 
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Turn `(N, K)` logits into `(N, classes)` probabilities at the task's temperature."""
+        if self.kind == "number":
+            return np.zeros((len(logits), 0))
+        return to_probabilities(self.answer_kind, logits, temperature=np.asarray(self.temperature))
+
     def interpret(self, keys: Sequence[str], logits: np.ndarray) -> list[Prediction]:
         """Turn logits into predictions at the task's temperature and threshold."""
         probabilities = self.probabilities(logits)
@@ -205,7 +229,7 @@ class ImageTask(Task):
 
     def meter(self) -> Meter:
         answers = self.answers
-        return Meter(kind=self.kind, classes=answers.classes, positive=answers.positive, scale=answers.scale)
+        return Meter(kind=self.answer_kind, classes=answers.classes, positive=answers.positive, scale=answers.scale)
 
 
 def inverse_frequency(counts: np.ndarray) -> np.ndarray:

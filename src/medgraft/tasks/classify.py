@@ -67,15 +67,10 @@ class Classify(ImageTask):
         share = weights[targets]
         return share / share.sum()
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        scaled = logits / self.temperature
-        scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return scaled / scaled.sum(axis=1, keepdims=True)
-
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
         classes = self.answers.classes
         if len(classes) == 2:
-            return classes[int(probabilities[1] >= self.threshold)], None
+            return classes[int(probabilities[1] >= self.threshold[0])], None
         return classes[int(probabilities.argmax())], None
 
 

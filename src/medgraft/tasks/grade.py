@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medgraft.errors import BadData
-from medgraft.nets.backbone import Backbone
+from medgraft.nets import Backbone
+from medgraft.scores.cases import decide
 from medgraft.tasks.base import Answers, ImageTask
 
 
@@ -81,14 +82,8 @@ class Grade(ImageTask):
         share = weights[targets]
         return share / share.sum()
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        above = 1.0 / (1.0 + np.exp(-np.clip(logits / self.temperature, -60.0, 60.0)))
-        edges = np.concatenate([np.ones((len(above), 1)), above, np.zeros((len(above), 1))], axis=1)
-        return np.clip(edges[:, :-1] - edges[:, 1:], 0.0, 1.0)
-
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
-        # The grade that half of the probability reaches: the median, right for absolute errors.
-        grade = int((logits / self.temperature > 0).sum())
+        grade = int(decide(self.kind, probabilities[None])[0])
         numbers = np.array([float(name) for name in self.answers.classes])
         return self.answers.classes[grade], float(probabilities @ numbers)
 

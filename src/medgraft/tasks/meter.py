@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medgraft.scores.cases import decide
 from medgraft.scores.decisions import confusion_matrix, quadratic_kappa
 from medgraft.scores.numeric import mae
 from medgraft.scores.probabilities import log_loss
@@ -21,7 +22,7 @@ class Meter:
     """Predictions and truth of one data set.
 
     Args:
-        kind: what the answers are: "multiclass", "labels", "ordinal" or "number".
+        kind: what the answers are: "binary", "multiclass", "labels", "ordinal" or "number".
         classes: names of the outputs.
         positive: the positive one of two classes.
         scale: spread of numeric labels, so that their score is free of units.
@@ -73,9 +74,9 @@ class Meter:
         probabilities = self.probabilities
         loss = float(log_loss(targets, probabilities))
         if self.kind == "ordinal":
-            matrix = confusion_matrix(targets, probabilities.argmax(axis=1), classes=len(self.classes))
+            matrix = confusion_matrix(targets, decide(self.kind, probabilities), classes=len(self.classes))
             order = float(np.ravel(quadratic_kappa(matrix))[0])
-        elif len(self.classes) == 2 and self.kind == "multiclass":
+        elif self.kind == "binary":
             order = float(auroc(targets, probabilities[:, 1]))
         else:
             order = float(auroc(targets, probabilities))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medgraft.errors import BadData
+from medgraft.scores.cases import decide
 from medgraft.tasks.base import Answers, ImageTask
 
 _LARGEST_WEIGHT = 10.0  # a label seen once must not outweigh all others
@@ -55,11 +56,9 @@ class Multilabel(ImageTask):
             return share / share.sum()
         return None
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return 1.0 / (1.0 + np.exp(-np.clip(logits / self.temperature, -60.0, 60.0)))
-
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
-        found = [name for name, p in zip(self.answers.classes, probabilities, strict=True) if p >= self.threshold]
+        called = decide(self.kind, probabilities[None], threshold=np.asarray(self.threshold))[0]
+        found = [name for name, yes in zip(self.answers.classes, called, strict=True) if yes]
         return "|".join(found), None
 
 

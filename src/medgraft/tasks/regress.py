@@ -37,9 +37,6 @@ class Regress(ImageTask):
         standard = (targets - self.answers.centre) / self.answers.scale
         return functional.smooth_l1_loss(logits[:, 0], standard.to(logits.dtype), reduction="none")
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return np.zeros((len(logits), 0))
-
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
         value = float(logits[0]) * self.answers.scale + self.answers.centre
         return f"{value:.6g}", value

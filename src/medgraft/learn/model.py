@@ -1,0 +1,137 @@
+"""A trained model as one self-describing file: weights, and in its header the card.
+
+The card says everything that prediction needs: task, answers, architecture,
+how a file becomes pixels, calibration, and where it all came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medgraft import seeds
+from medgraft.errors import BadWeights
+from medgraft.nets import LinearHead
+from medgraft.nets.backbone import backbone
+from medgraft.tasks import TASKS
+from medgraft.tasks.base import Answers, ImageTask
+from medgraft.values import InputSpec
+from medgraft.weights.tensors import load_model, save_model
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a file becomes network pixels; the same for training and prediction.
+
+    Attributes:
+        size: (H, W).
+        channels: 1 or 3.
+        fit: "pad", "stretch" or "crop".
+        interpolation: "bilinear" or "bicubic".
+        window: (centre, width) in the file's unit, or None.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    fit: str
+    interpolation: str = "bilinear"
+    window: tuple[float, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Get plain JSON values, the words that the files room takes."""
+        return {
+            "size": list(self.size),
+            "channels": self.channels,
+            "fit": self.fit,
+            "interpolation": self.interpolation,
+            "window": None if self.window is None else list(self.window),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Pixels:
+        """Read what `to_dict` wrote."""
+        window = values.get("window")
+        return cls(
+            size=(int(values["size"][0]), int(values["size"][1])),
+            channels=int(values["channels"]),
+            fit=str(values["fit"]),
+            interpolation=str(values["interpolation"]),
+            window=None if window is None else (float(window[0]), float(window[1])),
+        )
+
+
+@dataclass
+class Model:
+    """A task ready to predict, and its card."""
+
+    task: ImageTask
+    pixels: Pixels
+    spec: InputSpec
+    card: dict[str, Any]
+
+
+def graft(
+    task: str,
+    answers: Answers,
+    *,
+    backbone_name: str,
+    channels: int,
+    image_size: int | tuple[int, int],
+    offline: bool = False,
+    seed: int = 0,
+    dropout: float = 0.0,
+) -> ImageTask:
+    """Cut off a net's prediction head and put on a new one for these answers.
+
+    Raises:
+        UnknownName, BadWeights, Offline: the backbone cannot be had; the message says what to do.
+    """
+    kind: type[ImageTask] = TASKS[task]
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    encoder = backbone(backbone_name, channels=channels, image_size=size, offline=offline, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.torch_seed(seed, "head"))
+        head = LinearHead(encoder.channels, kind.outputs(answers), dropout=dropout)
+    return kind(encoder, head, answers)
+
+
+def save(path: Path, model: Model) -> None:
+    """Write the model and its card, whole or not at all.
+
+    Raises:
+        DiskFull: there is no space; a former file is intact.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.task.state_dict().items()}
+    save_model(path, state=state, card=model.card)
+
+
+def load(path: Path, *, device: str = "cpu") -> Model:
+    """Load a trained model; no network is opened, no code in the file is run.
+
+    Raises:
+        BadWeights: damaged, from another program, or its tensors do not fit its card.
+    """
+    state, card = load_model(path)
+    try:
+        pixels = Pixels.from_dict(card["pixels"])
+        answers = Answers(tuple(card["classes"]), card["positive"], float(card["centre"]), float(card["scale"]))
+        task = graft(
+            card["task"],
+            answers,
+            backbone_name=f"none:{card['backbone']['architecture']}",
+            channels=pixels.channels,
+            image_size=pixels.size,
+            offline=True,
+        )
+        task.load_state_dict(state)
+        task.temperature = tuple(float(v) for v in card["calibration"]["temperature"])
+        task.threshold = tuple(float(v) for v in card["calibration"]["threshold"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise BadWeights(f"the card of this model does not fit ({str(error)[:200]})", where=path) from error
+    task.requires_grad_(False)
+    task.eval().to(device)
+    return Model(task, pixels, InputSpec.from_dict(card["spec"]), card)

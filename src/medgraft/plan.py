@@ -1,0 +1,133 @@
+"""The data decide: survey -> recipe, each choice with its reason.
+
+Only fields that are empty or "auto" are filled; what a person wrote stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medgraft.recipe import Recipe
+
+# Sides that every backbone divides evenly; larger ones cost time without gain on most sets of a few thousand images.
+_SIZES = (96, 128, 160, 192, 224)
+_STEPS_WANTED = 1200
+_FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan needs to know of data and backbone.
+
+    Attributes:
+        task: what the labels ask for, and `task_reason` why.
+        train_images: number of images to train on.
+        train_patients: number of patients among them; of images or duplicate groups when patients are unknown.
+        side: median of the shorter sides of the images, in pixels.
+        gray: True when no image has colour.
+        modality: name of the augmentation preset that fits, and `modality_reason` why.
+        stages: number of stages of the backbone.
+        random: True when the backbone starts from random numbers.
+        fixed_size: side that the backbone insists on, or None.
+    """
+
+    task: str
+    task_reason: str
+    train_images: int
+    train_patients: int
+    side: int
+    gray: bool
+    modality: str
+    modality_reason: str
+    stages: int
+    random: bool
+    fixed_size: int | None = None
+
+
+def choose_input(recipe: Recipe, *, side: int, gray: bool, fixed_size: int | None) -> tuple[Recipe, dict[str, str]]:
+    """Fill image size and channels, which decoding needs first."""
+    changes: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    if recipe.input.image_size is None:
+        if fixed_size:
+            changes["input.image_size"] = fixed_size
+            reasons["input.image_size"] = f"{fixed_size} pixels, the only size this backbone takes"
+        else:
+            size = next((s for s in _SIZES if s >= side), _SIZES[-1])
+            changes["input.image_size"] = size
+            reasons["input.image_size"] = f"{size} pixels: the median shorter side of the images is {side}"
+    if recipe.input.channels == "auto":
+        changes["input.channels"] = 1 if gray else 3
+        reasons["input.channels"] = "1: no image has colour" if gray else "3: there are images in colour"
+    return recipe.changed(changes), reasons
+
+
+def choose_rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
+    """Fill task, depth, augmentation and the schedule."""
+    changes: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+
+    def fill(field: str, value: Any, why: str) -> None:
+        changes[field], reasons[field] = value, why
+
+    if recipe.task == "auto":
+        fill("task", facts.task, facts.task_reason)
+    if recipe.augment.preset == "auto":
+        fill("augment.preset", facts.modality, facts.modality_reason)
+    thawed = recipe.depth.thaw
+    if thawed == "auto":
+        thawed, why = depth_rule(facts)
+        fill("depth.thaw", thawed, why)
+    _fill_schedule(recipe, facts, thawed, fill)
+    return recipe.changed(changes), reasons
+
+
+def depth_rule(facts: Facts) -> tuple[str | int, str]:
+    """Choose how many stages to thaw by the number of training patients: more data, more layers."""
+    patients, stages = facts.train_patients, facts.stages
+    if facts.random:
+        return "all", "the backbone starts from random numbers, so every layer has to learn"
+    if patients < 60:
+        return "head", f"{patients} training patients are too few to tune the encoder without overfitting"
+    if patients < 150:
+        count = max(1, round(stages * 0.4))
+        return count, f"{patients} training patients justify tuning the {count} stages next to the head"
+    return "all", f"{patients} training patients justify tuning every stage, earlier ones more slowly"
+
+
+def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -> None:
+    fit, count = recipe.fit, facts.train_images
+    head_only = thawed in ("head", 0)
+    batch = fit.batch_size
+    if batch is None:
+        batch = 32 if count >= 128 else 16
+        fill("fit.batch_size", batch, f"{batch} images a step for {count} training images")
+    if fit.epochs is None:
+        steps = math.ceil(count / batch)
+        epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS_WANTED / steps)))
+        fill("fit.epochs", epochs, f"about {epochs * steps} steps at most; it stops earlier when validation says so")
+    if fit.lr is None:
+        rate = 1e-3 if facts.random else 5e-4
+        fill("fit.lr", rate, "random layers learn faster" if facts.random else "trained layers are changed with care")
+    if fit.head_lr is None:
+        rate = 5e-3 if head_only else 1e-3 if facts.random else 2e-3
+        fill("fit.head_lr", rate, "the head is new and starts from zero")
+    if fit.layer_decay is None:
+        decay = 1.0 if facts.random else 0.75
+        why = "all layers are equally new" if facts.random else "earlier features serve all images and change least"
+        fill("fit.layer_decay", decay, why)
+
+
+def balance_rule(mode: str, counts: Mapping[str, int]) -> tuple[str, str]:
+    """Choose how rare classes are handled, and say it in a sentence."""
+    present = [count for count in counts.values() if count > 0]
+    ratio = max(present) / min(present) if present else 1.0
+    if mode != "auto":
+        said = {"none": "rare classes are not treated apart", "weights": "rare classes weigh more in the loss"}
+        return mode, said.get(mode, "rare classes are drawn more often")
+    if ratio < 1.5:
+        return "none", f"the classes are balanced (largest to smallest {ratio:.1f})"
+    return "weights", f"rare classes weigh more in the loss (largest to smallest {ratio:.1f})"
