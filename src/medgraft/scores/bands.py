@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medgraft.scores.intervals import COUNT
+from medgraft.scores.intervals import COUNT, wilson
 from medgraft.scores.ranking import tally
 from medgraft.scores.resample import patient_codes, resamples
 
@@ -60,7 +60,7 @@ def roc_band(
 
     Source: Fawcett, Pattern Recognit Lett 2006;27:861.
     """
-    return _band(targets, scores, _roc_rows, patients=patients, seed=seed, count=count, points=points)
+    return _band(targets, scores, (_roc_rows, _positives), patients=patients, seed=seed, count=count, points=points)
 
 
 def pr_band(
@@ -76,13 +76,13 @@ def pr_band(
 
     At a wanted recall stands the precision of the highest threshold that reaches it. Arguments as in `roc_band`.
     """
-    return _band(targets, scores, _pr_rows, patients=patients, seed=seed, count=count, points=points)
+    return _band(targets, scores, (_pr_rows, _called), patients=patients, seed=seed, count=count, points=points)
 
 
 def _band(
     targets: np.ndarray,
     scores: np.ndarray,
-    curve: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    ways: tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]],
     *,
     patients: Sequence[object] | None,
     seed: int,
@@ -90,6 +90,7 @@ def _band(
     points: int,
 ) -> Band:
     truth, scores = np.asarray(targets) > 0, np.asarray(scores, dtype=np.float64)
+    curve, trials = ways
     grid, none = np.linspace(0.0, 1.0, points), np.zeros(0)
     if len(truth) == 0 or truth.all() or not truth.any():
         return Band(none, none, none, none, "one of the two classes has no case")
@@ -108,7 +109,31 @@ def _band(
     if len(found) < 0.9 * count:
         return Band(none, none, none, none, "too many resamples lack one of the two classes")
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    low, high = _widened(middle, low, high, trials(truth, scores, grid) * people / len(truth))
     return Band(grid, middle, low, high)
+
+
+def _widened(
+    middle: np.ndarray, low: np.ndarray, high: np.ndarray, trials: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where no resample differs (all right so far) stands Wilson's interval in place of a width of 0."""
+    for spot in np.flatnonzero((high - low < 1e-12) & (trials > 0)):
+        hits = middle[spot] * trials[spot]
+        low[spot], high[spot] = wilson(hits, trials[spot])
+    return low, high
+
+
+def _positives(truth: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """How many cases a point of the ROC curve rests on; the last point is 1 by definition."""
+    return np.where(grid < 1, float(truth.sum()), 0.0)
+
+
+def _called(truth: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """How many cases are called positive at each wanted recall."""
+    _, plus, minus = tally(truth, scores, np.ones((1, len(truth))))
+    hits, alarms = np.cumsum(plus[0, ::-1]), np.cumsum(minus[0, ::-1])
+    reach = np.searchsorted(hits, np.maximum(grid * hits[-1] - 1e-9, 0.5), side="left")
+    return (hits + alarms)[np.minimum(reach, len(hits) - 1)]
 
 
 def _roc_rows(hits: np.ndarray, alarms: np.ndarray, grid: np.ndarray) -> np.ndarray:
