@@ -11,7 +11,6 @@ last); `forward` gives levels, `run` gives the raw tensor.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -23,8 +22,7 @@ from medgraft.nets import BACKBONES
 from medgraft.nets.fold import fold_first, gray_spec
 from medgraft.nets.request import Opened, Request, Stage
 from medgraft.nets.sources import resolve
-from medgraft.nets.stages import shape_of, stride_of
-from medgraft.values import InputSpec
+from medgraft.nets.stages import strides_of
 
 
 class Backbone(nn.Module):
@@ -57,9 +55,7 @@ class Backbone(nn.Module):
         self.sha256 = opened.sha256
         self.encoder = nn.ModuleDict({stage.name: stage.module for stage in stages})
         self._to_level = [stage.to_level for stage in stages]
-        shapes = _level_shapes(stages, spec)
-        self.channels = [shape[1] for shape in shapes]
-        self.strides = [stride_of(spec.size, shape) for shape in shapes]
+        self.channels, self.strides = strides_of(stages, spec)
 
     @property
     def stages(self) -> list[tuple[str, nn.Module]]:
@@ -95,15 +91,6 @@ class Backbone(nn.Module):
         """Turn the raw tensor out of one stage into its level `(N, C, H, W)`."""
         convert = self._to_level[stage]
         return raw if convert is None else convert(raw)
-
-
-def _level_shapes(stages: Sequence[Stage], spec: InputSpec) -> list[tuple[int, ...]]:
-    shape: tuple[int, ...] = (1, spec.channels, *spec.size)
-    shapes = []
-    for stage in stages:
-        shape = shape_of(stage.module, shape)
-        shapes.append(tuple(stage.to_level(torch.empty(shape, device="meta")).shape) if stage.to_level else shape)
-    return shapes
 
 
 def backbone(

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from medgraft.nets.request import Stage
+from medgraft.values import InputSpec
 
 RESNET_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
@@ -59,13 +60,18 @@ def shape_of(module: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _shape_on_meta(module: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
-    held = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    held = dict(module.named_parameters()) | dict(module.named_buffers())
     empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
     try:
         out = torch.func.functional_call(module, empty, (torch.empty(tuple(shape), device="meta"),))
     except (RuntimeError, NotImplementedError, TypeError):
         out = module(torch.zeros(tuple(shape)))
     return tuple(out.shape)
+
+
+def probe_size(spec: InputSpec) -> tuple[int, int]:
+    """Get the size to measure resolutions at: large, so that a cut does not depend on the size of the images."""
+    return spec.size if spec.fixed_size else (512, 512)
 
 
 def cut_by_stride(
@@ -81,15 +87,14 @@ def cut_by_stride(
     """
     groups: list[list[Piece]] = []
     shape: tuple[int, ...] = (1, 3, *size)
-    height = size[0]
+    scale = 0
     for name, module in pieces:
         shape = shape_of(module, shape)
-        rows = _rows(shape, layout)
+        before, scale = scale, round(math.log2(size[0] / _rows(shape, layout)))
         # A stem that cuts the image into patches stays a stage of its own: what follows has its resolution.
-        after_patches = len(groups) == 1 and len(groups[0]) == 1 and size[0] >= 4 * height
-        if not groups or rows < height or after_patches:
+        after_patches = len(groups) == 1 and len(groups[0]) == 1 and before >= 2
+        if not groups or scale > before or after_patches:
             groups.append([])
-        height = rows
         groups[-1].append((name, module))
     groups = _merge_weightless(groups)
     labels = list(names) if len(names) == len(groups) else ["stem", *(f"stage{k}" for k in range(1, len(groups)))]
@@ -117,7 +122,19 @@ def chain(pieces: Sequence[Piece]) -> nn.Sequential:
     return nn.Sequential(OrderedDict(pieces))
 
 
-def stride_of(size: tuple[int, int], level: Sequence[int]) -> int:
-    """Get the stride of a level: exact where it divides, else the nearest power of two."""
-    height, rows = size[0], max(1, level[2])
-    return height // rows if height % rows == 0 else 2 ** round(math.log2(height / rows))
+def strides_of(stages: Sequence[Stage], spec: InputSpec) -> tuple[list[int], list[int]]:
+    """Get the channels of each level and how many input pixels one pixel of it stands for.
+
+    A stride is exact where it divides the image, else the nearest power of two (convolutions without
+    padding lose a little at the border).
+    """
+    size = probe_size(spec)
+    shape: tuple[int, ...] = (1, spec.channels, *size)
+    channels, strides = [], []
+    for stage in stages:
+        shape = shape_of(stage.module, shape)
+        level = tuple(stage.to_level(torch.empty(shape, device="meta")).shape) if stage.to_level else shape
+        channels.append(int(level[1]))
+        exact = size[0] % level[2] == 0
+        strides.append(size[0] // level[2] if exact else 2 ** round(math.log2(size[0] / level[2])))
+    return channels, strides

@@ -10,28 +10,12 @@ import torch
 from torch import nn
 
 from medgraft.errors import BadRecipe, BadWeights, UnknownName
-from medgraft.nets import tokens
 from medgraft.nets.fit import Fetched, is_head, load_strict, opened, outputs_in
-from medgraft.nets.request import Opened, Request, Stage
-from medgraft.nets.stages import RESNET_STAGES, channels_first, cut_by_stride, pieces_of
+from medgraft.nets.request import Opened, Request
+from medgraft.nets.timm_cut import HEADS, cut
 from medgraft.values import InputSpec
 from medgraft.weights import tensors
 
-_HEADS = (
-    "global_pool",
-    "fc",
-    "head",
-    "head_dist",
-    "classifier",
-    "classifier_dist",
-    "last_linear",
-    "head_drop",
-    "head_fc",
-    "pre_logits",
-    "AuxLogits",
-    "flatten",
-)
-_AFTER_POOL = {"MobileNetV3": ("conv_head", "norm_head", "act2")}
 _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "pretrained_filter_fn")
 
 
@@ -57,7 +41,7 @@ def open_timm(rest: str, request: Request) -> Opened:
     if request.head:
         classes = tuple(request.facts.get("classes", ())) or _classes(cfg, net)
         return opened(request, fetched, architecture, spec, licence=licence, whole=net, classes=classes)
-    return opened(request, fetched, architecture, spec, licence=licence, stages=tuple(cut(net, spec.size)))
+    return opened(request, fetched, architecture, spec, licence=licence, stages=tuple(cut(net, spec)))
 
 
 def _config(rest: str, request: Request) -> dict[str, Any]:
@@ -128,7 +112,7 @@ def _build(name: str, cfg: dict[str, Any], spec: InputSpec, request: Request, fe
 
 def _head_names(cfg: dict[str, Any]) -> tuple[str, ...]:
     stated = cfg.get("classifier") or ()
-    return (*_HEADS, *((stated,) if isinstance(stated, str) else tuple(stated)))
+    return (*HEADS, *((stated,) if isinstance(stated, str) else tuple(stated)))
 
 
 def _translated(
@@ -162,21 +146,3 @@ def _classes(cfg: dict[str, Any], net: Any) -> tuple[str, ...]:
         return ()
     info = ImageNetInfo(subset)
     return tuple(info.index_to_description(index) for index in range(info.num_classes()))
-
-
-def cut(net: Any, size: tuple[int, int]) -> list[Stage]:
-    """Cut a net of timm into stages; its head is left out.
-
-    A family not known here is cut the same way and kept only if the parts,
-    run in a row, give what the net's own feature extractor gives; otherwise
-    the whole encoder is one stage.
-    """
-    from timm.models.vision_transformer import VisionTransformer
-
-    kind = type(net).__name__
-    if isinstance(net, VisionTransformer) and hasattr(net.patch_embed, "grid_size"):
-        return tokens.cut_timm_vit(net)
-    layout = channels_first if getattr(net, "output_fmt", "NCHW") == "NHWC" else None
-    found = pieces_of(net, skip=(*_HEADS, *_AFTER_POOL.get(kind, ())), depth=1 if layout else 8)
-    stages = cut_by_stride(found, size, names=RESNET_STAGES if hasattr(net, "layer4") else (), layout=layout)
-    return stages

@@ -61,7 +61,7 @@ def _stages(
 
 
 class TimmEmbed(nn.Module):
-    """Image -> tokens: a timm ViT whose blocks and head were taken out."""
+    """Image -> tokens: a timm net whose blocks and head were taken out."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -72,16 +72,35 @@ class TimmEmbed(nn.Module):
         return self.net.forward_features(x)  # type: ignore[operator]
 
 
+class RotaryBlock(nn.Module):
+    """A block with the table of rotations it turns queries and keys by."""
+
+    rope: torch.Tensor
+
+    def __init__(self, block: nn.Module, rope: torch.Tensor) -> None:
+        super().__init__()
+        self.block = block
+        self.register_buffer("rope", rope, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map tokens `(N, T, D)` to tokens."""
+        return self.block(x, rope=self.rope)
+
+
 def cut_timm_vit(net: Any) -> list[Stage]:
-    """Cut a timm VisionTransformer; its head is left out, a norm before the head stays with the last blocks."""
+    """Cut a timm net of `blocks` on tokens; its head is left out, its norm stays with the last blocks."""
     blocks = list(net.blocks)
+    rope = getattr(net, "rope", None)
+    if rope is not None:
+        if getattr(net, "rope_mixed", False):
+            raise ValueError("every block has its own table of rotations")
+        table = rope.get_embed(shape=net.patch_embed.grid_size).detach()
+        blocks = [RotaryBlock(block, table) for block in blocks]
     norm = net.norm
-    if isinstance(norm, nn.Identity) and not isinstance(net.fc_norm, nn.Identity):
-        norm = net.fc_norm
     size, prefix = tuple(net.patch_embed.grid_size), int(net.num_prefix_tokens)
-    token = bool(net.has_class_token)
-    net.blocks, net.norm, net.fc_norm = nn.Sequential(), nn.Identity(), nn.Identity()
-    for head in ("head", "head_dist", "head_drop", "attn_pool"):
+    token = getattr(net, "cls_token", None) is not None
+    net.blocks, net.norm = type(net.blocks)(), nn.Identity()
+    for head in ("fc_norm", "head", "head_dist", "head_drop", "attn_pool"):
         if isinstance(getattr(net, head, None), nn.Module):
             setattr(net, head, nn.Identity())
     return _stages(TimmEmbed(net), groups_of(blocks, [norm]), size=size, prefix=prefix, token=token)

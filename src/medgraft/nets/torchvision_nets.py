@@ -14,7 +14,7 @@ from medgraft.errors import BadRecipe, BadWeights, UnknownName
 from medgraft.nets import tokens
 from medgraft.nets.fit import Fetched, load_strict, opened, outputs_in
 from medgraft.nets.request import Opened, Request, Stage
-from medgraft.nets.stages import RESNET_STAGES, channels_first, cut_by_stride, pieces_of
+from medgraft.nets.stages import RESNET_STAGES, channels_first, cut_by_stride, pieces_of, probe_size
 from medgraft.values import InputSpec
 from medgraft.weights import tensors
 
@@ -43,14 +43,11 @@ def open_torchvision(rest: str, request: Request) -> Opened:
     net = _build(name, spec.size, outputs_in(fetched.state, _HEADS) if fetched and request.head else 1000)
     if fetched:
         load_strict(net, _resampled(net, fetched.state), heads=_HEADS, keep_head=request.head, origin=fetched.origin)
+    label, licence = f"torchvision:{name}", _licence(weights)
     if request.head:
         classes = tuple(request.facts.get("classes", ())) or (tuple(weights.meta["categories"]) if weights else ())
-        return opened(
-            request, fetched, f"torchvision:{name}", spec, licence=_licence(weights), whole=net, classes=classes
-        )
-    return opened(
-        request, fetched, f"torchvision:{name}", spec, licence=_licence(weights), stages=tuple(cut(net, spec.size))
-    )
+        return opened(request, fetched, label, spec, licence=licence, whole=net, classes=classes)
+    return opened(request, fetched, label, spec, licence=licence, stages=tuple(cut(net, spec)))
 
 
 def _licence(weights: Any) -> str:
@@ -113,16 +110,15 @@ def _fetched(name: str, weights: Any, request: Request) -> Fetched | None:
     if request.random:
         return None
     if request.state is not None:
-        facts = request.facts
-        return Fetched(dict(request.state), request.sha256, str(facts.get("source", request.origin)), request.origin)
+        source = str(request.facts.get("source") or request.origin)
+        return Fetched(dict(request.state), request.sha256, source, request.origin)
+    label = f"torchvision:{name}"
     if weights is None:
-        raise BadWeights(
-            f"torchvision has no weights for {name}", do=f"Use none:torchvision:{name} for random numbers."
-        )
+        raise BadWeights(f"torchvision has no weights for {name}", do=f"Use none:{label} for random numbers.")
     from medgraft.weights import hub
 
-    found = hub.fetch_url(weights.url, name=f"torchvision:{name}", offline=request.offline)
-    return Fetched(tensors.load(found.path), found.sha256, weights.url, f"torchvision:{name}")
+    found = hub.fetch_url(weights.url, name=label, offline=request.offline)
+    return Fetched(tensors.load(found.path), found.sha256, weights.url, label)
 
 
 def _resampled(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -135,8 +131,9 @@ def _resampled(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torc
     return state
 
 
-def cut(net: nn.Module, size: tuple[int, int]) -> list[Stage]:
+def cut(net: nn.Module, spec: InputSpec) -> list[Stage]:
     """Cut a net of torchvision into stages; its head is left out."""
+    size = probe_size(spec)
     from torchvision.models import ConvNeXt, DenseNet, MaxVit, SwinTransformer, VisionTransformer
 
     if isinstance(net, VisionTransformer):

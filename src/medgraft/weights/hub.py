@@ -59,26 +59,13 @@ def fetch(repository: str, filename: str, *, name: str, offline: bool) -> Found:
     )
 
     repo, _, revision = repository.partition("@")
+    absent = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError)
+    place = {"revision": revision or None, "cache_dir": folder(), "endpoint": _endpoint()}
     try:
-        path = Path(
-            hf_hub_download(
-                repo,
-                filename,
-                revision=revision or None,
-                cache_dir=folder(),
-                local_files_only=offline,
-                endpoint=_endpoint(),
-            )
-        )
+        path = Path(hf_hub_download(repo, filename, local_files_only=offline, **place))
     except LocalEntryNotFoundError as error:
         raise _offline(name, offline) from error
-    except (
-        EntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-        GatedRepoError,
-        HFValidationError,
-    ) as error:
+    except absent as error:
         raise BadWeights(
             f"the hub has no {filename} there that may be read", where=name, do="Check the name and your access."
         ) from error
