@@ -97,7 +97,7 @@ def _band(
     codes, people = patient_codes(patients, len(truth))
 
     def of(rows: np.ndarray) -> np.ndarray:
-        _, plus, minus = tally(truth, scores, rows)
+        _, plus, minus = tally(truth, scores, rows=rows)
         usable = (plus.sum(axis=1) > 0) & (minus.sum(axis=1) > 0)
         hits, alarms = (np.cumsum(part[usable, ::-1], axis=1) for part in (plus, minus))
         return curve(hits, alarms, grid)
@@ -130,7 +130,7 @@ def _positives(truth: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.nd
 
 def _called(truth: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """How many cases are called positive at each wanted recall."""
-    _, plus, minus = tally(truth, scores, np.ones((1, len(truth))))
+    _, plus, minus = tally(truth, scores, rows=np.ones((1, len(truth))))
     hits, alarms = np.cumsum(plus[0, ::-1]), np.cumsum(minus[0, ::-1])
     reach = np.searchsorted(hits, np.maximum(grid * hits[-1] - 1e-9, 0.5), side="left")
     return (hits + alarms)[np.minimum(reach, len(hits) - 1)]

@@ -66,7 +66,7 @@ def flat_auprc(truth: np.ndarray, columns: np.ndarray, *, codes: np.ndarray) -> 
 
 
 def no_error(
-    metric: Callable[[np.ndarray], np.ndarray], targets: np.ndarray, called: np.ndarray, *, codes: np.ndarray
+    metric: Callable[[np.ndarray], np.ndarray], targets: np.ndarray, *, called: np.ndarray, codes: np.ndarray
 ) -> Ends | None:
     """Get the interval of a score of decisions when no case was called wrong; None when some were.
 

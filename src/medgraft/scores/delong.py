@@ -15,6 +15,7 @@ from medgraft.scores.resample import known_patients, patient_codes
 from medgraft.scores.score import Score
 
 Z95 = float(norm.ppf(0.975))
+_NAMES = ("negative", "positive")
 _DELONG = "AUROC, DeLong, interval on the logit scale"
 _NEWCOMBE = "AUROC, Newcombe's interval (its variance cannot be estimated from these cases)"
 
@@ -66,7 +67,7 @@ def delong(
     scores: np.ndarray,
     *,
     patients: Sequence[object] | None = None,
-    names: tuple[str, str] = ("negative", "positive"),
+    names: tuple[str, str] = _NAMES,
 ) -> Score:
     """Get the AUROC of cases that are one a patient, with DeLong's 95 % interval.
 
@@ -84,7 +85,7 @@ def delong(
     area, variance = delong_variance(targets, scores)
     positives = int((np.asarray(targets) > 0).sum())
     if math.isnan(area):
-        return Score.missing(one_sided(n, positives, names), n=n, n_patients=known, method=_DELONG)
+        return Score.missing(one_sided(n, positives, names=names), n=n, n_patients=known, method=_DELONG)
     if variance > 0 and 0 < area < 1:
         low, high = logit_interval(area, variance)
         return Score(area, low, high, n, known, _DELONG)
@@ -92,8 +93,8 @@ def delong(
     return Score(area, low, high, n, known, _NEWCOMBE)
 
 
-def one_sided(n: int, positives: int, names: tuple[str, str]) -> str:
-    """Say which class is missing."""
+def one_sided(n: int, positives: int, *, names: tuple[str, str]) -> str:
+    """Say which of two classes, named (negative, positive), is missing among n cases."""
     if n == 0:
         return "there are no cases"
     return f"all {n} cases are {names[1] if positives else names[0]}"
@@ -137,7 +138,7 @@ def paired_delong(targets: np.ndarray, *, first: np.ndarray, second: np.ndarray)
     method, n = "difference of AUROCs, paired DeLong", len(targets)
     positives = int((np.asarray(targets) > 0).sum())
     if min(positives, n - positives) == 0:
-        return Difference(Score.missing(one_sided(n, positives, ("negative", "positive")), n=n, method=method), None)
+        return Difference(Score.missing(one_sided(n, positives, names=_NAMES), n=n, method=method), None)
     plus, minus = zip(*(placements(targets, part) for part in (first, second)), strict=True)
     value = float(plus[0].mean() - plus[1].mean())
     if min(positives, n - positives) < 2:
@@ -161,7 +162,7 @@ def obuchowski(targets: np.ndarray, scores: np.ndarray, *, patients: Sequence[ob
     method = "AUROC, Obuchowski's clustered variance, interval on the logit scale"
     m, k = int(truth.sum()), int((~truth).sum())
     if min(m, k) == 0:
-        return Score.missing(one_sided(n, m, ("negative", "positive")), n=n, n_patients=people, method=method)
+        return Score.missing(one_sided(n, m, names=_NAMES), n=n, n_patients=people, method=method)
     plus, minus = placements(truth, scores)
     area = float(plus.mean())
     ill, well = len(np.unique(codes[truth])), len(np.unique(codes[~truth]))

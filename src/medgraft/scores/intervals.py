@@ -68,7 +68,9 @@ def proportion(
         return Score(value, *clopper_pearson(value * people, people), n, known, one_way(people))
     found = draws({"share": lambda rows: rows @ right / rows.sum(axis=1)}, codes, seed=seed, count=count)["share"]
     low, high, note = percentiles(found)
-    return Score(value, low, high, n, known, bootstrap_method(known, count, note), why=note if low is None else None)
+    return Score(
+        value, low, high, n, known, bootstrap_method(known, count, note=note), why=note if low is None else None
+    )
 
 
 def one_way(people: int) -> str:
@@ -125,7 +127,7 @@ def reflected(value: float, found: np.ndarray) -> tuple[float | None, float | No
     return max(0.0, 2 * value - high), max(0.0, 2 * value - low), note
 
 
-def bootstrap_method(known: int | None, count: int, note: str | None = None) -> str:
+def bootstrap_method(known: int | None, count: int, *, note: str | None = None) -> str:
     """Say in words how an interval was bootstrapped."""
     words = f"{count} bootstrap resamples of {'images' if known is None else 'patients'}, percentile"
     return f"{words} ({note})" if note else words
@@ -165,4 +167,6 @@ def bootstrap(
         return Score(value, None, None, n, known, method, "a single patient gives no interval")
     found = draws({"it": lambda rows: metric(*arrays, weights=rows)}, codes, seed=seed, count=count)["it"]
     low, high, note = percentiles(found)
-    return Score(value, low, high, n, known, bootstrap_method(known, count, note), why=note if low is None else None)
+    return Score(
+        value, low, high, n, known, bootstrap_method(known, count, note=note), why=note if low is None else None
+    )

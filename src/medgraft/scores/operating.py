@@ -102,7 +102,7 @@ def choose_threshold(targets: np.ndarray, scores: np.ndarray, *, rule: str = "yo
         return 0.5, "validation lacks positive or negative cases, so the threshold is 0.5"
     if not np.isfinite(scores).all():
         return 0.5, "some validation predictions are not finite, so the threshold is 0.5"
-    values, plus, minus = tally(truth, scores, np.ones((1, len(truth))))
+    values, plus, minus = tally(truth, scores, rows=np.ones((1, len(truth))))
     if len(values) == 1:
         return 0.5, "all validation cases have the same probability, so the threshold is 0.5"
     # Cut c calls positive what scores values[c] or more; the last cut calls nothing positive.
@@ -234,7 +234,7 @@ def predictive_values(
         low, high, note = min(ends[k][0], value[k]), max(ends[k][1], value[k]), None
         if len(found) and not is_flat(found[:, k]):
             low, high, note = percentiles(found[:, k])
-            method = f"Bayes at prevalence {prevalence:g}, {bootstrap_method(known, count, note)}"
+            method = f"Bayes at prevalence {prevalence:g}, {bootstrap_method(known, count, note=note)}"
         why = note if low is None else None
         table[name] = Score(float(value[k]), low, high, len(cases), known, method, why)
     return table

@@ -96,7 +96,7 @@ def _groups(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, dtype=int)
 
 
-def tally(truth: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def tally(truth: np.ndarray, scores: np.ndarray, *, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count positives and negatives at each distinct score, rising: values (G,), two arrays (B, G)."""
     order, starts = _groups(scores)
     ranked, sign = rows[:, order], truth[order]
@@ -109,7 +109,7 @@ def tally(truth: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> tuple[np.n
 def _auroc_column(truth: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if len(truth) == 0:
         return np.full(len(rows), np.nan)
-    _, plus, minus = tally(truth, scores, rows)
+    _, plus, minus = tally(truth, scores, rows=rows)
     below = np.cumsum(minus, axis=1)
     positives, negatives = plus.sum(axis=1), below[:, -1].copy()
     # Twice the wins, ties once: below counts the ties once already. Whole numbers, so exact.
@@ -121,7 +121,7 @@ def _auroc_column(truth: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> np
 def _auprc_column(truth: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if len(truth) == 0:
         return np.full(len(rows), np.nan)
-    _, plus, minus = tally(truth, scores, rows)
+    _, plus, minus = tally(truth, scores, rows=rows)
     hits = np.cumsum(plus[:, ::-1], axis=1)
     called = hits + np.cumsum(minus[:, ::-1], axis=1)
     hits *= plus[:, ::-1]
@@ -183,6 +183,6 @@ def _called(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     truth, scores = np.asarray(targets) > 0, np.asarray(scores, dtype=np.float64)
     if len(truth) == 0:
         return np.zeros(0), np.zeros(0), np.zeros(0)
-    values, plus, minus = tally(truth, scores, np.ones((1, len(truth))))
+    values, plus, minus = tally(truth, scores, rows=np.ones((1, len(truth))))
     hits, alarms = (np.r_[0.0, np.cumsum(part[0, ::-1])] for part in (plus, minus))
     return np.r_[np.inf, values[::-1]], hits, alarms

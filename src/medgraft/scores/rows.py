@@ -9,7 +9,7 @@ import numpy as np
 
 from medgraft.scores import collapse, decisions, intervals, numeric, probabilities, ranking
 from medgraft.scores.cases import Cases
-from medgraft.scores.delong import delong
+from medgraft.scores.delong import delong, one_sided
 from medgraft.scores.resample import Value, as_rows, as_value, mean_known, patient_codes
 from medgraft.scores.score import Score
 
@@ -25,7 +25,7 @@ class Row:
         why: said where it has no value.
         exact: the whole score where every patient has one case, in place of resampling.
         flat: low, high and method where all resamples agree; may find none.
-        n: how many cases it rests on; None for all.
+        of: (n,) booleans, the cases it rests on; None for all.
         upward: resampling pushes it upwards, so the interval is reflected.
     """
 
@@ -33,7 +33,7 @@ class Row:
     why: str
     exact: Callable[[], Score] | None = None
     flat: Callable[[], collapse.Ends | None] | None = None
-    n: int | None = None
+    of: np.ndarray | None = None
     upward: bool = False
 
 
@@ -56,15 +56,6 @@ def two_columns(cases: Cases) -> np.ndarray:
     return np.stack(both if cases.positive_index == 1 else both[::-1], axis=1)
 
 
-def one_sided(truth: np.ndarray, negative: str, positive: str) -> str:
-    """Say which side is missing of a question with two."""
-    if len(truth) == 0:
-        return "there are no cases"
-    if truth.all() or not truth.any():
-        return f"all {len(truth)} cases are {positive if truth.all() else negative}"
-    return "these cases do not define it"
-
-
 def class_rows(cases: Cases, truth: np.ndarray, *, chance: np.ndarray, called: np.ndarray, name: str) -> dict[str, Row]:
     """Get the rows of one class against the rest.
 
@@ -79,7 +70,7 @@ def class_rows(cases: Cases, truth: np.ndarray, *, chance: np.ndarray, called: n
     negative = f"not {name}"
     if cases.kind == "binary":
         negative = cases.name(1 - cases.positive_index)
-    sides, column = one_sided(truth, negative, name), (truth[:, None], chance[:, None])
+    sides, column = one_sided(len(truth), int(truth.sum()), names=(negative, name)), (truth[:, None], chance[:, None])
 
     def share(metric: Callable[..., Value], of: np.ndarray, right: np.ndarray, why: str) -> Row:
         some = None if cases.patients is None else [cases.patients[row] for row in np.flatnonzero(of).tolist()]
@@ -88,7 +79,7 @@ def class_rows(cases: Cases, truth: np.ndarray, *, chance: np.ndarray, called: n
             why,
             exact=lambda: intervals.proportion(right[of], patients=some),
             flat=lambda: collapse.exact_share(right[of], codes=codes[of]),
-            n=int(of.sum()),
+            of=of,
         )
 
     return {
@@ -124,7 +115,7 @@ def _of_matrix(
         matrix = decisions.confusion_matrix(targets, called, classes=classes, weights=as_rows(rows, len(targets)))
         return as_value(np.atleast_1d(metric(matrix)), weights=rows)
 
-    return Row(statistic, why, flat=lambda: collapse.no_error(metric, targets, called, codes=codes))
+    return Row(statistic, why, flat=lambda: collapse.no_error(metric, targets, called=called, codes=codes))
 
 
 def _decision_rows(cases: Cases) -> dict[str, Row]:

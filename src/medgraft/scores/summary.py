@@ -68,7 +68,8 @@ def fill(cases: Cases, rows: Mapping[str, Row], *, seed: int, count: int) -> dic
     for name, row in rows.items():
         value = float(np.ravel(row.statistic(None))[0])
         if not math.isfinite(value):
-            table[name] = Score.missing(row.why, n=n if row.n is None else row.n, n_patients=known)
+            rests, who = _sizes(cases, row.of)
+            table[name] = Score.missing(row.why, n=rests, n_patients=who)
         elif row.exact is not None and people == n:
             table[name] = row.exact()
         else:
@@ -76,9 +77,13 @@ def fill(cases: Cases, rows: Mapping[str, Row], *, seed: int, count: int) -> dic
     statistics = {name: row.statistic for name, (row, _) in pending.items()} if people > 1 else {}
     found = intervals.draws(statistics, codes, seed=seed, count=count)
     for name, (row, value) in pending.items():
-        sizes = (n if row.n is None else row.n, known)
-        table[name] = _resampled(row, value, found.get(name), sizes=sizes, count=count)
+        table[name] = _resampled(row, value, found.get(name), sizes=_sizes(cases, row.of), count=count)
     return {name: table[name] for name in rows}
+
+
+def _sizes(cases: Cases, of: np.ndarray | None) -> tuple[int, int | None]:
+    some = cases if of is None else cases.take(of)
+    return len(some), known_patients(some.patients, len(some))
 
 
 def _resampled(row: Row, value: float, found: np.ndarray | None, *, sizes: tuple[int, int | None], count: int) -> Score:
@@ -91,7 +96,7 @@ def _resampled(row: Row, value: float, found: np.ndarray | None, *, sizes: tuple
         ends = row.flat()
         if ends is not None:
             return Score(value, ends[0], ends[1], n, known, ends[2])
-    method = intervals.bootstrap_method(known, count, note if low is not None else None)
+    method = intervals.bootstrap_method(known, count, note=note if low is not None else None)
     if row.upward:
         method = method.replace("percentile", "reflected percentile")
     return Score(value, low, high, n, known, method, note if low is None else None)
