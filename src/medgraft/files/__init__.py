@@ -1,1 +1,73 @@
+"""Everything that reads an image: PNG, JPEG, TIFF, BMP, WEBP, GIF, DICOM, NIfTI, npy and npz.
 
+Content decides what a file is, its name only breaks ties. One format is one
+row of `FORMATS`; each row opens a `Format` (see `form.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from medgraft.registry import Registry
+
+if TYPE_CHECKING:
+    from medgraft.files.form import MAX_BYTES, Format, Header, Wish
+    from medgraft.files.listing import list_images
+    from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels
+    from medgraft.files.pool import read_many
+    from medgraft.files.read import header, read_image
+    from medgraft.files.write import save_png, write_dicom
+
+FORMATS = Registry(
+    "format",
+    {
+        "raster": "medgraft.files.raster:FORMAT",
+        "dicom": "medgraft.files.dicom:FORMAT",
+        "nifti": "medgraft.files.nifti:FORMAT",
+        "array": "medgraft.files.array:FORMAT",
+    },
+)
+
+_HOMES = {
+    "MAX_BYTES": "form",
+    "Format": "form",
+    "Header": "form",
+    "Wish": "form",
+    "header": "read",
+    "read_image": "read",
+    "list_images": "listing",
+    "read_many": "pool",
+    "network_pixels": "pixels",
+    "read_pixels": "pixels",
+    "content_key": "pixels",
+    "fingerprint": "pixels",
+    "save_png": "write",
+    "write_dicom": "write",
+}
+
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "Format",
+    "Header",
+    "Wish",
+    "content_key",
+    "fingerprint",
+    "header",
+    "list_images",
+    "network_pixels",
+    "read_image",
+    "read_many",
+    "read_pixels",
+    "save_png",
+    "write_dicom",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Open a public name on first use, so that importing this room costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

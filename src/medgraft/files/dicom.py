@@ -1,0 +1,165 @@
+"""DICOM: single frames, multi-frame files and series.
+
+Parts: `dicom_open`, `dicom_pixels`, `dicom_values`, `dicom_volume`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft.files import dicom_values as stage
+from medgraft.files.dicom_open import open_dataset
+from medgraft.files.dicom_pixels import Layout, frames, layout_of
+from medgraft.files.form import Format, Header, Wish, pick, robust_range, window_range
+from medgraft.files.sniff import show
+from medgraft.values import Image, ImageRef
+
+FACTS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "PatientID",
+    "PatientSex",
+    "PatientAge",
+    "PatientBirthDate",
+    "StudyInstanceUID",
+    "StudyDate",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "SeriesNumber",
+    "InstanceNumber",
+    "BodyPartExamined",
+    "ViewPosition",
+    "Laterality",
+    "ImageLaterality",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "InstitutionName",
+    "PhotometricInterpretation",
+    "BurnedInAnnotation",
+    "LossyImageCompression",
+    "ConversionType",
+]
+
+
+def facts_of(dataset: Any) -> dict[str, str]:
+    """Get the header facts the survey uses, as one-line texts; absent and empty ones are left out."""
+    found = {}
+    for keyword in FACTS:
+        try:
+            value = dataset.get(keyword)
+        except Exception:  # a damaged element of metadata costs that element alone
+            continue
+        text = " ".join(str(value if value is not None else "").split())
+        if text:
+            found[keyword] = text[:200]
+    found["TransferSyntaxUID"] = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    return found
+
+
+def read(ref: ImageRef, wish: Wish) -> Image:
+    """Read a frame as it is shown, a frame's values, or a volume; see `read_image`."""
+    from medgraft.files import dicom_volume
+
+    if ref.files:
+        return dicom_volume.read_series(ref, wish)
+    dataset, notes = open_dataset(ref.path, pixels=True, max_bytes=wish.max_bytes)
+    layout = layout_of(dataset, ref.path)
+    if ref.index is None and layout.frames > 1 and dicom_volume.is_volume(dataset, layout):
+        return dicom_volume.read_frames(ref, dataset, layout, wish, notes)
+    index = pick(ref.index, layout.frames, show(ref.path), word="frame")
+    return _single(ref, dataset, layout, index, wish, notes)
+
+
+def _single(ref: ImageRef, dataset: Any, layout: Layout, index: int, wish: Wish, notes: list[str]) -> Image:
+    stored, photometric = next(iter(frames(dataset, layout, ref.path, [index], wish.max_bytes)))
+    facts = facts_of(dataset)
+    spacing = spacing_of(dataset, index)
+    if layout.samples == 3 or photometric == "PALETTE COLOR":
+        pixels, bits = colour(stored, dataset, layout, photometric)
+        return Image(pixels, (0.0, 1.0), str(ref), "display", bits, spacing, None, tuple(notes), facts)
+    values, unit, empty, more = values_of(stored, dataset, layout, index)
+    notes += more
+    if wish.values:
+        low_high = value_range(values, dataset, index, wish)
+        if stage.inverted(dataset, layout):
+            notes.append("low values are white in this file; values are not inverted")
+        pixels = values.astype(np.float32)[None]
+        return Image(pixels, low_high, str(ref), unit, layout.stored, spacing, None, tuple(notes), facts)
+    shown, more = stage.displayed(values, empty, dataset, layout, index, wish.window)
+    notes += more
+    return Image(shown[None], (0.0, 1.0), str(ref), "display", layout.stored, spacing, None, tuple(notes), facts)
+
+
+def values_of(
+    stored: np.ndarray, dataset: Any, layout: Layout, index: int
+) -> tuple[np.ndarray, str, np.ndarray | None, list[str]]:
+    """Get modality values `(H, W)` of a gray frame, their unit, where padding is, and notes."""
+    empty = stage.padding(stored, dataset, layout)
+    values, unit, notes = stage.modality(stored, dataset, index)
+    values, more = stage.dose(values, dataset)
+    notes += more
+    values, more = stage.cleaned(values)
+    notes += more
+    values, more = stage.fill(values, empty)
+    return values, unit, empty, notes + more
+
+
+def value_range(values: np.ndarray, dataset: Any, index: int, wish: Wish) -> tuple[float, float]:
+    """Get black and white for values: the caller's window, the file's, or percentiles."""
+    if wish.window is not None:
+        return window_range(wish.window)
+    window, _, _ = stage.window_of(dataset, index)
+    if window is not None:
+        return window_range((window.center, window.width))
+    return robust_range(values)
+
+
+def colour(stored: np.ndarray, dataset: Any, layout: Layout, photometric: str) -> tuple[np.ndarray, int]:
+    """Get `(3, H, W)` in 0..1 and bits of a colour frame (RGB after decoding, or palette indices)."""
+    bits = layout.stored
+    if photometric == "PALETTE COLOR":
+        from pydicom.pixels import apply_color_lut
+
+        stored = apply_color_lut(stored, dataset)
+        bits = 8 * stored.dtype.itemsize
+        if bits == 16 and int(dataset.RedPaletteColorLookupTableDescriptor[2]) <= 8:
+            bits = 8
+    elif photometric != "RGB":
+        from medgraft.errors import BadImage
+
+        raise BadImage(f"its colours ({photometric}) could not be turned into RGB")
+    planes = np.moveaxis(stored, -1, 0).astype(np.float32) / np.float32(2**bits - 1)
+    return np.ascontiguousarray(planes), bits
+
+
+def spacing_of(dataset: Any, index: int) -> tuple[float, ...] | None:
+    """Get (row, column) spacing in millimetres of a frame, or None where the file does not say."""
+    macro = stage.from_groups(dataset, index, "PixelMeasuresSequence")
+    for source, keyword in ((macro, "PixelSpacing"), (dataset, "PixelSpacing"), (dataset, "ImagerPixelSpacing")):
+        value = None if source is None else source.get(keyword)
+        try:
+            pair = tuple(float(v) for v in value) if value is not None else ()
+        except (TypeError, ValueError):
+            continue
+        if len(pair) == 2 and all(np.isfinite(v) and v > 0 for v in pair):
+            return pair
+    return None
+
+
+def header(path: Path) -> Header:
+    """Get layout and facts of a DICOM file without its pixels."""
+    from medgraft.files.form import MAX_BYTES
+
+    dataset, _ = open_dataset(path, pixels=False, max_bytes=MAX_BYTES)
+    layout = layout_of(dataset, path, with_pixels=False)
+    channels = 3 if layout.samples == 3 or layout.photometric == "PALETTE COLOR" else 1
+    shape = (channels, layout.rows, layout.columns)
+    size = layout.bytes_a_frame * layout.frames
+    return Header("dicom", shape, layout.frames, layout.stored, size, facts_of(dataset))
+
+
+FORMAT = Format("dicom", header, read)
