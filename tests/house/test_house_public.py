@@ -76,6 +76,18 @@ def test_every_room_opens_what_it_promises():
     assert not offenders, listing(offenders)
 
 
+def test_no_module_hides_a_public_name():
+    """Importing `medgraft.plan` sets the attribute `plan` of `medgraft`, whatever `__getattr__` would have given."""
+    rooms = [module.name for module in modules() if module.path.name == "__init__.py" and "__all__" in module.text]
+    offenders = []
+    for module in modules():
+        importlib.import_module(module.name)
+    for name in rooms:
+        room = importlib.import_module(name)
+        offenders += [f"{name}.{word}" for word in room.__all__ if inspect.ismodule(getattr(room, word))]
+    assert not offenders, listing(offenders)
+
+
 def test_commands_are_these():
     page = _pages()["commands.md"]
     documented = set(re.findall(r"^## medgraft (\S+)$", page, flags=re.MULTILINE))

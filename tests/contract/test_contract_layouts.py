@@ -1,0 +1,109 @@
+"""What every layout does, on a small data set of each that the test makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from medgraft.files import read_image, write_dicom
+from medgraft.samples import LAYOUTS, read_samples
+from medgraft.samples.dataset import Columns
+
+LABELS = ["sick", "well", "sick", "well", "well", "sick"]
+
+
+def _pixels(index: int) -> np.ndarray:
+    return np.full((24, 24), 10 + 30 * index, dtype=np.uint8)
+
+
+def _folder(data: Path) -> Path:
+    for index, label in enumerate(LABELS):
+        (data / label).mkdir(exist_ok=True)
+        Pillow.fromarray(_pixels(index)).save(data / label / f"{index}.png")
+    return data
+
+
+def _table(data: Path) -> Path:
+    rows = ["path,label,patient,site"]
+    for index, label in enumerate(LABELS):
+        Pillow.fromarray(_pixels(index)).save(data / f"{index}.png")
+        rows.append(f"{index}.png,{label},p{index // 2},A")
+    (data / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return data / "manifest.csv"
+
+
+def _medmnist(data: Path) -> Path:
+    images = np.stack([_pixels(index) for index in range(6)])
+    labels = np.array([[label == "sick"] for label in LABELS], dtype=np.uint8)
+    parts = {"train": slice(0, 2), "val": slice(2, 4), "test": slice(4, 6)}
+    arrays = {f"{name}_images": images[part] for name, part in parts.items()}
+    arrays |= {f"{name}_labels": labels[part] for name, part in parts.items()}
+    np.savez(data / "set.npz", **arrays)
+    return data / "set.npz"
+
+
+def _dicomtree(data: Path) -> Path:
+    rows = ["PatientID,label"]
+    for index, label in enumerate(LABELS):
+        (data / f"study{index}").mkdir()
+        write_dicom(data / f"study{index}" / "im.dcm", _pixels(index), tags={"PatientID": f"p{index}"})
+        rows.append(f"p{index},{label}")
+    (data / "labels.csv").write_text("\n".join(rows) + "\n")
+    return data
+
+
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "folder": _folder,
+    "table": _table,
+    "medmnist": _medmnist,
+    "dicomtree": _dicomtree,
+}
+each_layout = pytest.mark.parametrize("name", WRITERS)
+
+
+def test_every_layout_is_here():
+    assert set(WRITERS) == set(LAYOUTS), "a new layout needs a data set here, so that the contract runs over it"
+
+
+@each_layout
+def test_layout_is_found_by_itself(name: str, tmp_path: Path):
+    found = read_samples(WRITERS[name](tmp_path))
+    assert found.layout == name
+    assert found.why
+    assert found.suggest_task()[0] == "classify"
+
+
+@each_layout
+def test_samples_are_whole(name: str, tmp_path: Path):
+    found = read_samples(WRITERS[name](tmp_path))
+    assert len(found.samples) == len(LABELS)
+    assert len({sample.key for sample in found.samples}) == len(LABELS)
+    assert not any("\\" in sample.key or Path(sample.key).is_absolute() for sample in found.samples)
+    assert len({sample.label for sample in found.samples}) == 2
+    assert not found.problems
+
+
+@each_layout
+def test_every_label_is_on_its_own_image(name: str, tmp_path: Path):
+    found = read_samples(WRITERS[name](tmp_path))
+    right = {10 + 30 * index: label for index, label in enumerate(LABELS)}
+    words = {"1": "sick", "0": "well"}
+    for sample in found.samples:
+        value = int(read_image(sample.image, values=True).pixels.flat[0])
+        assert words.get(str(sample.label), sample.label) == right[value]
+
+
+@each_layout
+def test_reading_twice_gives_the_same(name: str, tmp_path: Path):
+    data = WRITERS[name](tmp_path)
+    assert read_samples(data).samples == read_samples(data).samples
+
+
+@each_layout
+def test_word_can_be_given(name: str, tmp_path: Path):
+    data = WRITERS[name](tmp_path)
+    assert read_samples(data, layout=name, columns=Columns()).samples == read_samples(data).samples
