@@ -24,12 +24,22 @@ augment: fundus
 """
 
 
-def score(value: float | None, width: float = 0.05, *, n: int = 215, n_patients: int | None = 134, **more: Any) -> dict[str, Any]:
+def score(
+    value: float | None, width: float = 0.05, *, n: int = 215, n_patients: int | None = 134, **more: Any
+) -> dict[str, Any]:
     """Get a score with an interval of about `width` each side."""
     if value is None:
         return {"value": None, "low": None, "high": None, "n": n, "n_patients": n_patients, "method": "none", **more}
     low, high = max(0.0, value - width), min(1.0, value + width * 0.8) if value <= 1 else value + width
-    return {"value": value, "low": low, "high": high, "n": n, "n_patients": n_patients, "method": "patient bootstrap, 2000 draws", **more}
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+        "n_patients": n_patients,
+        "method": "patient bootstrap, 2000 draws",
+        **more,
+    }
 
 
 def binary() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,17 +100,26 @@ def multiclass(count: int = 7, *, names: list[str] | None = None) -> tuple[dict[
     names = names or [f"class {chr(65 + i)}" for i in range(count)]
     report, curves = copy.deepcopy(binary())
     random = seeds.generator(0, "sample report", 0, count)
-    matrix = [[int(random.integers(0, 6)) if r != c else int(random.integers(20, 60)) for c in range(count)] for r in range(count)]
+    matrix = [
+        [int(random.integers(0, 6)) if r != c else int(random.integers(20, 60)) for c in range(count)]
+        for r in range(count)
+    ]
     report.update(title="Skin lesions", question=None, classes=names, positive=None, phantoms=False)
     report["confusion"] = {"classes": names, "matrix": matrix}
     sizes = [sum(row) for row in matrix]
     report["data"]["classes"] = {
-        name: {"images": {"train": 4 * n, "val": n // 2, "test": n}, "patients": None} for name, n in zip(names, sizes, strict=True)
+        name: {"images": {"train": 4 * n, "val": n // 2, "test": n}, "patients": None}
+        for name, n in zip(names, sizes, strict=True)
     }
     report["per_class"] = {
-        name: {"auroc": score(0.8 + 0.18 * random.random(), 0.03), "auprc": score(0.6 + 0.3 * random.random(), 0.06)} for name in names
+        name: {"auroc": score(0.8 + 0.18 * random.random(), 0.03), "auprc": score(0.6 + 0.3 * random.random(), 0.06)}
+        for name in names
     }
-    report["scores"]["test"] = {"auroc": score(0.903, 0.02), "balanced_accuracy": score(0.742, 0.04), "accuracy": score(0.781, 0.03)}
+    report["scores"]["test"] = {
+        "auroc": score(0.903, 0.02),
+        "balanced_accuracy": score(0.742, 0.04),
+        "accuracy": score(0.781, 0.03),
+    }
     for name in ("operating_point", "subgroups"):
         report.pop(name)
     curves["roc"], curves["pr"] = {}, {}
@@ -125,7 +144,10 @@ def regression() -> tuple[dict[str, Any], dict[str, Any]]:
     }
     for name in ("operating_point", "calibration", "confusion", "subgroups", "patient_scores"):
         report.pop(name)
-    return report, {"train": curves["train"], "scatter": {"true": true.tolist(), "predicted": (true + random.normal(0.1, 1.0, 215)).tolist()}}
+    return report, {
+        "train": curves["train"],
+        "scatter": {"true": true.tolist(), "predicted": (true + random.normal(0.1, 1.0, 215)).tolist()},
+    }
 
 
 def pictures() -> tuple[list[dict[str, Any]], list[np.ndarray]]:
@@ -136,7 +158,13 @@ def pictures() -> tuple[list[dict[str, Any]], list[np.ndarray]]:
         truth = ("no", "yes")[place % 2]
         predicted = truth if kind == "right" else ("yes", "no")[place % 2]
         gallery.append(
-            {"kind": kind, "image": fundus(place), "key": f"images/P{place:03d}_left.png", "truth": truth, "predicted": predicted}
+            {
+                "kind": kind,
+                "image": fundus(place),
+                "key": f"images/P{place:03d}_left.png",
+                "truth": truth,
+                "predicted": predicted,
+            }
             | {"probability": 0.99 - 0.02 * place, "patient": f"P{place:03d}", "note": None}
         )
     return gallery, [fundus(100 + place) for place in range(16)]
@@ -171,7 +199,12 @@ def roc_curve(truth: np.ndarray, p: np.ndarray) -> dict[str, Any]:
     y = np.concatenate([[0], np.cumsum(order) / order.sum()])
     x = np.concatenate([[0], np.cumsum(1 - order) / (1 - order).sum()])
     band = 0.13 * np.sqrt(np.clip(y * (1 - y), 0, 1)) + 0.01
-    return {"x": x.tolist(), "y": y.tolist(), "low": np.clip(y - band, 0, 1).tolist(), "high": np.clip(y + band, 0, 1).tolist()}
+    return {
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "low": np.clip(y - band, 0, 1).tolist(),
+        "high": np.clip(y + band, 0, 1).tolist(),
+    }
 
 
 def pr_curve(truth: np.ndarray, p: np.ndarray) -> dict[str, Any]:
@@ -193,7 +226,15 @@ def _bins(truth: np.ndarray, p: np.ndarray) -> list[dict[str, Any]]:
             continue
         seen = float(truth[inside].mean())
         half = 1.2 * np.sqrt(max(seen * (1 - seen), 0.02) / n)
-        rows.append({"p": float(p[inside].mean()), "observed": seen, "low": max(0, seen - half), "high": min(1, seen + half), "n": n})
+        rows.append(
+            {
+                "p": float(p[inside].mean()),
+                "observed": seen,
+                "low": max(0, seen - half),
+                "high": min(1, seen + half),
+                "n": n,
+            }
+        )
     return rows
 
 
@@ -217,12 +258,18 @@ def _data() -> dict[str, Any]:
             "images": {"train": 752, "val": 108, "test": 215},
             "patients": {"train": 470, "val": 67, "test": 134},
             "split_by": "patient",
-            "split_source": "No split was given: 70 % of patients train, 10 % validate and 20 % test, stratified by class.",
+            "split_source": "No split was given: 70 % of patients train, 10 % validate, 20 % test, by class.",
             "quarantined": 3,
             "leaks_allowed": False,
             "classes": {
-                "no": {"images": {"train": 470, "val": 68, "test": 135}, "patients": {"train": 300, "val": 42, "test": 84}},
-                "yes": {"images": {"train": 282, "val": 40, "test": 80}, "patients": {"train": 170, "val": 25, "test": 50}},
+                "no": {
+                    "images": {"train": 470, "val": 68, "test": 135},
+                    "patients": {"train": 300, "val": 42, "test": 84},
+                },
+                "yes": {
+                    "images": {"train": 282, "val": 40, "test": 80},
+                    "patients": {"train": 170, "val": 25, "test": 50},
+                },
             },
             "leaks": [],
             "duplicates": {"exact_groups": 2, "near_groups": 5, "images": 16, "groups": []},
@@ -253,15 +300,20 @@ def _model() -> dict[str, Any]:
             "thawed_stages": 2,
             "of": 5,
             "chosen_by": "rule",
-            "reason": "470 training patients justify two stages: fewer leave score behind, more would learn single patients.",
+            "reason": "470 training patients justify two stages: more would learn single patients.",
             "stages": ["stage 4", "stage 3", "stage 2", "stage 1", "stem"],
             "trained_parameters": 10_494_466,
             "curve": [],
         },
         "augment": {
             "preset": "fundus",
-            "reason": "Colour photographs with a dark surround. Left and right eyes mirror each other, so flips are real.",
-            "steps": ["flip left-right", "rotate by up to 15 degrees", "scale by 0.9 to 1.1", "brightness and contrast by 15 %"],
+            "reason": "Colour photographs with a dark surround. Left and right eyes mirror each other.",
+            "steps": [
+                "flip left-right",
+                "rotate by up to 15 degrees",
+                "scale by 0.9 to 1.1",
+                "brightness and contrast by 15 %",
+            ],
         },
         "training": {
             "epochs": 24,
@@ -303,18 +355,42 @@ def _point() -> dict[str, Any]:
 def _subgroups() -> list[dict[str, Any]]:
     rows = [("site", "A", 102, 0.925), ("site", "B", 71, 0.903), ("site", "C", 42, 0.861)]
     rows += [("sex", "female", 110, 0.917), ("sex", "male", 105, 0.905)]
-    rows += [("age band", "under 40", 51, 0.93), ("age band", "40 to 64", 103, 0.911), ("age band", "65 and over", 61, 0.889)]
+    rows += [
+        ("age band", "under 40", 51, 0.93),
+        ("age band", "40 to 64", 103, 0.911),
+        ("age band", "65 and over", 61, 0.889),
+    ]
     found = [
-        {"covariate": c, "group": g, "n": n, "n_patients": int(n * 0.62), "scores": {"auroc": score(v, 0.6 / n**0.5, n=n), "ece": score(0.06, 0.03)}}
+        {
+            "covariate": c,
+            "group": g,
+            "n": n,
+            "n_patients": int(n * 0.62),
+            "scores": {"auroc": score(v, 0.6 / n**0.5, n=n), "ece": score(0.06, 0.03)},
+        }
         for c, g, n, v in rows
     ]
     none = score(None, n=4, why="all four images are of one class")
-    return [*found, {"covariate": "site", "group": "D", "n": 4, "n_patients": 3, "scores": {"auroc": none, "ece": score(0.2, 0.15, n=4)}}]
+    return [
+        *found,
+        {
+            "covariate": "site",
+            "group": "D",
+            "n": 4,
+            "n_patients": 3,
+            "scores": {"auroc": none, "ece": score(0.2, 0.15, n=4)},
+        },
+    ]
 
 
 def _again() -> dict[str, Any]:
     return {
-        "timing": {"train_seconds": 94.2, "train_images_per_second": 211.4, "predict_images_per_second": 388.0, "prefix_seconds": 12.1},
+        "timing": {
+            "train_seconds": 94.2,
+            "train_images_per_second": 211.4,
+            "predict_images_per_second": 388.0,
+            "prefix_seconds": 12.1,
+        },
         "machine": {"device": "cpu", "cores": 2, "memory_gb": 16, "python": "3.11.7", "torch": "2.11.0"},
         "recipe_yaml": RECIPE,
         "recipe_sha256": "4c" * 32,

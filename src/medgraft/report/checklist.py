@@ -143,7 +143,7 @@ def _kind(report: Report) -> str:
 
 
 def _preparation(report: Report) -> str:
-    size = of(report, "backbone", "input").get("size") if of(report, "backbone", "input") else None
+    size = of(report, "backbone", "input").get("size")
     return (
         f"Resized to {size[0]} × {size[1]} pixels and normalised as the encoder’s weights ask; see the recipe."
         if size
@@ -201,7 +201,8 @@ def _selection(report: Report) -> str:
 
 def _measures(report: Report) -> str:
     test = of(report, "scores", "test")
-    return f"{listed([named(n).title for n in test])}, each with a 95 % interval." if test else ""
+    words = listed([named(n).spoken for n in test])
+    return f"{words[:1].upper()}{words[1:]}, each with a 95 % interval." if test else ""
 
 
 def _robustness(report: Report) -> str:
@@ -210,7 +211,7 @@ def _robustness(report: Report) -> str:
 
 
 def _internal(report: Report) -> str:
-    test = of(report, "data", "images").get("test") if of(report, "data", "images") else None
+    test = of(report, "data", "images").get("test")
     return f"Held-out test set of {count(test, 'image')} from the same source." if test else ""
 
 

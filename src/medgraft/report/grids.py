@@ -8,8 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from medgraft.report import svg
-from medgraft.report.phrases import has_interval, interval, percent, value_of, whole, with_interval
+from medgraft.report.phrases import decimal, has_interval, interval, percent, value_of, whole, with_interval
 from medgraft.report.svg import BLUE, COLOURS, MUTED, RUST, picture, text
+
+_DEEP = "#174a7c"
+_PARTS = {"train": "Training", "val": "Validation", "test": "Test"}
 
 
 def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:
@@ -37,12 +40,12 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup
 
 
 def _named(x: float, y: float, words: str, room: float, *, anchor: str) -> str:
-    return text(x, y, svg.shorten(words, room, 12), anchor=anchor, css="tick strong")
+    return text(x, y, svg.shorten(words, room, 12), anchor=anchor, css="tick dark")
 
 
 def _cell(x: float, y: float, side: float, number: int, share: float, *, right: bool, empty: bool) -> str:
-    fill = "#f3f5f7" if empty else svg.blend(0.06 + 0.86 * share if number else 0.0, BLUE if right else RUST)
-    light = share > 0.5
+    fill = "#f3f5f7" if empty else svg.blend(0.06 + 0.86 * share if number else 0.0, _DEEP if right else RUST)
+    light = share > 0.7
     parts = [svg.box(x + 1, y + 1, side - 2, side - 2, fill=fill, stroke="#e3e8ec", round_by=2)]
     big = side >= 60
     css = "cell" if big else "cell small"
@@ -68,14 +71,15 @@ def mini_interval(score: Mapping[str, Any] | None, *, chance: float | None = Non
     value = value_of(score)
     if value is None or not 0 <= value <= 1 or score is None:
         return Markup("")
-    width, middle = 120, 8
-    body = [svg.line(3, middle, width - 3, middle, colour="#dfe4e9", width=2)]
+    width, middle = 120, 9
+    body = [svg.line(3, middle, width - 3, middle, colour="#dfe4e9", width=1.5)]
     if chance is not None:
-        body.append(svg.line(_at(chance, width), 3, _at(chance, width), 13, colour="#a9b3bd", width=1))
+        body.append(svg.line(_at(chance, width), 3, _at(chance, width), 15, colour="#a9b3bd", width=1))
     if has_interval(score):
-        body.append(svg.line(_at(score["low"], width), middle, _at(score["high"], width), middle, colour=BLUE, width=3))
-    body.append(svg.dot(_at(value, width), middle, 4))
-    return picture(body, width=width, height=16, title=with_interval(score), css="mini")
+        low, high = _at(score["low"], width), _at(score["high"], width)
+        body.append(svg.box(low, middle - 4, max(high - low, 2), 8, fill="#a3c4e0"))
+    body.append(svg.box(_at(value, width) - 1.2, middle - 6, 2.4, 12, fill=_DEEP))
+    return picture(body, width=width, height=18, title=with_interval(score), css="mini")
 
 
 def _at(value: float, width: float) -> float:
@@ -93,19 +97,19 @@ def split_bars(classes: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) 
         total = sum(counts)
         if not total:
             continue
-        body.append(text(0, y + 17, split, css="tick strong"))
-        x = 58.0
+        body.append(text(0, y + 17, _PARTS.get(split, split), css="tick dark"))
+        x = 76.0
         for place, number in enumerate(counts):
-            width = 660 * number / total
+            width = 670 * number / total
             body.append(svg.box(x, y, max(width - 1.5, 0), 26, fill=COLOURS[place]))
             if width > 34:
                 body.append(text(x + width / 2, y + 17, percent(number / total), anchor="middle", css="note white"))
             x += width
-        body.append(text(58 + 668, y + 17, whole(total) + " images", css="tick"))
+        body.append(text(850, y + 17, f"{whole(total)} images", anchor="end", css="tick"))
         y += 34
     if not body:
         return None
-    body.append(_legend(names, y + 18, 58, 660))
+    body.append(_legend(names, y + 18, 76, 670))
     return picture(body, width=850, height=y + 30, title="Share of each class in each split")
 
 
@@ -131,7 +135,7 @@ def forest(
 
     `rows`: {"covariate", "group", "n", "score"}; a covariate's name stands above its groups.
     """
-    known = [row for row in rows if row.get("score")]
+    known = _grouped([row for row in rows if row.get("score")])
     if not known:
         return None
     low, high = _reach(known, overall)
@@ -163,6 +167,12 @@ def forest(
     return picture(behind + body, width=850, height=bottom + 30, title=f"{title} of each subgroup")
 
 
+def _grouped(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Put the groups of one covariate together, covariates in the order of their first row."""
+    order = {name: place for place, name in enumerate(dict.fromkeys(str(row["covariate"]) for row in rows))}
+    return sorted(rows, key=lambda row: order[str(row["covariate"])])
+
+
 def _reach(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, Any] | None) -> tuple[float, float]:
     scores = [row["score"] for row in rows] + ([overall] if overall else [])
     ends = [s.get(name) for s in scores for name in ("value", "low", "high") if value_of(s) is not None]
@@ -176,18 +186,18 @@ def _reach(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, Any] | None)
 
 def _forest_row(panel: svg.Panel, row: Mapping[str, Any], y: float) -> str:
     score, value = row["score"], value_of(row["score"])
-    parts = [text(14, y, svg.shorten(str(row["group"]), 170), css="tick strong")]
+    parts = [text(14, y, svg.shorten(str(row["group"]), 170), css="tick dark")]
     if row.get("n") is not None:
         parts.append(text(panel.left - 22, y, whole(row["n"]), anchor="end", css="tick"))
     right = panel.left + panel.width + 20
     if value is None:
-        parts.append(text(right, y, svg.shorten(with_interval(score), 245, 12), css="tick"))
+        parts.append(text(right, y, "not computable", css="tick"))
         return "".join(parts)
     if has_interval(score):
         parts.append(svg.line(panel.x(score["low"]), y - 4, panel.x(score["high"]), y - 4, colour=BLUE, width=2.4))
     parts.append(svg.dot(panel.x(value), y - 4, 4.6, hint=with_interval(score)))
-    ends = interval(score) or "no interval"
-    parts.append(text(right, y, f"{value:.3f}  ({ends})", css="tick strong"))
+    parts.append(text(right, y, decimal(value), css="tick dark bold"))
+    parts.append(text(right + 42, y, f"({interval(score) or 'no interval'})", css="tick dark"))
     return "".join(parts)
 
 
@@ -203,7 +213,7 @@ def sizes(counts: Mapping[str, int], *, most: int = 12) -> Markup | None:
     for place, (name, number) in enumerate(rows):
         y = 4 + place * 24
         width = 440 * number / top
-        body.append(text(190, y + 14, svg.shorten(str(name), 186), anchor="end", css="tick strong"))
+        body.append(text(190, y + 14, svg.shorten(str(name), 186), anchor="end", css="tick dark"))
         body.append(svg.box(200, y + 2, max(width, 1.5), 16, fill=BLUE if name != "others" else "#9aa5b1"))
         body.append(text(208 + width, y + 14, whole(number), css="tick"))
     return picture(body, width=720, height=8 + 24 * len(rows), title="Counts")

@@ -86,7 +86,7 @@ def _model(report: Report, cite: _Citations) -> Iterator[str]:
     if not backbone:
         return
     name = backbone.get("architecture") or backbone.get("name")
-    size = of(backbone, "input").get("size") if of(backbone, "input") else None
+    size = of(backbone, "input").get("size")
     start = (
         "with random initial weights"
         if backbone.get("random")
@@ -118,7 +118,7 @@ def _training(report: Report, cite: _Citations) -> Iterator[str]:
         source = f" {cite('adamw')}" if name.lower() == "adamw" else ""
         yield f"We trained with {name}{source}{rate}{decay}{batch}."
     if training.get("epochs"):
-        score = f" by validation {named(training['score']).title}" if training.get("score") else ""
+        score = f" by validation {named(training['score']).spoken}" if training.get("score") else ""
         best = (
             f"; the weights of epoch {training['best_epoch']} were kept{score}"
             if training.get("best_epoch") is not None
@@ -127,7 +127,11 @@ def _training(report: Report, cite: _Citations) -> Iterator[str]:
         yield f"Training took {count(training['epochs'], 'epoch')}{best}."
     for name in ("schedule", "loss", "balance"):
         if training.get(name):
-            lead = {"schedule": "The learning rate schedule was ", "loss": "The loss was ", "balance": ""}[name]
+            lead = {
+                "schedule": "The learning rate schedule was ",
+                "loss": "The loss was ",
+                "balance": "Class balance: ",
+            }[name]
             yield _sentence(lead + str(training[name]))
     if augment.get("preset") and augment["preset"] != "none":
         steps = f": {listed([str(s) for s in augment['steps']])}" if augment.get("steps") else ""
@@ -139,12 +143,13 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
     how = " ".join(str(score.get("method") or "") for score in test.values()).lower()
     how += " ".join(str(of(report, "operating_point", n).get("method") or "") for n in ("sensitivity", "ppv")).lower()
     if test:
-        yield f"We report {listed([named(n).title for n in test])} {cite('metrics')} with 95 % confidence intervals."
+        yield f"We report {listed([named(n).spoken for n in test])} {cite('metrics')} with 95 % confidence intervals."
     if "delong" in how:
         yield f"Intervals of AUROC follow DeLong {cite('delong', 'sun')}."
     if "bootstrap" in how:
         unit = "patients" if of(report, "data").get("split_by") == "patient" else "images"
-        yield f"Other intervals are percentiles of a bootstrap over {unit} {cite('bootstrap')}."
+        lead = "Other intervals" if "delong" in how else "Intervals"
+        yield f"{lead} are percentiles of a bootstrap over {unit} {cite('bootstrap')}."
     if "wilson" in how:
         yield f"Intervals of proportions follow Wilson {cite('wilson')}."
     point = of(report, "operating_point")

@@ -12,7 +12,7 @@ from medgraft import storage
 from medgraft.report import grids, pictures, plots, rendering, verdict
 from medgraft.report.checklist import checklist
 from medgraft.report.methods import methods
-from medgraft.report.phrases import value_of, with_interval
+from medgraft.report.phrases import interval, value_of, with_interval
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -33,6 +33,14 @@ _SECTIONS = (
 )
 _MOST_PICTURES = {"mistake": 12, "right": 6}
 _MOST_ROWS = 20
+_MACHINE_NAMES = {
+    "memory_gb": "Memory, GB",
+    "torch": "PyTorch",
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "cuda": "CUDA",
+    "timm": "timm",
+}
 
 
 def write_report(
@@ -79,6 +87,7 @@ def render_report(
         "warnings": verdict.warnings(report),
         "figures": verdict.key_figures(report),
         "limits": verdict.limits(report),
+        "machine_names": _MACHINE_NAMES,
         "methods": methods(report),
         "checklist": checklist(report),
         **_data_view(report),
@@ -87,7 +96,9 @@ def render_report(
         **_curve_view(report, curves),
         **_gallery_view(gallery),
     }
-    return rendering.page(_SECTIONS, frame="report.html", view=view)
+    largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}
+    sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
+    return rendering.page(sections, frame="report.html", view=view)
 
 
 def _title(report: Mapping[str, Any]) -> str:
@@ -219,12 +230,26 @@ def _forests(report: Mapping[str, Any], main: str | None) -> dict[str, Any]:
         main if any(main in s["scores"] for s in groups) else next(iter(groups[0]["scores"]), None) if groups else None
     )
     if not groups or name is None:
-        return {"forest": None, "subgroups": [], "subgroup_columns": [], "subgroup_main": None}
+        return {"forest": None, "subgroups": [], "silent_groups": [], "subgroup_columns": [], "subgroup_main": None}
     rows = [{**s, "score": s["scores"].get(name)} for s in groups]
     overall = of(report, "scores", "test").get(name)
     picture = grids.forest(rows, overall=overall, title=named(name).title, chance=named(name).chance)
     columns = list(dict.fromkeys(n for s in groups for n in s["scores"] if n != name))[:3]
-    return {"forest": picture, "subgroups": groups, "subgroup_columns": columns, "subgroup_main": name}
+    silent = [
+        f"{s['covariate']} {s['group']}: {_why(s['scores'].get(name))}" for s in groups if _why(s["scores"].get(name))
+    ]
+    return {
+        "forest": picture,
+        "subgroups": groups,
+        "silent_groups": silent,
+        "subgroup_columns": columns,
+        "subgroup_main": name,
+    }
+
+
+def _why(score: Mapping[str, Any] | None) -> str:
+    """Get the reason that a score has no value, else nothing."""
+    return str(score.get("why") or "not computable") if score and value_of(score) is None else ""
 
 
 def _curve_view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,6 +267,7 @@ def _curve_view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[st
         "many_classes": len(roc) > 1 or len(pr) > 1,
         "confusion_plot": grids.confusion([str(c) for c in confusion["classes"]], matrix) if matrix else None,
         "confusion_classes": list(confusion.get("classes") or ()),
+        "in_counts": verdict.in_counts(report) if matrix else [],
         "reliability_plot": plots.reliability(bins) if bins.get("after") or bins.get("before") else None,
         "calibration": calibration,
         "agreement_plots": agreed,
@@ -278,12 +304,8 @@ def _class_labels(report: Mapping[str, Any], name: str, words: str) -> dict[str,
         value = value_of(scores.get(name))
         if value is not None:
             ends = scores[name]
-            between = (
-                f" ({ends['low']:.2f} to {ends['high']:.2f})"
-                if ends.get("low") is not None and ends.get("high") is not None
-                else ""
-            )
-            labels[str(label)] = f"{words} {value:.2f}{between}"
+            between = interval(ends, 2)
+            labels[str(label)] = f"{words} {value:.2f}" + (f" ({between})" if between else "")
     return labels
 
 

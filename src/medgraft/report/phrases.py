@@ -54,10 +54,10 @@ def percent(share: float | None, digits: int = 0) -> str:
         return "not computable"
     least = 10.0**-digits
     if 0 < share * 100 < least / 2:
-        return f"< {least:g} %"
+        return f"< {least:g}\u00a0%"
     if 100 - least / 2 < share * 100 < 100:
-        return f"> {100 - least:g} %"
-    return f"{share * 100:.{digits}f} %"
+        return f"> {100 - least:g}\u00a0%"
+    return f"{share * 100:.{digits}f}\u00a0%"
 
 
 def value_of(score: Mapping[str, Any] | None) -> float | None:
@@ -80,13 +80,13 @@ def interval(score: Mapping[str, Any] | None, digits: int = 3) -> str:
 
 
 def with_interval(score: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """Get "0.912 (95 % CI 0.861 to 0.952)", or why there is no value or no interval."""
+    """Get "0.912 (95 % CI 0.861 to 0.952)" with hard spaces, or why there is no value or no interval."""
     value = value_of(score)
     why = (score or {}).get("why")
     if value is None:
         return f"not computable ({why})" if why else "not computable"
     ends = interval(score, digits)
-    note = f"95 % CI {ends}" if ends else f"no interval{f': {why}' if why else ''}"
+    note = f"95\u00a0%\u00a0CI {ends}" if ends else f"no interval{f': {why}' if why else ''}"
     return f"{decimal(value, digits)} ({note})"
 
 
@@ -95,7 +95,7 @@ def share_with_interval(score: Mapping[str, Any] | None) -> str:
     value = value_of(score)
     if value is None or not score or not has_interval(score):
         return with_interval(score)
-    return f"{percent(value)} (95 % CI {percent(score['low'])} to {percent(score['high'])})"
+    return f"{percent(value)} (95\u00a0%\u00a0CI {percent(score['low'])} to {percent(score['high'])})"
 
 
 def duration(seconds: float | None) -> str:
@@ -103,9 +103,9 @@ def duration(seconds: float | None) -> str:
     if seconds is None or not math.isfinite(seconds):
         return "unknown"
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\u00a0s"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f}\u00a0s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"

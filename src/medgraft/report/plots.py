@@ -44,7 +44,7 @@ def _marked(panel: Panel, point: Mapping[str, Any] | None) -> str:
         parts.append(svg.line(ends[0], panel.y(y), ends[1], panel.y(y), colour=RUST, width=1.5))
     parts.append(svg.dot(panel.x(1 - x), panel.y(y), 5, fill=RUST, hint="the threshold chosen on validation"))
     below = panel.y(y) + 20 if y > 0.2 else panel.y(y) - 10
-    parts.append(text(panel.x(1 - x) + 9, below, "chosen threshold", css="note rust"))
+    parts.append(text(panel.x(1 - x) + 9, below, "chosen threshold", css="note rust halo"))
     return "".join(parts)
 
 
@@ -195,9 +195,9 @@ def training(
         ]
         if len(known) > 1:
             at = panel.left + 8 + place * 96
-            body.append(svg.line(at, 258 + 14, at + 20, 258 + 14, colour=colour, width=2.4))
-            body.append(text(at + 26, 258 + 18, words.get(name, name), css="note"))
-    return picture(body, width=400, height=284 if len(known) > 1 else 268, title=f"{y_label} against epoch")
+            body.append(svg.line(at, 258 + 26, at + 20, 258 + 26, colour=colour, width=2.4))
+            body.append(text(at + 26, 258 + 30, words.get(name, name), css="note"))
+    return picture(body, width=400, height=296, title=f"{y_label} against epoch")
 
 
 def agreement(true: Sequence[float], predicted: Sequence[float], *, unit: str) -> tuple[Markup, Markup] | None:

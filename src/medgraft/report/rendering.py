@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from medgraft.report import grids, phrases
-from medgraft.report.score_names import named
+from medgraft.report.score_names import interval_note, named
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -51,7 +51,9 @@ def environment() -> jinja2.Environment:
         named=named,
     )
     made.tests.update(given=_given)
-    made.globals.update(number=_Numbers(), mini=grids.mini_interval, has_interval=phrases.has_interval)
+    made.globals.update(
+        number=_Numbers(), mini=grids.mini_interval, interval_note=interval_note, has_interval=phrases.has_interval
+    )
     return made
 
 

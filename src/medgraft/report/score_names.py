@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from medgraft.report.phrases import percent
+from medgraft.report.phrases import listed
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,15 @@ class ScoreName:
     lower_is_better: bool = False
     chance: float | None = None
 
+    @property
+    def spoken(self) -> str:
+        """Get the title as it stands inside a sentence."""
+        first = self.title.split(" ", 1)[0]
+        keep = first in _PROPER or sum(letter.isupper() for letter in first) > 1 or not first[1:].isalpha()
+        return self.title if keep else self.title[:1].lower() + self.title[1:]
+
+
+_PROPER = {"Matthews", "Brier", "Pearson", "Spearman", "Dice", "Hamming", "F1"}
 
 NAMES = {
     "auroc": ScoreName("AUROC", "chance that a case ranks above a non-case", chance=0.5),
@@ -61,9 +72,28 @@ NAMES = {
 }
 
 
-def named(name: str) -> ScoreName:
-    """Get how a score is called; an unknown name is shown as it is; `ppv@0.01` means at a prevalence of 1 %."""
-    known, _, share = name.partition("@")
-    if share and known in NAMES:
-        return replace(NAMES[known], means=f"if {percent(float(share), 1)} of the images were positive")
-    return NAMES.get(name) or ScoreName(name.replace("_", " "), unit_range=False)
+def named(name: str, *, classes: int = 2) -> ScoreName:
+    """Get how a score is called; an unknown name is shown as it is; `ppv@0.01` means at a prevalence of 1 %.
+
+    With more than two classes some scores are means over the classes.
+    """
+    plain, _, share = name.partition("@")
+    if share and plain in NAMES:
+        return replace(NAMES[plain], means=f"if {float(share) * 100:g} % of the images were positive")
+    known = NAMES.get(name) or ScoreName(name.replace("_", " "), unit_range=False)
+    if classes > 2 and name in ("auroc", "auprc", "f1"):
+        return replace(known, means="mean over classes, each against the rest")
+    return known
+
+
+def interval_note(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Get one line that says how the intervals of a table were made, or "" where nobody says."""
+    ways: dict[str, list[str]] = {}
+    for name, score in scores.items():
+        if score and score.get("method") and score.get("value") is not None and score.get("low") is not None:
+            ways.setdefault(str(score["method"]), []).append(named(name).title)
+    if not ways:
+        return ""
+    ordered = sorted(ways, key=lambda way: -len(ways[way]))
+    parts = [f"{way} ({listed(list(dict.fromkeys(ways[way])))})" for way in ordered[1:]]
+    return f"Intervals: {'; '.join([ordered[0], *parts])}."

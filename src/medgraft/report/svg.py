@@ -77,16 +77,16 @@ def dot(x: float, y: float, radius: float = 3, *, fill: str = BLUE, stroke: str 
 
 
 def shorten(words: str, room: float, size: float = 12) -> str:
-    """Get words that fit into `room` pixels at a font size, cut with an ellipsis where they do not."""
+    """Get words that fit into `room` pixels at a font size; the middle gives way, as names differ at their ends."""
     words = clean(words)
     if width_of(words, size) <= room:
         return words
-    kept = ""
-    for letter in words:
-        if width_of(kept + letter + "…", size) > room:
-            break
-        kept += letter
-    return kept.rstrip() + "…"
+    for kept in range(len(words) - 1, 1, -1):
+        head = math.ceil(kept * 0.6)
+        cut = f"{words[:head].rstrip()}…{words[len(words) - (kept - head) :].lstrip() if kept > head else ''}"
+        if width_of(cut, size) <= room:
+            return cut
+    return words[:1] + "…"
 
 
 def width_of(words: str, size: float = 12) -> float:
@@ -106,6 +106,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def tick(value: float) -> str:
+    """Get a tick label, with a true minus sign."""
+    return f"{value:g}".replace("-", "−")
 
 
 def blend(share: float, colour: str) -> str:
@@ -147,10 +152,10 @@ class Panel:
         parts = []
         for value in y_ticks or ticks(*self.y_range):
             parts.append(line(self.left, self.y(value), right, self.y(value), colour="#e9edf1"))
-            parts.append(text(self.left - 7, self.y(value) + 4, f"{value:g}", anchor="end", css="tick"))
+            parts.append(text(self.left - 7, self.y(value) + 4, tick(value), anchor="end", css="tick"))
         for value in x_ticks or ticks(*self.x_range):
             parts.append(line(self.x(value), bottom, self.x(value), bottom + 4, colour=MUTED))
-            parts.append(text(self.x(value), bottom + 17, f"{value:g}", anchor="middle", css="tick"))
+            parts.append(text(self.x(value), bottom + 17, tick(value), anchor="middle", css="tick"))
         parts.append(line(self.left, bottom, right, bottom, colour=MUTED))
         if x_label:
             parts.append(text(self.left + self.width / 2, bottom + 36, x_label, anchor="middle", css="axis"))

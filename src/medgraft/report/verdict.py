@@ -46,8 +46,7 @@ def primary(report: Report) -> str | None:
 
 def test_size(report: Report) -> str:
     """Get "215 test images of 134 patients"."""
-    images = of(report, "data", "images").get("test") if of(report, "data", "images") else None
-    patients = of(report, "data", "patients").get("test") if of(report, "data", "patients") else None
+    images, patients = (of(report, "data", kind).get("test") for kind in ("images", "patients"))
     if not images:
         return "the test images"
     words = count(images, "test image")
@@ -64,8 +63,7 @@ def verdict(report: Report) -> list[str]:
 
 
 def _main(report: Report, name: str, score: Mapping[str, Any]) -> str:
-    title = named(name).title
-    title = title if title[:2].isupper() or title[:2] in ("mA", "Io") else title[0].lower() + title[1:]
+    title = named(name).spoken
     where = f"On {test_size(report)} the model"
     if value_of(score) is None:
         return f"{where} could not be given a score: {title} is {with_interval(score)}."
@@ -73,9 +71,10 @@ def _main(report: Report, name: str, score: Mapping[str, Any]) -> str:
     classes, positive = list(report.get("classes") or ()), report.get("positive")
     if name == "mae":
         return f"{where} estimated {_target(report)} with a mean absolute error of {number}{_unit(report)}."
+    title = f"mean {title}" if len(report.get("classes") or ()) > 2 and name in ("auroc", "auprc") else title
     article = "an" if title[0] in "AEIOaeio" else "a"
     if report.get("task") == "multilabel":
-        return f"{where} named {count(len(classes), 'label')} with {article} {title} of {number}, the mean over labels."
+        return f"{where} named {count(len(classes), 'label')} with {article} {title} of {number}."
     if report.get("task") == "grade" or name == "quadratic_kappa":
         return f"{where} agreed with the given grades with {article} {title} of {number}."
     if positive is not None and len(classes) == 2:
@@ -128,7 +127,9 @@ def warnings(report: Report) -> list[dict[str, str]]:
     found = [*_split_warnings(report), *_small(report)]
     quarantined = of(report, "data").get("quarantined") or len(report.get("quarantine") or ())
     if quarantined:
-        text = f"{count(quarantined, 'file')} could not be used and took no part; the reasons are in section “Data”."
+        text = (
+            f"{count(quarantined, 'file')} could not be used and took no part; the reasons are under “Data and split”."
+        )
         found.append({"level": "note", "title": "Files set aside", "text": text})
     if of(report, "backbone").get("random"):
         text = (
@@ -160,13 +161,9 @@ _LEAKS = {"patient": "shared patient", "exact": "identical pair", "near": "near-
 
 
 def _small(report: Report) -> list[dict[str, str]]:
-    images = of(report, "data", "images").get("test") if of(report, "data", "images") else None
-    few = [
-        f"“{name}” {count(one['images']['test'], 'image')}"
-        for name, one in of(report, "data", "classes").items()
-        if 0 <= (of(one, "images").get("test", _FEW_OF_A_CLASS) or 0) < _FEW_OF_A_CLASS
-        if "test" in of(one, "images")
-    ]
+    images = of(report, "data", "images").get("test")
+    counts = {name: of(one, "images").get("test") for name, one in of(report, "data", "classes").items()}
+    few = [f"“{name}” {count(n, 'image')}" for name, n in counts.items() if n is not None and n < _FEW_OF_A_CLASS]
     if few:
         more = f" and {len(few) - 6} more" if len(few) > 6 else ""
         text = f"Few test images of {listed(few[:6])}{more}. The intervals are wide for a reason: look at them first."
@@ -194,7 +191,7 @@ def key_figures(report: Report) -> list[dict[str, str]]:
     for label, score in pairs:
         if value_of(score) is not None:
             ends = interval(score)
-            detail = f"95 % CI {ends}" if ends else "no interval"
+            detail = f"95\u00a0%\u00a0CI {ends}" if ends else "no interval"
             figures.append({"label": named(label).title, "value": decimal(value_of(score)), "detail": detail})
     return figures + _sizes(report)
 
@@ -248,3 +245,23 @@ def limits(report: Report) -> list[str]:
         "One run with one seed: another seed would move the scores within, and at times beyond, these intervals."
     )
     return found + [str(words) for words in report.get("limits") or ()]
+
+
+def in_counts(report: Report) -> list[str]:
+    """Get what a two-class confusion matrix says, in counts of images."""
+    confusion, positive = of(report, "confusion"), report.get("positive")
+    classes = list(confusion.get("classes") or ())
+    if positive not in classes or len(classes) != 2:
+        return []
+    hit = classes.index(positive)
+    miss, other = 1 - hit, classes[1 - hit]
+    matrix = confusion["matrix"]
+    ill, well = sum(matrix[hit]), sum(matrix[miss])
+    called = matrix[hit][hit] + matrix[miss][hit]
+    alarms = count(matrix[miss][hit], "was a false alarm", "were false alarms")
+    return [
+        f"Of {count(ill, 'image')} of “{positive}”, {whole(matrix[hit][hit])} were found and "
+        f"{whole(matrix[hit][miss])} missed.",
+        f"Of {count(well, 'image')} of “{other}”, {whole(matrix[miss][miss])} were cleared and {alarms}.",
+        f"Of {count(called, 'answer')} “{positive}”, {whole(matrix[hit][hit])} were right.",
+    ]
