@@ -23,58 +23,55 @@ class Facts:
     """What the plan needs to know of data and backbone.
 
     Attributes:
-        task: what the labels ask for, and `task_reason` why.
         train_images: number of images to train on.
-        train_patients: number of patients among them; of images or duplicate groups when patients are unknown.
-        side: median of the shorter sides of the images, in pixels.
-        gray: True when no image has colour.
+        train_patients: number of patients among them; of images when patients are unknown.
         modality: name of the augmentation preset that fits, and `modality_reason` why.
         stages: number of stages of the backbone.
         random: True when the backbone starts from random numbers.
-        fixed_size: side that the backbone insists on, or None.
+        class_counts: training images a class; empty for numbers.
     """
 
-    task: str
-    task_reason: str
     train_images: int
     train_patients: int
-    side: int
-    gray: bool
     modality: str
     modality_reason: str
     stages: int
     random: bool
-    fixed_size: int | None = None
+    class_counts: Mapping[str, int]
 
 
-def choose_input(recipe: Recipe, *, side: int, gray: bool, fixed_size: int | None) -> tuple[Recipe, dict[str, str]]:
-    """Fill image size and channels, which decoding needs first."""
+def choose_input(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
+    """Fill image size and channels, which decoding needs first.
+
+    Args:
+        recipe: what was asked for.
+        side: median of the shorter sides of the images, in pixels.
+        gray: True when no image has colour.
+    """
     changes: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     if recipe.input.image_size is None:
-        if fixed_size:
-            changes["input.image_size"] = fixed_size
-            reasons["input.image_size"] = f"{fixed_size} pixels, the only size this backbone takes"
-        else:
-            size = next((s for s in _SIZES if s >= side), _SIZES[-1])
-            changes["input.image_size"] = size
-            reasons["input.image_size"] = f"{size} pixels: the median shorter side of the images is {side}"
+        changes["input.image_size"] = size = next((s for s in _SIZES if s >= side), _SIZES[-1])
+        reasons["input.image_size"] = f"{size} pixels: the median shorter side of the images is {side}"
     if recipe.input.channels == "auto":
         changes["input.channels"] = 1 if gray else 3
         reasons["input.channels"] = "1: no image has colour" if gray else "3: there are images in colour"
-    return recipe.changed(changes), reasons
+    return with_reasons(recipe.changed(changes), reasons)
 
 
-def choose_rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
-    """Fill task, depth, augmentation and the schedule."""
+def with_reasons(recipe: Recipe, reasons: Mapping[str, str]) -> Recipe:
+    """Get the recipe with more reasons."""
+    return recipe.changed({"reasons": {**recipe.reasons, **reasons}})
+
+
+def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
+    """Fill depth, augmentation, balance and the schedule."""
     changes: dict[str, Any] = {}
     reasons: dict[str, str] = {}
 
     def fill(field: str, value: Any, why: str) -> None:
         changes[field], reasons[field] = value, why
 
-    if recipe.task == "auto":
-        fill("task", facts.task, facts.task_reason)
     if recipe.augment.preset == "auto":
         fill("augment.preset", facts.modality, facts.modality_reason)
     thawed = recipe.depth.thaw
@@ -82,7 +79,8 @@ def choose_rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
         thawed, why = depth_rule(facts)
         fill("depth.thaw", thawed, why)
     _fill_schedule(recipe, facts, thawed, fill)
-    return recipe.changed(changes), reasons
+    fill("fit.balance", *balance_rule(recipe.fit.balance, facts.class_counts))
+    return with_reasons(recipe.changed(changes), reasons)
 
 
 def depth_rule(facts: Facts) -> tuple[str | int, str]:

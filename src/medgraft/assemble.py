@@ -1,0 +1,158 @@
+"""Recipe -> parts: the one visible place where backbone, head, loaders and engine are put together."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgraft import plan
+from medgraft.errors import BadRecipe
+from medgraft.gather import Gathered, Listen
+from medgraft.learn.engine import Engine, probe
+from medgraft.learn.infer import normalised
+from medgraft.learn.model import Pixels, graft
+from medgraft.recipe import Recipe
+from medgraft.samples.loader import Loader
+from medgraft.samples.presets import preset
+from medgraft.tasks import TASKS
+from medgraft.tasks.base import ImageTask
+
+
+@dataclass(eq=False)
+class Parts:
+    """What a recipe is assembled to.
+
+    Attributes:
+        task: grafted, thawed to its depth, on its device.
+        engine: device and precision.
+        pixels: how a file becomes network pixels.
+        train: batches in random order, augmented.
+        val: batches in order, plain.
+        test: batches in order, plain.
+    """
+
+    task: ImageTask
+    engine: Engine
+    pixels: Pixels
+    train: Loader
+    val: Loader
+    test: Loader
+
+
+def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -> ImageTask:
+    """Learn the answers from the training labels and graft a head for them on the backbone.
+
+    Raises:
+        BadData: the labels do not fit the task.
+        UnknownName, BadWeights, Offline: the backbone cannot be had.
+    """
+    labels = [found.samples[i].label or "" for i in found.of("train")]
+    answers = TASKS[recipe.task].read_answers(labels, recipe.scores.positive)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        task = graft(
+            recipe.task,
+            answers,
+            backbone_name=recipe.backbone.name,
+            channels=pixels.channels,
+            image_size=pixels.size,
+            offline=recipe.backbone.offline,
+            seed=recipe.seed,
+            dropout=recipe.backbone.dropout,
+        )
+    for warning in said:
+        listen({"event": "warning", "text": str(warning.message)})
+    return task
+
+
+def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
+    """Fill what is empty or "auto" from the data and the backbone."""
+    training = [found.samples[i] for i in found.of("train")]
+    name, why = found.survey.preset()
+    labels = Counter(sample.label or "" for sample in training)
+    facts = plan.Facts(
+        train_images=len(training),
+        train_patients=len({sample.patient or sample.key for sample in training}),
+        modality=name,
+        modality_reason=why,
+        stages=len(task.parts().stages),
+        random=not task.backbone.sha256,
+        class_counts={label: labels[label] for label in task.answers.classes if labels[label]},
+    )
+    return plan.choose_rest(recipe, facts)
+
+
+def stages_of(recipe: Recipe, task: ImageTask) -> int:
+    """Get how many stages the recipe thaws.
+
+    Raises:
+        BadRecipe: the backbone has fewer.
+    """
+    count, asked = len(task.parts().stages), recipe.depth.thaw
+    thawed = {"head": 0, "all": count}.get(str(asked), asked)
+    if not isinstance(thawed, int) or not 0 <= thawed <= count:
+        raise BadRecipe(
+            f"depth {asked} is not possible: {task.backbone.name} has {count} stages",
+            do=f"Give --depth head, 1 to {count}, or all.",
+        )
+    return thawed
+
+
+def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -> tuple[Recipe, Parts]:
+    """Put the parts together; the recipe comes back with precision and memory layout settled.
+
+    Raises:
+        BadData: a validation or test label that training does not know.
+    """
+    task.thaw(stages_of(recipe, task))
+    task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
+    targets = {split: task.encode(_labels(found, split)) for split in ("train", "val", "test")}
+    share = task.balance(targets["train"], recipe.fit.balance)
+    recipe, engine = _engine(recipe, found, task, pixels)
+    chosen = preset(recipe.augment.preset, strength=recipe.augment.strength)
+
+    def loader(split: str) -> Loader:
+        training = split == "train"
+        return Loader(
+            found.store,
+            found.of(split),
+            keys=[found.samples[i].key for i in found.of(split)],
+            targets=targets[split],
+            spec=task.backbone.spec,
+            batch_size=recipe.fit.batch_size or 32,
+            seed=recipe.seed,
+            preset=chosen if training else None,
+            shuffle=training,
+            share=share if training else None,
+            workers=recipe.machine.workers if training else 0,
+        )
+
+    parts = Parts(engine.place(task), engine, pixels, loader("train"), loader("val"), loader("test"))  # type: ignore[arg-type]
+    return recipe, parts
+
+
+def _labels(found: Gathered, split: str) -> list[str]:
+    return [found.samples[i].label or "" for i in found.of(split)]
+
+
+def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -> tuple[Recipe, Engine]:
+    """Settle device, precision and memory layout; what is "auto" is measured on a batch of this run."""
+    fit = recipe.fit
+    if fit.precision != "auto" and fit.channels_last is not None:
+        return recipe, Engine(recipe.machine.device, precision=fit.precision, channels_last=fit.channels_last)
+    engine = Engine(recipe.machine.device)
+    task.to(engine.device).eval()
+    rows = found.store.rows(np.resize(found.of("train"), min(32, fit.batch_size or 32)))
+    batch = normalised(rows, task.backbone.spec).to(engine.device)
+    precision, last = probe(task, lambda x: task(x), batch)
+    precision = precision if fit.precision == "auto" else fit.precision
+    last = last if fit.channels_last is None else fit.channels_last
+    why = f"measured on {torch.get_num_threads()} threads of the {engine.device.type}"
+    recipe = recipe.changed({"fit.precision": precision, "fit.channels_last": last})
+    recipe = plan.with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
+    return recipe, Engine(recipe.machine.device, precision=precision, channels_last=last)

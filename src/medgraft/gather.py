@@ -1,0 +1,202 @@
+"""From DATA to samples that can be trained on: read, decode once, survey, split, check for leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft import seeds
+from medgraft.errors import BadData
+from medgraft.learn import stopping
+from medgraft.recipe import Recipe
+from medgraft.samples.dataset import Columns, DataSet, read_samples
+from medgraft.samples.duplicates import Duplicates, find_duplicates
+from medgraft.samples.facts import facts_of
+from medgraft.samples.split import assign_splits, check_leaks
+from medgraft.samples.store import GIGABYTE, Store
+from medgraft.samples.survey import Survey, make_survey
+from medgraft.values import Sample
+
+Listen = Callable[[dict[str, Any]], None]
+_PEEKED = 24
+
+
+@dataclass(frozen=True)
+class Peek:
+    """What a few decoded images tell before all are decoded.
+
+    Attributes:
+        side: median of the shorter sides, in pixels.
+        gray: True when none has colour.
+        volume: True when the images have depth.
+    """
+
+    side: int
+    gray: bool
+    volume: bool
+
+
+@dataclass(eq=False)
+class Gathered:
+    """Samples ready for training.
+
+    Attributes:
+        samples: readable, labelled, each with its split.
+        store: their network pixels, in the same order.
+        records: their facts, in the same order.
+        survey: facts of the whole data set.
+        quarantine: (path, reason) of what was left out.
+        split_source: where the splits come from, one sentence.
+        split_by: "patient" or "image".
+        leaks: pairs that cross splits, when they were allowed.
+        notes: what a person should know.
+    """
+
+    samples: list[Sample]
+    store: Store
+    records: list[dict[str, Any]]
+    survey: Survey
+    quarantine: list[tuple[str, str]]
+    split_source: str
+    split_by: str
+    leaks: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, split: str) -> list[int]:
+        """Get the positions of the samples of one split."""
+        return [index for index, sample in enumerate(self.samples) if sample.split == split]
+
+
+def read(data: Path, recipe: Recipe) -> DataSet:
+    """Read labels and file names; decodes nothing.
+
+    Raises:
+        BadData, BadTable: what is wrong, where, and what to do.
+    """
+    part = recipe.data
+    columns = Columns(part.label_column, part.patient_column, part.split_column)
+    return read_samples(data, columns=columns, limit_bad=part.limit_bad)
+
+
+def peek(dataset: DataSet) -> Peek:
+    """Decode a few images, evenly spread, to see how large they are and whether they have colour.
+
+    Raises:
+        BadData: none of them can be read.
+    """
+    places = np.unique(np.linspace(0, len(dataset.samples) - 1, min(_PEEKED, len(dataset.samples))).astype(int))
+    records = [r for r in facts_of([dataset.samples[i] for i in places], workers=1) if r["error"] is None]
+    if not records:
+        raise BadData("none of the images that were tried can be read", where=dataset.root, do="See medgraft survey.")
+    sides = [min(record["shape"][-2:]) for record in records]
+    deep = sum(len(record["shape"]) == 4 for record in records)
+    return Peek(int(np.median(sides)), all(record["gray"] for record in records), deep > len(records) / 2)
+
+
+def gather(dataset: DataSet, recipe: Recipe, *, network: dict[str, Any], listen: Listen) -> Gathered:
+    """Decode every image once, leave out and name what cannot be read, split, and refuse leaks.
+
+    Args:
+        dataset: what `read` gave.
+        recipe: its data, split and seed parts are used.
+        network: how files become pixels.
+        listen: gets progress events.
+
+    Raises:
+        BadData: too many unreadable images, or a class is missing.
+        Leak: given splits share a patient or an image; the pairs are listed.
+    """
+    labelled = [sample for sample in dataset.samples if sample.label is not None]
+    notes = list(dataset.notes)
+    if len(labelled) < len(dataset.samples):
+        notes.append(f"{len(dataset.samples) - len(labelled)} images have no label and are left out")
+    if not labelled:
+        raise BadData("no sample has a label", where=dataset.root, do="See the layouts in docs/guide.")
+    store = _store(labelled, recipe, network, listen)
+    records = [{**record, "key": sample.key} for sample, record in zip(labelled, store.records, strict=True)]
+    duplicates = find_duplicates(records)
+    samples, source = _split(labelled, records, duplicates, recipe)
+    leaks = check_leaks(samples, duplicates, allow=recipe.split.allow_leaks)
+    survey = make_survey(replace(dataset, samples=tuple(samples)), records, duplicates=duplicates)
+    survey.check_limit(recipe.data.limit_bad)
+    kept = [i for i, record in enumerate(records) if record["error"] is None and samples[i].split]
+    quarantine = [(problem.path, problem.reason) for problem in dataset.problems]
+    quarantine += [(s.key, r["error"]) for s, r in zip(samples, records, strict=True) if r["error"] is not None]
+    known = all(sample.patient for sample in samples)
+    if not known and not recipe.data.patients_unknown:
+        notes.append("no patient column was found: images are treated as if each were of another patient")
+    return Gathered(
+        samples=[samples[i] for i in kept],
+        store=_subset(store, kept),
+        records=[records[i] for i in kept],
+        survey=survey,
+        quarantine=quarantine,
+        split_source=source,
+        split_by="patient" if known else "image",
+        leaks=leaks,
+        notes=[*notes, *store.notes],
+    )
+
+
+def _store(samples: Sequence[Sample], recipe: Recipe, network: dict[str, Any], listen: Listen) -> Store:
+    def progress(done: int, count: int) -> None:
+        stopping.check()
+        listen({"event": "decode", "done": done, "of": count})
+
+    return Store.open(
+        [sample.image for sample in samples],
+        network,
+        budget_bytes=int(recipe.machine.cache_gb * GIGABYTE),
+        workers=max(2, recipe.machine.workers),
+        progress=progress,
+    )
+
+
+def _subset(store: Store, kept: list[int]) -> Store:
+    return store if len(kept) == len(store) else store.subset(kept)
+
+
+def _split(
+    samples: list[Sample], records: list[dict[str, Any]], duplicates: Duplicates, recipe: Recipe
+) -> tuple[list[Sample], str]:
+    """Give every readable sample a split: the given one, or by patient."""
+    readable = [i for i, record in enumerate(records) if record["error"] is None]
+    given = {samples[i].split for i in readable} - {None}
+    part = recipe.split
+    found = assign_splits(
+        [samples[i] for i in readable], duplicates.groups, seed=recipe.seed, val=part.val, test=part.test
+    )
+    found = _limited(found, part.limit_train, recipe.seed)
+    whole = list(samples)
+    for i, sample in zip(readable, found, strict=True):
+        whole[i] = sample
+    source = f"made with seed {recipe.seed}, stratified"
+    if "test" in given:
+        source = "given by the data" if "val" in given else "test given by the data; validation cut from train"
+    return whole, source
+
+
+def _limited(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
+    """Keep about `limit` training images, whole patients at a time; the others get no split."""
+    if limit is None:
+        return samples
+    names = sorted({_person(sample) for sample in samples if sample.split == "train"})
+    sizes = Counter(_person(sample) for sample in samples if sample.split == "train")
+    kept: set[str] = set()
+    total = 0
+    for place in seeds.permutation(len(names), seed=seed, purpose="limit"):
+        if total >= limit:
+            break
+        if total + sizes[names[place]] <= limit or not kept:
+            kept.add(names[place])
+            total += sizes[names[place]]
+    return [s if s.split != "train" or _person(s) in kept else replace(s, split=None) for s in samples]
+
+
+def _person(sample: Sample) -> str:
+    return f"patient {sample.patient}" if sample.patient else f"image {sample.key}"

@@ -1,0 +1,204 @@
+"""How good it is: everything the report says about predictions.
+
+Temperature and operating point come from validation cases only; test cases
+are only judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medgraft.scores.bands import Band, pr_band, roc_band
+from medgraft.scores.calibration import Calibration, fit_temperature, reliability
+from medgraft.scores.cases import Cases
+from medgraft.scores.decisions import confusion_matrix
+from medgraft.scores.operating import OperatingPoint, choose_point, judge
+from medgraft.scores.patients import per_patient
+from medgraft.scores.probabilities import BINS, brier, ece
+from medgraft.scores.ranking import one_column_each
+from medgraft.scores.score import Score
+from medgraft.scores.subgroups import subgroup_table
+from medgraft.scores.summary import class_table, score_table
+from medgraft.tasks.base import ImageTask
+
+_MOST_CURVES = 12
+_CURVE_RESAMPLES = 500  # bands are drawn, not quoted
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Logits and truth of one part of the data, in one order.
+
+    Attributes:
+        keys: of the samples.
+        logits: `(N, K)` float64.
+        targets: encoded truth.
+        patients: names, or None when unknown.
+        covariates: column -> N values.
+    """
+
+    keys: tuple[str, ...]
+    logits: np.ndarray
+    targets: np.ndarray
+    patients: tuple[str, ...] | None
+    covariates: Mapping[str, Sequence[str | None]]
+
+
+def settle(task: ImageTask, val: Predicted, *, rule: str) -> tuple[Calibration | None, OperatingPoint]:
+    """Fit the temperature and choose the operating point on validation, and set both in the task.
+
+    Raises:
+        BadRecipe: the rule is no rule.
+    """
+    calibration = None
+    if task.answer_kind != "number":
+        calibration = fit_temperature(task.answer_kind, val.targets, logits=_for_fit(task, val.logits))
+        task.temperature = calibration.temperature
+    point = choose_point(cases_of(task, val), rule=rule)
+    if point.threshold is not None:
+        task.threshold = point.threshold if isinstance(point.threshold, tuple) else (point.threshold,)
+    return calibration, point
+
+
+def _for_fit(task: ImageTask, logits: np.ndarray) -> np.ndarray:
+    """Two softmax outputs say the same as the difference between them."""
+    return logits[:, 1] - logits[:, 0] if task.answer_kind == "binary" else logits
+
+
+def cases_of(task: ImageTask, found: Predicted, *, temperature: tuple[float, ...] | None = None) -> Cases:
+    """Get truth and predictions as the scores room takes them."""
+    threshold = task.threshold if len(task.threshold) > 1 else task.threshold[0]
+    kept = task.temperature
+    task.temperature = temperature or kept
+    predictions = task.interpret(found.keys, found.logits)
+    task.temperature = kept
+    if task.answer_kind == "number":
+        values = np.array([prediction.value for prediction in predictions], dtype=np.float64)
+    else:
+        values = np.stack([prediction.probabilities for prediction in predictions])
+    return Cases(
+        kind=task.answer_kind,
+        targets=found.targets,
+        probabilities=values,
+        classes=task.answers.classes,
+        positive=task.answers.positive,
+        patients=found.patients,
+        threshold=threshold if isinstance(threshold, float) else np.asarray(threshold),
+    )
+
+
+def verdicts(
+    task: ImageTask,
+    test: Predicted,
+    point: OperatingPoint,
+    *,
+    seed: int,
+    resamples: int,
+    prevalence: float | None = None,
+) -> dict[str, Any]:
+    """Get the report's keys about the test cases: tables, subgroups, operating point, calibration, confusion."""
+    cases = cases_of(task, test)
+    report: dict[str, Any] = {
+        "scores": {"test": _plain(score_table(cases, seed=seed, count=resamples))},
+        "per_class": {name: _plain(row) for name, row in class_table(cases, seed=seed, count=resamples).items()},
+        "operating_point": _operating(point, cases, seed=seed, resamples=resamples, prevalence=prevalence),
+    }
+    if len(task.answers.classes) == 2:
+        report["per_class"] = {}
+    table = subgroup_table(cases, test.covariates, seed=seed, count=resamples)
+    report["subgroups"] = [row.to_dict() for row in table]
+    if test.patients is not None and len(set(test.patients)) < len(test.patients):
+        people = per_patient(cases)
+        report["patient_scores"] = _plain(score_table(people, seed=seed, count=resamples))
+        report["patient_rule"] = "mean of the probabilities of a patient's images"
+    if cases.kind in ("binary", "multiclass", "ordinal"):
+        matrix = confusion_matrix(cases.targets, cases.called, classes=len(cases.classes))
+        report["confusion"] = {"classes": list(cases.classes), "matrix": matrix.astype(int).tolist()}
+    return report
+
+
+def calibration_entry(task: ImageTask, test: Predicted, fitted: Calibration | None, *, seed: int) -> dict[str, Any]:
+    """Get `calibration` of report.json: the temperature from validation, and errors on test before and after it."""
+    if fitted is None:
+        return {}
+    plain = cases_of(task, test, temperature=(1.0,) * len(task.temperature))
+    mended = cases_of(task, test)
+    entry: dict[str, Any] = {
+        "temperature": list(fitted.temperature) if len(fitted.temperature) > 1 else fitted.temperature[0],
+        "fitted_on": "val",
+        "bins": BINS,
+        "validation": fitted.to_dict(),
+    }
+    for name, cases in (("before", plain), ("after", mended)):
+        entry[f"ece_{name}"] = _interval(cases, ece, seed=seed)
+        entry[f"brier_{name}"] = _interval(cases, brier, seed=seed)
+    return entry
+
+
+def _interval(cases: Cases, metric: Any, *, seed: int) -> dict[str, Any]:
+    from medgraft.scores.intervals import bootstrap
+
+    chances = cases.chance if cases.kind == "binary" else cases.probabilities
+    truth = cases.truth.astype(np.int64) if cases.kind == "binary" else cases.targets
+    score: Score = bootstrap(metric, (truth, chances), patients=cases.patients, seed=seed)
+    return score.to_dict()
+
+
+def curves(task: ImageTask, test: Predicted, *, seed: int) -> dict[str, Any]:
+    """Get what the page draws: ROC and PR with bands, reliability before and after, scatter of numbers."""
+    cases = cases_of(task, test)
+    if cases.kind == "number":
+        return {"scatter": {"true": cases.targets.tolist(), "predicted": cases.probabilities.tolist()}}
+    drawn: dict[str, Any] = {"roc": {}, "pr": {}, "reliability": {}}
+    truth, columns = one_column_each(cases.targets, cases.probabilities)
+    shown = [cases.positive_index] if cases.kind == "binary" else list(range(min(truth.shape[1], _MOST_CURVES)))
+    words: dict[str, Any] = {"patients": cases.patients, "seed": seed, "count": _CURVE_RESAMPLES}
+    for k in shown:
+        name = cases.name(k)
+        roc = roc_band(truth[:, k].astype(int), columns[:, k], **words)
+        pr = pr_band(truth[:, k].astype(int), columns[:, k], **words)
+        if roc.why is None:
+            drawn["roc"][name] = _curve(roc)
+            drawn["pr"][name] = {**_curve(pr), "prevalence": float(truth[:, k].mean())}
+    for name, temperature in (("before", (1.0,) * len(task.temperature)), ("after", task.temperature)):
+        part = cases_of(task, test, temperature=temperature)
+        if part.kind != "labels":
+            chances = part.chance if part.kind == "binary" else part.probabilities
+            truths = part.truth.astype(np.int64) if part.kind == "binary" else part.targets
+            bins = reliability(truths, chances, bins=10, patients=part.patients, seed=seed, count=_CURVE_RESAMPLES)
+            drawn["reliability"][name] = [
+                {"p": b.confidence, "observed": b.observed, "low": b.low, "high": b.high, "n": b.n} for b in bins if b.n
+            ]
+    return drawn
+
+
+def _curve(band: Band) -> dict[str, Any]:
+    rows = band.to_dict()
+    return {"x": rows["x"], "y": rows["middle"], "low": rows["low"], "high": rows["high"]}
+
+
+def _operating(
+    point: OperatingPoint, cases: Cases, *, seed: int, resamples: int, prevalence: float | None
+) -> dict[str, Any]:
+    asked = prevalence if cases.kind == "binary" else None
+    entry = judge(point, cases, seed=seed, prevalence=asked, count=resamples)
+    if cases.kind == "binary":
+        called, truth = cases.called == cases.positive_index, cases.truth
+        entry["prevalence"] = float(truth.mean())
+        entry["counts"] = {
+            "tp": int((called & truth).sum()),
+            "fp": int((called & ~truth).sum()),
+            "tn": int((~called & ~truth).sum()),
+            "fn": int((~called & truth).sum()),
+        }
+        if "at_prevalence" in entry:
+            entry["at_prevalence"] = [entry["at_prevalence"]]
+    return entry
+
+
+def _plain(table: Mapping[str, Score]) -> dict[str, Any]:
+    return {name: score.to_dict() for name, score in table.items()}

@@ -1,0 +1,280 @@
+"""The run folder, and the main job from end to end: read, plan, assemble, fit, judge, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgraft import gather as gathering
+from medgraft import judge, pages, plan, storage
+from medgraft.assemble import Parts, assemble, graft_for, planned, stages_of
+from medgraft.errors import BadRecipe, RunRefused
+from medgraft.gather import Gathered, Listen
+from medgraft.judge import Predicted
+from medgraft.learn import model as models
+from medgraft.learn import stopping
+from medgraft.learn.engine import Engine
+from medgraft.learn.loop import Fitted, Loop, Schedule, Source
+from medgraft.learn.model import Model, Pixels
+from medgraft.learn.prefix import find_cut, freeze_source, make_room
+from medgraft.learn.resume import Checkpoints
+from medgraft.nets import parameter_groups
+from medgraft.recipe import Recipe, load
+from medgraft.samples.loader import Loader
+from medgraft.samples.store import GIGABYTE
+from medgraft.tasks.base import ImageTask
+from medgraft.values import Sample
+from medgraft.version import VERSION
+
+
+@dataclass
+class Times:
+    """Seconds that the steps of a run took."""
+
+    train: float = 0.0
+    prefix: float = 0.0
+    predict_images_per_second: float | None = None
+
+
+def train(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, listen: Listen) -> dict[str, Any]:
+    """Do the main job and get what report.json holds.
+
+    Args:
+        data: labelled images.
+        out: the run folder.
+        recipe: fields that are empty or "auto" are planned.
+        resume: go on with the run in `out`.
+        listen: gets progress events.
+
+    Raises:
+        RunRefused: the folder holds another run, or what `resume` needs has changed.
+        Stopped: it stopped safely and can be resumed.
+    """
+    with storage.lock(out), stopping.watching():
+        recipe = _opened(out, recipe, resume)
+        recipe, found, task, pixels = prepare(data, recipe, listen)
+        _same_samples(out, found.samples, found.records)
+        recipe, parts = assemble(recipe, found, task, pixels)
+        _begin(out, recipe, found)
+        fitted, times = _fit(out, recipe, parts, found, listen)
+        return _finish(out, recipe, parts, found, fitted, times)
+
+
+def prepare(data: Path, recipe: Recipe, listen: Listen) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
+    """Read and decode the data and fill the recipe: what `plan` and `train` share."""
+    dataset = gathering.read(data, recipe)
+    seen = gathering.peek(dataset)
+    if seen.volume:
+        raise BadRecipe(
+            "these are volumes, and whole-image tasks take flat images",
+            where=dataset.root,
+            do="Give slices as images, or frames of a multi-frame file.",
+        )
+    recipe = plan.choose_input(recipe.changed({"medgraft": VERSION}), side=seen.side, gray=seen.gray)
+    if recipe.task == "auto":
+        word, why = dataset.suggest_task()
+        recipe = plan.with_reasons(recipe.changed({"task": word}), {"task": why})
+        listen({"event": "say", "text": f"task: {word}, because {why}"})
+    size = recipe.input.image_size or 0
+    channels = 1 if recipe.input.channels == 1 else 3
+    pixels = Pixels((size, size), channels, recipe.input.fit, window=recipe.input.window)
+    found = gathering.gather(dataset, recipe, network=pixels.to_dict(), listen=listen)
+    for note in found.notes:
+        listen({"event": "say", "text": note})
+    task = graft_for(recipe, found, pixels, listen)
+    return planned(recipe, found, task), found, task, pixels
+
+
+# ---- the run folder ------------------------------------------------------------------
+
+
+def _opened(out: Path, recipe: Recipe, resume: bool) -> Recipe:
+    """Check the folder; when resuming, take the recipe that is in it."""
+    if (out / "report.json").exists():
+        raise RunRefused("this folder holds a finished run", where=out, do="Give another --out.")
+    if not (out / "recipe.yaml").exists():
+        return recipe
+    if not resume:
+        raise RunRefused("this folder holds an unfinished run", where=out, do="Go on with --resume, or another --out.")
+    saved = load(out / "recipe.yaml")
+    if saved.medgraft != VERSION:
+        what = f"this run was begun by medgraft {saved.medgraft}, and this is {VERSION}"
+        raise RunRefused(what, where=out, do="Train anew in another --out.")
+    changed = _differences(recipe, saved)
+    if changed:
+        raise RunRefused(
+            f"the recipe has changed: {'; '.join(changed)}", where=out, do="Resume without it, or train anew."
+        )
+    return saved.changed({"machine": recipe.machine.model_dump()})
+
+
+def _differences(asked: Recipe, saved: Recipe) -> list[str]:
+    """Name the fields that were asked for now and differ from those of the run."""
+    usual, now, then = _flat(Recipe()), _flat(asked), _flat(saved)  # type: ignore[call-arg]
+    skipped = ("machine.", "reasons", "medgraft")
+    return [
+        f"{name} is {value!r}, the run has {then[name]!r}"
+        for name, value in now.items()
+        if not name.startswith(skipped) and value != usual[name] and value != then[name]
+    ]
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part, values in recipe.model_dump().items():
+        rows = values.items() if isinstance(values, dict) and part != "reasons" else [("", values)]
+        found |= {f"{part}.{key}" if key else part: value for key, value in rows}
+    return found
+
+
+def _same_samples(out: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
+    """Refuse to go on with other files, labels or splits than the run began with."""
+    path = out / "samples.json"
+    if not path.exists():
+        return
+    then, now = pages.read_json(path), _sample_prints(samples, records)
+    gone, new = sorted(set(then) - set(now)), sorted(set(now) - set(then))
+    other = sorted(key for key in set(now) & set(then) if now[key] != then[key])
+    said = [f"{len(names)} files {word} (such as {names[0]})" for names, word in _named(gone, new, other) if names]
+    if said:
+        raise RunRefused(f"the data have changed: {', '.join(said)}", where=out, do="Train anew in another --out.")
+
+
+def _named(gone: list[str], new: list[str], other: list[str]) -> list[tuple[list[str], str]]:
+    return [(gone, "are gone"), (new, "are new"), (other, "have other content, label or split")]
+
+
+def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {s.key: [r["sha256"], s.label, s.patient, s.split] for s, r in zip(samples, records, strict=True)}
+
+
+def _begin(out: Path, recipe: Recipe, found: Gathered) -> None:
+    """Write what is known before training; the recipe last, as it says that the rest is there."""
+    storage.write_json(out / "samples.json", _sample_prints(found.samples, found.records))
+    pages.write_samples(out / "samples.csv", found)
+    storage.write_json(out / "survey.json", found.survey.to_dict())
+    rows = [{"path": path, "reason": reason} for path, reason in found.quarantine]
+    storage.write_table(out / "quarantine.csv", ("path", "reason"), rows)
+    recipe.save(out / "recipe.yaml")
+
+
+# ---- the fit --------------------------------------------------------------------------
+
+
+def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Fitted, Times]:
+    times = Times()
+    began = time.perf_counter()
+    train_source, val_source = _sources(recipe, parts, found, listen)
+    times.prefix = time.perf_counter() - began
+    fit = recipe.fit
+    groups = parameter_groups(
+        parts.task.backbone,
+        parts.task.head,
+        thawed=parts.task.thawed,
+        lr=fit.lr or 1e-3,
+        head_lr=fit.head_lr,
+        layer_decay=fit.layer_decay or 1.0,
+        weight_decay=fit.weight_decay,
+    )
+    schedule = Schedule(
+        epochs=fit.epochs or 1,
+        seed=recipe.seed,
+        warmup=fit.warmup,
+        clip=fit.clip,
+        ema=fit.ema,
+        patience=fit.patience,
+        save_seconds=recipe.machine.save_seconds,
+    )
+    loop = Loop(
+        parts.task,
+        parts.engine,
+        optimisers={"all": torch.optim.AdamW(groups)},
+        train=train_source,
+        val=val_source,
+        schedule=schedule,
+        folder=out,
+        listen=listen,
+    )
+    began = time.perf_counter()
+    fitted = loop.run()
+    times.train = time.perf_counter() - began
+    return fitted, times
+
+
+def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Source, Source]:
+    """Loaders, or cached activations when layers are frozen and the cache fits into the budget."""
+    task, stages = parts.task, len(parts.task.parts().stages)
+    if task.thawed == stages:
+        return parts.train, parts.val
+    blank = torch.zeros(1, task.backbone.spec.channels, *parts.pixels.size, device=parts.engine.device)
+    cut = find_cut(task, task.thawed, blank)
+    views = min(recipe.depth.views, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
+    needed = cut.bytes_of(len(parts.train.keys) * views + len(parts.val.keys))
+    if not make_room(int(recipe.machine.cache_gb * GIGABYTE), needed):
+        text = f"the frozen layers' cache would take {needed / 1e9:.1f} GB, above machine.cache_gb: they run every epoch"
+        listen({"event": "warning", "text": text})
+        return parts.train, parts.val
+    content = [record["sha256"] for record in found.records]
+    identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
+    augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
+    words: dict[str, Any] = {"cut": cut, "listen": listen}
+    train_rows = freeze_source(task, parts.engine, parts.train, views=views, identity=[augment, "train"], **words)
+    val_rows = freeze_source(task, parts.engine, parts.val, views=1, identity=[augment, "val"], **words)
+    return train_rows, val_rows
+
+
+# ---- after the fit --------------------------------------------------------------------
+
+
+def _finish(
+    out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, times: Times
+) -> dict[str, Any]:
+    """Calibrate on validation, judge on test, write everything; report.json comes last and says it is done."""
+    parts.task.eval()
+    val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
+    test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)
+    calibration, point = judge.settle(parts.task, val, rule=recipe.scores.rule)
+    scores = recipe.scores
+    result = judge.verdicts(
+        parts.task, test, point, seed=recipe.seed, resamples=scores.resamples, prevalence=scores.prevalence
+    )
+    result["scores"]["val"] = judge.table(parts.task, val, seed=recipe.seed, resamples=scores.resamples)
+    result["calibration"] = judge.calibration_entry(parts.task, test, calibration, seed=recipe.seed)
+    card = pages.card_of(recipe, parts)
+    models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card))
+    storage.write_json(out / "calibration.json", card["calibration"])
+    pages.write_predictions(out / "predictions.csv", parts.task, found.samples, {"val": val, "test": test})
+    report = pages.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
+    drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
+    pages.write_pages(out, report, parts=parts, found=found, test=test, curves=drawn)
+    storage.write_json(out / "report.json", report)
+    Checkpoints(out / "resume").clear()
+    return report
+
+
+def predicted(
+    task: ImageTask, engine: Engine, loader: Loader, samples: Sequence[Sample]
+) -> tuple[Predicted, float | None]:
+    """Run the whole net over a loader: (logits beside the truth, images per second)."""
+    logits, began = [], time.perf_counter()
+    for batch in loader.epoch(0):
+        stopping.check()
+        with torch.inference_mode(), engine.autocast():
+            logits.append(task.logits(engine.move(batch)))
+    seconds = time.perf_counter() - began
+    by_key = {sample.key: sample for sample in samples}
+    own = [by_key[key] for key in loader.keys]
+    columns = sorted({name for sample in own for name in sample.covariates})
+    return Predicted(
+        keys=tuple(loader.keys),
+        logits=np.concatenate(logits) if logits else np.zeros((0, 1)),
+        targets=np.asarray(loader.targets),
+        patients=tuple(str(s.patient) for s in own) if own and all(s.patient for s in own) else None,
+        covariates={name: [sample.covariates.get(name) or None for sample in own] for name in columns},
+    ), (len(own) / seconds if own and seconds else None)
