@@ -90,7 +90,7 @@ def named(sample: Sample, result: dict[str, Any] | MedgraftError) -> dict[str, A
 
 
 def source_sha256(ref: ImageRef) -> str:
-    """Get the sha256 of the file's bytes (of an array in an npz, of the npz); of a series, of its files' hashes in sorted order."""
+    """Get the sha256 of the file's bytes (of an npz for its arrays); of a series, of its files' hashes in order."""
     if ref.files:
         parts = sorted(_cached_sha256(path, *_stamp(path)) for path in ref.files)
         return hashlib.sha256("".join(parts).encode()).hexdigest()
