@@ -251,6 +251,6 @@ def _fairness(report: Report) -> str:
 
 def _output(report: Report) -> str:
     point = of(report, "operating_point")
-    if point.get("threshold") is None:
+    if not isinstance(point.get("threshold"), int | float):
         return ""
     return f"Probability; threshold {point['threshold']:.3f} chosen on {point.get('chosen_on')} by {point.get('rule')}."

@@ -153,13 +153,17 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
     if "wilson" in how:
         yield f"Intervals of proportions follow Wilson {cite('wilson')}."
     point = of(report, "operating_point")
-    if point.get("threshold") is not None:
+    if _is_number(point.get("threshold")):
         rule = str(point.get("rule") or "a fixed rule")
         source = f" {cite('youden')}" if "youden" in rule.lower() else ""
         on = {"val": "validation", "test": "test"}.get(str(point.get("chosen_on")), str(point.get("chosen_on")))
         threshold = decimal(point["threshold"])
         yield f"The threshold {threshold} was chosen on {on} images by {rule}{source} and then left alone."
     temperature = of(report, "calibration").get("temperature")
+    if isinstance(temperature, list | tuple) and temperature:
+        ends = f"{decimal(min(temperature), 2)} to {decimal(max(temperature), 2)}"
+        words = f"one temperature a label ({ends}) fitted on validation images"
+        yield f"Probabilities were calibrated by {words} {cite('temperature')}."
     if _is_number(temperature):
         words = f"one temperature ({decimal(temperature, 2)}) fitted on validation images"
         yield f"Probabilities were calibrated by {words} {cite('temperature')}."

@@ -210,9 +210,21 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
         "per_class_columns": columns,
         "point": of(report, "operating_point"),
         "point_scores": _point_scores(of(report, "operating_point")),
-        "points": of(report, "operating_points"),
+        "points": _points(report),
+        "has_thresholds": any(row.get("threshold") is not None for row in _points(report).values()),
         **_forests(report, main),
     }
+
+
+def _points(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """One operating point a class or label, with its own threshold where there is a list of them."""
+    point = of(report, "operating_point")
+    rows = {str(name): dict(one) for name, one in (of(report, "operating_points") or of(point, "classes")).items()}
+    thresholds = point.get("threshold")
+    for place, row in enumerate(rows.values()):
+        if "threshold" not in row and isinstance(thresholds, list | tuple) and place < len(thresholds):
+            row["threshold"] = thresholds[place]
+    return rows
 
 
 def _point_scores(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ NAMES = {
     "concordance": ScoreName("Concordance correlation", "agreement with the identity line", chance=0.0),
     "exact_match": ScoreName("Exact match", "share of images with every label right"),
     "hamming": ScoreName("Hamming loss", "share of labels that are wrong", lower_is_better=True),
+    "auroc_cuts": ScoreName("AUROC over cuts", "mean over the cuts between grades", chance=0.5),
     "within_one": ScoreName("Within one grade", "share at most one grade off"),
     "map": ScoreName("mAP", "mean average precision, IoU .50 to .95"),
     "map50": ScoreName("mAP at IoU .50"),
