@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 
 from medgraft.storage import write_atomic
 
@@ -21,8 +23,13 @@ _CLASSES = {
 }
 
 
-def save_png(path: Path, array: np.ndarray) -> None:
+def save_png(path: Path, array: np.ndarray, *, text: Mapping[str, str] | None = None) -> None:
     """Write `(H, W)` or `(H, W, 3)` uint8, or `(H, W)` uint16, as a PNG, whole or not at all.
+
+    Args:
+        path: the file to write.
+        array: the pixels.
+        text: PNG text chunks, keyword -> words, such as `{"Comment": "..."}`.
 
     Raises:
         ValueError: another shape or number type.
@@ -30,8 +37,10 @@ def save_png(path: Path, array: np.ndarray) -> None:
     deep = array.dtype == np.uint16 and array.ndim == 2
     if not deep and (array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3)):
         raise ValueError(f"a PNG takes (H, W) or (H, W, 3) uint8, not {array.shape} {array.dtype}")
-    buffer = BytesIO()
-    Pillow.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG")
+    buffer, chunks = BytesIO(), PngInfo()
+    for keyword, words in (text or {}).items():
+        chunks.add_text(keyword, words)
+    Pillow.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", pnginfo=chunks)
     data = buffer.getvalue()
     write_atomic(Path(path), lambda file: _write(file, data), needed_bytes=len(data))
 

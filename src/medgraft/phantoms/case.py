@@ -1,0 +1,75 @@
+"""What a phantom is: a picture that nobody was photographed for, and all that is true of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One lesion that was painted.
+
+    Attributes:
+        kind: one of the names in `Case.mask_names`.
+        row: centre in pixels from the top edge of the image, with 0 at the centre of the first pixel.
+        column: centre in pixels from the left edge.
+        radius: pixels; of a lesion that is not round, about half of its longest side.
+    """
+
+    kind: str
+    row: float
+    column: float
+    radius: float
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One phantom image with its ground truth.
+
+    Attributes:
+        name: stem of its files; begins with `phantom_`.
+        pixels: uint8 `(H, W, 3)`, or uint8 or uint16 `(H, W)`.
+        label: the class in words.
+        patient: the patient who does not exist, such as `phantom-0001`.
+        lesions: every lesion; empty means that there is none.
+        mask: uint8 `(H, W)`; 0 is background, k is a lesion of kind `mask_names[k]`.
+        mask_names: names of the values of `mask`; the first is "background".
+        grade: the ordinal grade, where the disease has one.
+        covariates: what a table would say beside it (age, sex, camera ...), as text.
+        anatomy: uint8 `(H, W)` map of the organs, or None.
+        anatomy_names: names of the values of `anatomy`.
+    """
+
+    name: str
+    pixels: np.ndarray
+    label: str
+    patient: str
+    lesions: tuple[Lesion, ...]
+    mask: np.ndarray
+    mask_names: tuple[str, ...]
+    grade: int | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)
+    anatomy: np.ndarray | None = None
+    anatomy_names: tuple[str, ...] = ()
+
+
+def patient_of(index: int, *, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Get (number of the patient, number of the image within the patient) of image `index`.
+
+    Patients come in blocks: `sizes` says how many images each patient of a
+    block has. So the answer needs nothing but the index, and images can be
+    made in any order.
+
+    Example:
+        >>> [patient_of(i, sizes=(1, 2)) for i in range(4)]
+        [(0, 0), (1, 0), (1, 1), (2, 0)]
+    """
+    block, rest = divmod(index, sum(sizes))
+    for place, size in enumerate(sizes):
+        if rest < size:
+            return block * len(sizes) + place, rest
+        rest -= size
+    raise AssertionError("the rest is smaller than the sum of sizes")

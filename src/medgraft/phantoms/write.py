@@ -1,0 +1,170 @@
+"""Write a set of phantoms: images, masks, a table in medgraft's own layout, and the list of lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medgraft import files
+from medgraft.errors import BadRecipe, RunRefused
+from medgraft.phantoms import KINDS
+from medgraft.phantoms.case import Case
+from medgraft.storage import write_table, write_text
+
+STAMP = "PHANTOM: procedural image, not a patient"
+SIZE = 224
+_SMALLEST = 32
+_FORMS = ("png", "png16", "dicom")
+_THREADS = 2
+_FACTS = {"Software": "medgraft phantoms", "Comment": STAMP}
+
+
+def write_set(
+    kind: str,
+    *,
+    count: int,
+    out: Path,
+    seed: int = 0,
+    size: int | None = None,
+    form: str = "png",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write `count` phantoms and their truth into the folder `out`; get the path of `manifest.csv`.
+
+    The folder holds `images/`, `masks/` (lesions) and, where the kind knows its organs, `anatomy/`, with the
+    same stems; `lesions.csv` with one row a lesion; and a README.txt. The table has no split.
+
+    Args:
+        kind: a name in `KINDS`.
+        count: how many images; the first n of a longer set are the same images.
+        out: a folder that is absent, empty, or holds this very set.
+        seed: another seed, other images.
+        size: width and height in pixels; 224 when None.
+        form: "png"; for kinds with gray pixels also "png16" and "dicom", both with 16 bits.
+        progress: is told (images done, images in all).
+
+    Raises:
+        UnknownName: no such kind.
+        BadRecipe: count, size or form cannot be.
+        RunRefused: the folder holds something else.
+    """
+    size = SIZE if size is None else size
+    draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
+    about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
+    _claim(out, about)
+    rows, lesions = [], []
+    for done, case in enumerate(_cases(partial(_draw_and_save, draw, out=out, form=form), count), start=1):
+        rows.append(_row(case, form=form))
+        lesions += _lesion_rows(case, form=form)
+        if progress:
+            progress(done, count)
+    if lesions:
+        write_table(out / "lesions.csv", list(lesions[0]), lesions)
+    manifest = out / "manifest.csv"
+    write_table(manifest, list(rows[0]), rows)
+    return manifest
+
+
+def _drawer(kind: str, *, count: int, size: int, form: str) -> Callable[..., Case]:
+    draw = KINDS[kind]
+    if count < 1 or size < _SMALLEST:
+        raise BadRecipe(
+            f"{count} phantoms of {size} x {size} pixels cannot be made",
+            do=f"Ask for at least 1 image of at least {_SMALLEST} pixels.",
+        )
+    if form not in _FORMS:
+        raise BadRecipe(f"phantoms are not written as {form!r}", do=f"Choose one of {', '.join(_FORMS)}.")
+    if form == "png":
+        return draw
+    if "bits" not in draw.__kwdefaults__:
+        raise BadRecipe(f"{kind} phantoms are 8-bit colour pictures", do="Write them as png.")
+    return partial(draw, bits=16)
+
+
+def _claim(out: Path, about: str) -> None:
+    """Write the README first, so that a set that was cut short is known again and can be finished."""
+    readme = out / "README.txt"
+    text = (
+        f"{STAMP}\n\nWritten by medgraft phantoms: {about}.\n\n"
+        "Every image here was drawn by a program. No person was photographed, and no patient data were used.\n"
+        "Scores on phantoms say that software works; they say nothing about patients.\n\n"
+        "images/       the pictures\n"
+        "masks/        lesions, same names; 0 is background, the other values are in lesions.csv\n"
+        "anatomy/      organs, same names, where the kind has them\n"
+        "manifest.csv  path, label, patient and what else is known\n"
+        "lesions.csv   one row a lesion: kind, value in the mask, centre and radius in pixels\n"
+    )
+    if out.exists() and any(out.iterdir()):
+        same = readme.is_file() and readme.read_text(encoding="utf-8", errors="replace") == text
+        if not same:
+            raise RunRefused("the folder holds something else already", where=out, do="Give another --out.")
+    write_text(readme, text)
+
+
+def _cases(work: Callable[[int], Case], count: int) -> Iterator[Case]:
+    """Yield the cases in order; compression and waiting for the disk overlap with drawing."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, count, 64):  # a bounded number of finished images waits in memory
+            yield from pool.map(work, range(start, min(start + 64, count)))
+
+
+def _draw_and_save(draw: Callable[..., Case], index: int, *, out: Path, form: str) -> Case:
+    case = draw(index)
+    path = out / _image_path(case, form)
+    if form == "dicom":
+        _save_dicom(path, case)
+    else:
+        files.save_png(path, case.pixels, text=_FACTS)
+    files.save_png(out / "masks" / f"{case.name}.png", case.mask, text=_FACTS)
+    if case.anatomy is not None:
+        files.save_png(out / "anatomy" / f"{case.name}.png", case.anatomy, text=_FACTS)
+    return case
+
+
+def _save_dicom(path: Path, case: Case) -> None:
+    age = case.covariates.get("age")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_dicom(
+        path,
+        case.pixels,
+        Modality="DX",
+        PatientID=case.patient,
+        PatientName=f"PHANTOM^{case.patient.upper()}",
+        PatientSex=case.covariates.get("sex", "O"),
+        PatientAge=f"{int(age):03d}Y" if age else "",
+        ViewPosition=case.covariates.get("view", ""),
+        BodyPartExamined="CHEST",
+        ImageComments=STAMP,
+        SeriesDescription="PHANTOM",
+        WindowCenter=str(np.iinfo(case.pixels.dtype).max / 2),
+        WindowWidth=str(np.iinfo(case.pixels.dtype).max),
+    )
+
+
+def _image_path(case: Case, form: str) -> str:
+    return f"images/{case.name}.{'dcm' if form == 'dicom' else 'png'}"
+
+
+def _row(case: Case, *, form: str) -> dict[str, object]:
+    row: dict[str, object] = {"path": _image_path(case, form), "label": case.label, "patient": case.patient}
+    if case.grade is not None:
+        row["grade"] = case.grade
+    return {**row, **case.covariates, "mask": f"masks/{case.name}.png"}
+
+
+def _lesion_rows(case: Case, *, form: str) -> list[dict[str, object]]:
+    return [
+        {
+            "path": _image_path(case, form),
+            "kind": lesion.kind,
+            "value": case.mask_names.index(lesion.kind),
+            "row_px": round(lesion.row, 2),
+            "column_px": round(lesion.column, 2),
+            "radius_px": round(lesion.radius, 2),
+        }
+        for lesion in case.lesions
+    ]
