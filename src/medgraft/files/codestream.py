@@ -81,6 +81,32 @@ def jpeg_frame(data: bytes) -> Frame | None:
     return None
 
 
+def jpeg_colour(data: bytes) -> str | None:
+    """Get the colour space of a JPEG stream as its own markers say: "RGB", "YBR_FULL", or None when they say nothing.
+
+    An Adobe marker wins, then component names R G B, then a JFIF marker.
+    """
+    place, jfif, adobe, named = 2, False, None, False
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:
+            place += 1
+            continue
+        if marker in (0xDA, 0xD9):
+            break
+        (length,) = struct.unpack_from(">H", data, place + 2)
+        body = data[place + 4 : place + 2 + length]
+        jfif |= marker == 0xE0 and body.startswith(b"JFIF")
+        if marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
+            adobe = body[11]
+        if marker in _PROCESSES and len(body) >= 15:
+            named = bytes(body[6:15:3]).upper() == b"RGB"
+        place += 2 + max(length, 2)
+    if adobe is not None:
+        return "RGB" if adobe == 0 else "YBR_FULL"
+    return "RGB" if named else "YBR_FULL" if jfif else None
+
+
 def j2k_frame(data: bytes) -> Frame | None:
     """Get size and coding of a JPEG 2000 codestream from its SIZ and COD markers (ITU-T T.800)."""
     if len(data) < 48:

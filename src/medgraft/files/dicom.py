@@ -122,7 +122,7 @@ def colour(stored: np.ndarray, dataset: Any, layout: Layout, photometric: str) -
     """Get `(3, H, W)` in 0..1 and bits of a colour frame (RGB after decoding, or palette indices)."""
     bits = layout.stored
     if photometric == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
+        from pydicom.pixels.processing import apply_color_lut
 
         stored = apply_color_lut(stored, dataset)
         bits = 8 * stored.dtype.itemsize

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID, RLELossless
 
 from medgraft.errors import BadImage, MissingExtra
-from medgraft.files.codestream import Frame, frame_of, is_cut
+from medgraft.files import dicom_codecs
+from medgraft.files.codestream import frame_of, is_cut
 from medgraft.files.form import check_size, hush
 from medgraft.files.sniff import show
 
 _SPREADING = 66  # two bytes of PackBits make at most 128
-_JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 _J2K = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 92, 93, 201, 202, 203)}
-_JXL = {f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112)}
+_JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
+_CONVERT = "Convert it, for example with dcmconv or gdcmconv."
 _RETIRED_COLOURS = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
 _BIG = {"DoubleFloatPixelData": 64, "FloatPixelData": 32}
 
@@ -127,9 +129,10 @@ def frames(
     """
     check_size(layout.bytes_a_frame * max(len(wanted), 1), limit, show(path))
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    if syntax.is_private or not syntax.is_transfer_syntax:
-        raise BadImage(f"its transfer syntax is unknown ({syntax})", where=show(path))
-    encapsulated = syntax.is_encapsulated
+    ours = dicom_codecs.owns(syntax, layout)
+    if not ours and (syntax.is_private or not syntax.is_transfer_syntax):
+        raise BadImage(f"its transfer syntax {syntax} is not known", where=show(path), do=_CONVERT)
+    encapsulated = ours or syntax.is_encapsulated
     streams = _streams(dataset, layout, path, syntax) if encapsulated else None
     if streams is None:
         _whole(dataset, layout, path)
@@ -162,7 +165,7 @@ def _streams(dataset: Any, layout: Layout, path: Path, syntax: UID) -> list[byte
     for stream in found[: layout.frames]:
         if syntax == RLELossless:
             _check_rle(stream, layout, path)
-        elif str(syntax) in _JPEG | _J2K or "JPEG-LS" in syntax.name:
+        elif syntax in dicom_codecs.JPEG or syntax in _J2K or syntax in _JPEG_LS:
             _check_stream(stream, layout, path)
     return found
 
@@ -176,7 +179,7 @@ def _check_rle(stream: bytes, layout: Layout, path: Path) -> None:
     if int(numbers[0]) != expected:
         raise BadImage(f"its run-length frame has {numbers[0]} segments, {expected} are needed", where=show(path))
     edges = [int(n) for n in numbers[1 : expected + 1]] + [len(stream)]
-    cells = layout.rows * layout.columns
+    cells = layout.rows * layout.columns if layout.allocated > 1 else (layout.rows * layout.columns + 7) // 8
     for start, end in zip(edges, edges[1:], strict=False):
         if not 64 <= start <= end <= len(stream):
             raise BadImage("its run-length segments lie outside the frame", where=show(path))
@@ -210,23 +213,18 @@ def _decode(dataset: Any, layout: Layout, path: Path, index: int, stream: bytes 
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     options: dict[str, Any] = {}
     frame = None if stream is None or syntax == RLELossless else frame_of(stream)
+    if stream is not None and dicom_codecs.owns(syntax, layout):
+        array, photometric = dicom_codecs.decode(stream, frame, layout, syntax, path)
+        return _rgb(array, photometric)
     if frame is not None and frame.transformed and layout.photometric.startswith("YBR_FULL"):
         options["photometric_interpretation"] = "RGB"  # the codec already undid its own colour transform
     shift_ourselves = stream is None or syntax == RLELossless
     if shift_ourselves:
         options["correct_unused_bits"] = False
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise _no_decoder(syntax, path) from error
-    if stream is not None and not decoder.is_available:
-        from medgraft.files import dicom_codecs
-
-        array, photometric = dicom_codecs.decode(stream, layout, syntax, path)
-    else:
-        with hush():
-            array, properties = decoder.as_array(dataset, index=index, **options)
-        photometric = str(properties.get("photometric_interpretation", layout.photometric))
+    decoder = _decoder(syntax, path)
+    with hush():
+        array, properties = decoder.as_array(dataset, index=index, **options)
+    photometric = str(properties.get("photometric_interpretation", layout.photometric))
     if shift_ourselves and layout.keyword == "PixelData" and layout.allocated > 1:
         array = mask(array, layout)
     return array, photometric
@@ -245,14 +243,40 @@ def mask(array: np.ndarray, layout: Layout) -> np.ndarray:
     return (kept << kept.dtype.type(spare)).view(f"i{array.dtype.itemsize}") >> spare
 
 
-def _no_decoder(syntax: UID, path: Path) -> MissingExtra | BadImage:
-    return BadImage(
-        f"its transfer syntax {syntax} ({syntax.name}) is not supported",
-        where=show(path),
-        do="Convert it, for example with dcmconv or gdcmconv.",
-    )
+def _rgb(array: np.ndarray, photometric: str) -> tuple[np.ndarray, str]:
+    if photometric not in ("YBR_FULL", "YBR_FULL_422") or array.ndim != 3:
+        return array, photometric
+    return convert_color_space(array, "YBR_FULL", "RGB"), "RGB"
 
 
-def describe(frame: Frame) -> str:
-    """Get a frame's coding in words."""
-    return f"{frame.process}, {frame.precision} bits"
+def _decoder(syntax: UID, path: Path) -> Any:
+    """Get pydicom's decoder.
+
+    Raises:
+        BadImage: no package reads this transfer syntax.
+        MissingExtra: one does and is not installed; it is named.
+    """
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise BadImage(
+            f"its transfer syntax {syntax} ({syntax.name}) is not supported", where=show(path), do=_CONVERT
+        ) from error
+    if not decoder.is_available:
+        wanted = sorted({name for needs in decoder.missing_dependencies for name in needs.split("requires ")[1:]})
+        raise MissingExtra(
+            f"no decoder for {syntax.name} ({syntax}) is installed",
+            where=show(path),
+            do=f"Install one of: {'; '.join(wanted)}." if wanted else "Run medgraft doctor.",
+        )
+    return decoder
+
+
+def codecs() -> list[tuple[str, str, bool]]:
+    """List (transfer syntax UID, name, can be read here) of everything this reader knows."""
+    from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS
+
+    known = {str(uid): (uid.name, decoder.is_available) for uid, (decoder, _) in _PIXEL_DATA_DECODERS.items()}
+    ours = {**dicom_codecs.JPEG, **dicom_codecs.JPEG_XL, dicom_codecs.DEFLATED_FRAME: "Deflated Image Frame"}
+    known |= {uid: (name, True) for uid, name in ours.items()}
+    return [(uid, *known[uid]) for uid in sorted(known)]
