@@ -50,7 +50,7 @@ def _dicomtree(data: Path) -> Path:
     rows = ["PatientID,label"]
     for index, label in enumerate(LABELS):
         (data / f"study{index}").mkdir()
-        write_dicom(data / f"study{index}" / "im.dcm", _pixels(index), tags={"PatientID": f"p{index}"})
+        write_dicom(data / f"study{index}" / "im.dcm", _pixels(index), PatientID=f"p{index}")
         rows.append(f"p{index},{label}")
     (data / "labels.csv").write_text("\n".join(rows) + "\n")
     return data
