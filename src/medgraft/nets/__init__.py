@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medgraft.nets.adapt import depth_names, freeze, parameter_groups, train_mode
     from medgraft.nets.backbone import Backbone
     from medgraft.nets.heads import LinearHead
+    from medgraft.nets.listing import default_backbone, list_backbones
     from medgraft.nets.original import classifier
 
 BACKBONES = Registry(
@@ -33,8 +34,10 @@ _HOMES = {
     "Backbone": "backbone",
     "classifier": "original",
     "LinearHead": "heads",
+    "default_backbone": "listing",
     "depth_names": "adapt",
     "freeze": "adapt",
+    "list_backbones": "listing",
     "parameter_groups": "adapt",
     "train_mode": "adapt",
 }
@@ -44,8 +47,10 @@ __all__ = [
     "Backbone",
     "LinearHead",
     "classifier",
+    "default_backbone",
     "depth_names",
     "freeze",
+    "list_backbones",
     "parameter_groups",
     "train_mode",
 ]

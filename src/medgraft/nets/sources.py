@@ -14,6 +14,8 @@ from medgraft.nets.request import Opened, Request
 from medgraft.weights import catalogue, tensors
 
 DEFAULT_ARCHITECTURE = "timm:resnet10t"
+# Names of papers that the libraries know under another one.
+ALIASES = {"inception_v1": "torchvision:googlenet", "inception_v2": "medgraft:inception_v2"}
 
 
 def resolve(name: str) -> str:
@@ -43,6 +45,8 @@ def _bare(name: str) -> str:
 
     from medgraft.nets.torchvision_nets import known_names
 
+    if name in ALIASES:
+        return ALIASES[name]
     if timm.is_model(name.partition(".")[0]):
         return f"timm:{name}"
     if name in known_names():

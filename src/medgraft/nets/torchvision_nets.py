@@ -43,14 +43,15 @@ def open_torchvision(rest: str, request: Request) -> Opened:
     net = _build(name, spec.size, outputs_in(fetched.state, _HEADS) if fetched and request.head else 1000)
     if fetched:
         load_strict(net, _resampled(net, fetched.state), heads=_HEADS, keep_head=request.head, origin=fetched.origin)
-    label, licence = f"torchvision:{name}", _licence(weights)
+    label, licence = f"torchvision:{name}", licence_of(weights)
     if request.head:
         classes = tuple(request.facts.get("classes", ())) or (tuple(weights.meta["categories"]) if weights else ())
         return opened(request, fetched, label, spec, licence=licence, whole=net, classes=classes)
     return opened(request, fetched, label, spec, licence=licence, stages=tuple(cut(net, spec)))
 
 
-def _licence(weights: Any) -> str:
+def licence_of(weights: Any) -> str:
+    """Get what torchvision states of the licence of one set of weights."""
     stated = weights.meta.get("license") if weights is not None else None
     return str(stated or "not stated for the weights; torchvision itself is BSD-3-Clause")
 

@@ -47,7 +47,7 @@ def fetch(repository: str, filename: str, *, name: str, offline: bool) -> Found:
         Offline: it is not in the cache and the network is forbidden or cannot be reached.
         BadWeights: the repository or the file does not exist.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -60,9 +60,11 @@ def fetch(repository: str, filename: str, *, name: str, offline: bool) -> Found:
 
     repo, _, revision = repository.partition("@")
     absent = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError)
-    place = {"revision": revision or None, "cache_dir": folder(), "endpoint": _endpoint()}
+    place = {"revision": revision or None, "cache_dir": folder()}
     try:
-        path = Path(hf_hub_download(repo, filename, local_files_only=offline, **place))
+        if not offline and not isinstance(try_to_load_from_cache(repo, filename, **place), str):
+            _knock(repo, filename, revision or None, name=name)
+        path = Path(hf_hub_download(repo, filename, local_files_only=offline, endpoint=_endpoint(), **place))
     except LocalEntryNotFoundError as error:
         raise _offline(name, offline) from error
     except absent as error:
@@ -72,6 +74,20 @@ def fetch(repository: str, filename: str, *, name: str, offline: bool) -> Found:
     except (HfHubHTTPError, OSError) as error:
         raise _offline(name, offline) from error
     return Found(path, sha256_file(path))
+
+
+def _knock(repo: str, filename: str, revision: str | None, *, name: str) -> None:
+    """Ask for a file's size once: the download itself would try a dead network again for half a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        address = hf_hub_url(repo, filename, revision=revision, endpoint=_endpoint())
+        get_hf_file_metadata(address, timeout=10, endpoint=_endpoint())
+    except (HfHubHTTPError, HFValidationError):
+        raise
+    except Exception as error:  # the HTTP library under it has changed its name and its errors before
+        raise _offline(name, False) from error
 
 
 def _endpoint() -> str | None:
@@ -88,6 +104,8 @@ def fetch_weights(repository: str, *, name: str, offline: bool, filename: str | 
             return fetch(repository, candidate, name=name, offline=offline)
         except (BadWeights, Offline) as error:
             problem = problem or error
+            if isinstance(error, Offline) and not offline:
+                break
     assert problem is not None
     raise problem
 
@@ -100,6 +118,20 @@ def fetch_url(url: str, *, name: str, offline: bool) -> Found:
             raise _offline(name, offline)
         _download(url, target, name)
     return Found(target, sha256_file(target))
+
+
+def has_url(url: str) -> bool:
+    """Tell whether the file of an address was downloaded."""
+    return (folder() / "checkpoints" / Path(urlparse(url).path).name).is_file()
+
+
+def repositories() -> set[str]:
+    """Get the names "OWNER/NAME" of hub repositories whose weights are here."""
+    found = set()
+    for place in folder().glob("models--*"):
+        if any(True for name in WEIGHT_FILES for _ in place.glob(f"snapshots/*/{name}")):
+            found.add("/".join(place.name.split("--")[1:]))
+    return found
 
 
 def _download(url: str, target: Path, name: str) -> None:
