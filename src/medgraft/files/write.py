@@ -23,13 +23,14 @@ _CLASSES = {
 }
 
 
-def save_png(path: Path, array: np.ndarray, *, text: Mapping[str, str] | None = None) -> None:
+def save_png(path: Path, array: np.ndarray, *, text: Mapping[str, str] | None = None, effort: int = 6) -> None:
     """Write `(H, W)` or `(H, W, 3)` uint8, or `(H, W)` uint16, as a PNG, whole or not at all.
 
     Args:
         path: the file to write.
         array: the pixels.
         text: PNG text chunks, keyword -> words, such as `{"Comment": "..."}`.
+        effort: 0 to 9; of a noisy photograph 6 takes three times as long as 2 and saves a tenth of the bytes.
 
     Raises:
         ValueError: another shape or number type.
@@ -40,7 +41,7 @@ def save_png(path: Path, array: np.ndarray, *, text: Mapping[str, str] | None = 
     buffer, chunks = BytesIO(), PngInfo()
     for keyword, words in (text or {}).items():
         chunks.add_text(keyword, words)
-    Pillow.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", pnginfo=chunks)
+    Pillow.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", pnginfo=chunks, compress_level=effort)
     data = buffer.getvalue()
     write_atomic(Path(path), lambda file: _write(file, data), needed_bytes=len(data))
 

@@ -20,6 +20,7 @@ SIZE = 224
 _SMALLEST = 32
 _FORMS = ("png", "png16", "dicom")
 _THREADS = 2
+_EFFORT = 2
 _FACTS = {"Software": "medgraft phantoms", "Comment": STAMP}
 
 
@@ -118,10 +119,10 @@ def _draw_and_save(draw: Callable[..., Case], index: int, *, out: Path, form: st
     if form == "dicom":
         _save_dicom(path, case)
     else:
-        files.save_png(path, case.pixels, text=_FACTS)
-    files.save_png(out / "masks" / f"{case.name}.png", case.mask, text=_FACTS)
+        files.save_png(path, case.pixels, text=_FACTS, effort=_EFFORT)
+    files.save_png(out / "masks" / f"{case.name}.png", case.mask, text=_FACTS, effort=_EFFORT)
     if case.anatomy is not None:
-        files.save_png(out / "anatomy" / f"{case.name}.png", case.anatomy, text=_FACTS)
+        files.save_png(out / "anatomy" / f"{case.name}.png", case.anatomy, text=_FACTS, effort=_EFFORT)
     return case
 
 
