@@ -13,7 +13,7 @@ import numpy as np
 from medgraft.files import dicom_values as stage
 from medgraft.files.dicom_open import open_dataset
 from medgraft.files.dicom_pixels import Layout, frames, layout_of
-from medgraft.files.form import Format, Header, Wish, pick, robust_range, window_range
+from medgraft.files.form import Format, Header, Wish, hush, pick, robust_range, window_range
 from medgraft.files.sniff import show
 from medgraft.values import Image, ImageRef
 
@@ -62,6 +62,11 @@ def facts_of(dataset: Any) -> dict[str, str]:
 
 def read(ref: ImageRef, wish: Wish) -> Image:
     """Read a frame as it is shown, a frame's values, or a volume; see `read_image`."""
+    with hush():
+        return _read(ref, wish)
+
+
+def _read(ref: ImageRef, wish: Wish) -> Image:
     from medgraft.files import dicom_volume
 
     if ref.files:
@@ -154,12 +159,14 @@ def header(path: Path) -> Header:
     """Get layout and facts of a DICOM file without its pixels."""
     from medgraft.files.form import MAX_BYTES
 
-    dataset, _ = open_dataset(path, pixels=False, max_bytes=MAX_BYTES)
-    layout = layout_of(dataset, path, with_pixels=False)
+    with hush():
+        dataset, _ = open_dataset(path, pixels=False, max_bytes=MAX_BYTES)
+        layout = layout_of(dataset, path, with_pixels=False)
+        facts = facts_of(dataset)
     channels = 3 if layout.samples == 3 or layout.photometric == "PALETTE COLOR" else 1
     shape = (channels, layout.rows, layout.columns)
     size = layout.bytes_a_frame * layout.frames
-    return Header("dicom", shape, layout.frames, layout.stored, size, facts_of(dataset))
+    return Header("dicom", shape, layout.frames, layout.stored, size, facts)
 
 
 FORMAT = Format("dicom", header, read)

@@ -92,15 +92,14 @@ def layout_of(dataset: Any, path: Path, *, with_pixels: bool = True) -> Layout:
 
 
 def _number(dataset: Any, keyword: str) -> int | None:
-    value = dataset.get(keyword)
-    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
-        value = value[0] if value else None
-    if value is None or value == "":
-        return None
+    """Get a whole number, or None when it is absent; what is no number is refused, for pixels depend on it."""
     try:
-        return int(value)
-    except (TypeError, ValueError):
-        return None
+        value = dataset.get(keyword)
+        if value is not None and not isinstance(value, (str, int, float)):
+            value = value[0] if len(value) else None
+        return None if value is None or value == "" else int(value)
+    except (TypeError, ValueError) as error:
+        raise BadImage(f"its {keyword} is no number ({error})") from error
 
 
 def sop_name(dataset: Any) -> str:
@@ -225,6 +224,7 @@ def _decode(dataset: Any, layout: Layout, path: Path, index: int, stream: bytes 
     with hush():
         array, properties = decoder.as_array(dataset, index=index, **options)
     photometric = str(properties.get("photometric_interpretation", layout.photometric))
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if shift_ourselves and layout.keyword == "PixelData" and layout.allocated > 1:
         array = mask(array, layout)
     return array, photometric

@@ -6,9 +6,10 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medgraft.errors import BadImage
+from medgraft.files.form import MAX_BYTES, hush
 from medgraft.files.sniff import JUNK_NAMES, show, sniff
 from medgraft.values import ImageRef
 
@@ -46,6 +47,14 @@ _NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.7": "a label map segmentation (DICOM SEG), not an image",
 }
 Problem = Callable[[Path, str], None]
+
+
+class _Slice(NamedTuple):
+    """One file of a series: where its corner lies, and what may tell phases apart."""
+
+    path: Path
+    corner: tuple[float, ...]
+    moments: dict[str, str]
 
 
 def list_images(
@@ -145,7 +154,6 @@ def _is_volume_file(path: Path, format_: str) -> bool:
     from medgraft.files import dicom_volume
     from medgraft.files.dicom_open import open_dataset
     from medgraft.files.dicom_pixels import layout_of
-    from medgraft.files.form import MAX_BYTES
 
     try:
         dataset, _ = open_dataset(path, pixels=False, max_bytes=MAX_BYTES)
@@ -157,25 +165,26 @@ def _is_volume_file(path: Path, format_: str) -> bool:
 
 def _group(files: Sequence[Path], on_problem: Problem, series: bool) -> list[ImageRef]:
     """Join DICOM files to series where they form a volume."""
-    groups: dict[Any, list[tuple[Path, Any]]] = defaultdict(list)
+    groups: dict[Any, list[_Slice]] = defaultdict(list)
     out: list[ImageRef] = []
     for path in files:
         try:
-            dataset, key = _key(path)
+            with hush():
+                found, key = _key(path)
         except Exception as error:
             on_problem(path, getattr(error, "what", None) or f"damaged DICOM file ({error})")
             continue
         if key is None or not series:
             out.append(ImageRef(path))
         else:
-            groups[key].append((path, dataset))
+            groups[key].append(found)
     for members in groups.values():
         out += _series(members)
     return out
 
 
-def _key(path: Path) -> tuple[Any, Any]:
-    """Get the tags of a file, and what slices of one volume share; None for an image that stands alone.
+def _key(path: Path) -> tuple[_Slice, Any]:
+    """Get a file as a slice, and what slices of one volume share; None for an image that stands alone.
 
     Raises:
         BadImage: it is no image.
@@ -185,7 +194,6 @@ def _key(path: Path) -> tuple[Any, Any]:
     from medgraft.files import dicom_volume
     from medgraft.files.dicom_open import open_dataset
     from medgraft.files.dicom_pixels import layout_of
-    from medgraft.files.form import MAX_BYTES
 
     tags = [tag for tag in (tag_for_keyword(word) for word in _TAGS) if tag is not None]
     dataset, _ = open_dataset(path, pixels=False, max_bytes=MAX_BYTES, tags=tags)
@@ -197,31 +205,29 @@ def _key(path: Path) -> tuple[Any, Any]:
         raise BadImage("a localizer (scout), left out", where=show(path))
     place = dicom_volume.place_of(dataset, 0, path.name)
     if place is None or layout.frames > 1 or layout.samples > 1 or not dataset.get("SeriesInstanceUID"):
-        return dataset, None
+        return _Slice(path, (), {}), None
+    corner = tuple(round(float(v), 3) for v in place.corner)
+    found = _Slice(path, corner, {word: str(dataset.get(word, "")) for word in _SPLITTERS})
     ways = tuple(round(float(v), 2) + 0.0 for v in (*place.along_row, *place.along_column))
     kind = tuple(str(word) for word in dataset.get("ImageType") or ())
     moments = tuple(
         str(dataset.get(word, "")) for word in ("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue")
     )
     key = (str(path.parent), str(dataset.SeriesInstanceUID), ways, layout.rows, layout.columns, kind, moments)
-    return dataset, key
+    return found, key
 
 
-def _series(members: list[tuple[Path, Any]]) -> list[ImageRef]:
+def _series(members: Sequence[_Slice]) -> list[ImageRef]:
     """Get one reference a volume, or one a file when there are too few places for one."""
-    places = [_place(dataset) for _, dataset in members]
-    if len(set(places)) < _SMALLEST_SERIES:
-        return [ImageRef(path) for path, _ in members]
-    if len(set(places)) < len(places):
+    places = {member.corner for member in members}
+    if len(places) < _SMALLEST_SERIES:
+        return [ImageRef(member.path) for member in members]
+    if len(places) < len(members):
         for word in _SPLITTERS:
-            parts: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
-            for path, dataset in members:
-                parts[str(dataset.get(word, ""))].append((path, dataset))
-            if len(parts) > 1 and all(len({_place(d) for _, d in part}) == len(part) for part in parts.values()):
+            parts: dict[str, list[_Slice]] = defaultdict(list)
+            for member in members:
+                parts[member.moments[word]].append(member)
+            if len(parts) > 1 and all(len({m.corner for m in part}) == len(part) for part in parts.values()):
                 return [ref for part in parts.values() for ref in _series(part)]
-    files = tuple(sorted(path for path, _ in members))
+    files = tuple(sorted(member.path for member in members))
     return [ImageRef(files[0].parent, files=files)]
-
-
-def _place(dataset: Any) -> tuple[float, ...]:
-    return tuple(round(float(v), 3) for v in dataset.ImagePositionPatient)

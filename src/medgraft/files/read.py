@@ -96,8 +96,10 @@ def _guarded(word: str, path: Path, act: Callable[[], _T]) -> _T:
     """Turn whatever a decoder raises into one sentence about the file."""
     try:
         return act()
-    except MedgraftError:
-        raise
+    except MedgraftError as error:
+        if error.where is None:
+            error = type(error)(error.what, where=show(path), do=error.do)
+        raise error from None
     except MemoryError as error:
         raise BadImage("decoding it needs more memory than there is", where=show(path)) from error
     except RecursionError as error:
