@@ -270,6 +270,4 @@ def _erase(planes: np.ndarray, drawn: Drawn) -> None:
     rows, columns = max(1, round(tall * height)), max(1, round(wide * width))
     top, left = int(drawn["erase_y"] * (height - rows + 1)), int(drawn["erase_x"] * (width - columns + 1))
     for plane in planes:
-        plane[top : top + rows, left : left + columns] = np.float32(plane[::4, ::4].sum(dtype=np.float64)) / np.float32(
-            plane[::4, ::4].size
-        )
+        plane[top : top + rows, left : left + columns] = plane.sum(dtype=np.float64) / plane.size

@@ -214,5 +214,7 @@ def normalised(pixels: np.ndarray | torch.Tensor, spec: InputSpec) -> torch.Tens
         raise ValueError(f"pixels have {found.shape[1]} channels, the mean has {len(spec.mean)}")
     layout = torch.channels_last if found.ndim == 4 else torch.channels_last_3d
     out = torch.empty(found.shape, dtype=torch.float32, memory_format=layout)
-    out.copy_(found)
-    return out.sub_(mean).div_(std)
+    for index in range(len(found)):  # image by image: each stays in the processor's cache
+        row = found[index : index + 1].to(torch.float32)
+        out[index : index + 1].copy_((row - mean).div_(std))
+    return out

@@ -1,7 +1,7 @@
 """Augmentation presets by kind of image: one page of numbers each, with the reason for every choice.
 
-A preset holds ranges only. `augment.draw` turns it into the numbers of one
-sample, `augment.apply` carries them out. The reasons are printed in the report.
+`augment.draw` turns ranges into the numbers of one sample, `augment.apply` carries
+them out. The reasons are printed in the report.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Preset:
                 raise UnknownName(f"an augmentation preset has no field {name!r}", do=hint)
             if name == "border" and value not in BORDERS:
                 raise UnknownName(f"there is no border {value!r}", do=f"Known: {', '.join(BORDERS)}.")
-        changed: Preset = replace(self, **changes)  # type: ignore[arg-type]
+        changed = replace(self, **changes)  # type: ignore[arg-type]
         if strength == 1.0:
             return changed
         scaled = {name: _scale(name, getattr(changed, name), strength) for name in numbers()}
@@ -94,13 +94,10 @@ class Preset:
         return any(getattr(self, name) > 0 for name in numbers() if not name.endswith("_p"))
 
 
-_SYMMETRIES = ("flip_h", "flip_v", "turns")
-
-
 def _scale(name: str, value: float, strength: float) -> float:
     if strength <= 0:
         return 0.0
-    if name in _SYMMETRIES:
+    if name in ("flip_h", "flip_v", "turns"):
         return value
     if name.endswith("_p"):
         return max(value, min(0.9, value * strength)) if strength > 1 else value * strength
