@@ -175,17 +175,36 @@ def near_pairs(thumbnails: np.ndarray) -> list[tuple[int, int, float, int]]:
 
 def _features(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Local contrast and plain detail, float32 `(N, 64, 64)`: brightness and slow shading are gone from both."""
-    from scipy.ndimage import gaussian_filter
-
+    fine, middle, wide = _blur(0.7), _blur(1.0), _blur(4.0)
     local = np.empty(thumbnails.shape, np.float32)
     detail = np.empty(thumbnails.shape, np.float32)
-    for index, picture in enumerate(thumbnails):
-        gray = picture.astype(np.float32)
-        around = gaussian_filter(gray, 4.0)
-        spread = np.sqrt(np.maximum(gaussian_filter(np.square(gray - around), 4.0), 0))
-        local[index] = (gaussian_filter(gray, 0.7) - around) / (spread + 4.0)  # 4 gray levels: noise stays small
-        detail[index] = gaussian_filter(gray, 1.0) - around
+    for start in range(0, len(thumbnails), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        gray = thumbnails[part].astype(np.float32)
+        around = wide @ gray @ wide.T
+        spread = np.sqrt(np.maximum(wide @ np.square(gray - around) @ wide.T, 0))
+        local[part] = (fine @ gray @ fine.T - around) / (spread + 4.0)  # 4 gray levels: noise stays small
+        detail[part] = middle @ gray @ middle.T - around
     return local, detail
+
+
+def _blur(sigma: float) -> np.ndarray:
+    """The matrix that blurs along an axis of 64 by a Gaussian, mirrored at the ends."""
+    reach = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    matrix = np.zeros((_SIDE, _SIDE))
+    for row in range(_SIDE):
+        for step, weight in zip(range(row - reach, row + reach + 1), weights / weights.sum(), strict=True):
+            place = step % (2 * _SIDE)
+            matrix[row, min(place, 2 * _SIDE - 1 - place)] += weight
+    return matrix.astype(np.float32)
+
+
+def _cosines() -> np.ndarray:
+    """The first rows of the orthonormal DCT-II of length 64, `(12, 64)`."""
+    waves = np.cos(np.pi * np.outer(np.arange(_BAND), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE)) * np.sqrt(2 / _SIDE)
+    waves[0] /= np.sqrt(2)
+    return waves.astype(np.float32)
 
 
 def _shared_part(local: np.ndarray) -> np.ndarray:
@@ -202,10 +221,9 @@ def turned(pictures: np.ndarray, turn: int) -> np.ndarray:
 
 def _candidates(local: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Chunks of (i, j, turn) whose descriptors correlate, the best turn of each pair."""
-    from scipy.fft import dctn
-
     count = len(local)
-    waves = dctn(local, axes=(1, 2), norm="ortho").astype(np.float32)[:, :_BAND, :_BAND]
+    cosines = _cosines()
+    waves = cosines @ local @ cosines.T
     base = _unit(waves.reshape(count, -1))
     others = [_unit(_turned_waves(waves, turn).reshape(count, -1)) for turn in range(8)]
     for start in range(0, count, _CHUNK):
@@ -240,8 +258,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def _correlate(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlation of rows, and the larger of their two spreads."""
-    a = one.reshape(len(one), -1)
-    b = other.reshape(len(other), -1)
+    area = one.shape[1] * one.shape[2]
+    a, b = one.reshape(len(one), area), other.reshape(len(other), area)
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
     spread_a, spread_b = a.std(axis=1), b.std(axis=1)

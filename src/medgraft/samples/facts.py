@@ -85,7 +85,8 @@ def facts_of(samples: Sequence[Sample], *, workers: int = 0, network: Mapping[st
 def named(sample: Sample, result: dict[str, Any] | MedgraftError) -> dict[str, Any]:
     """Get one result of `read_many` as the record of its sample; an error becomes a record with `error`."""
     if isinstance(result, MedgraftError):
-        return {"key": sample.key, "sha256": _sha256_or_empty(sample.image), "content": "", "error": str(result)}
+        why = result.what if result.do is None else f"{result.what.rstrip('.')}. {result.do}"
+        return {"key": sample.key, "sha256": _sha256_or_empty(sample.image), "content": "", "error": why}
     return {**result, "key": sample.key}
 
 

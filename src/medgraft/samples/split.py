@@ -293,14 +293,27 @@ def _picture_leaks(samples: Sequence[Sample], duplicates: Duplicates) -> list[Le
             by_group[group].append(of[key])
     for members in by_group.values():
         leaks += _across(members)
+    twins: dict[int, list[str]] = defaultdict(list)
+    for key, group in duplicates.exact.items():
+        twins[group].append(key)
+
+    def equals(key: str) -> list[Sample]:
+        keys = twins[duplicates.exact[key]] if key in duplicates.exact else [key]
+        return [of[k] for k in keys if k in of and of[k].split]
+
     for pair in duplicates.pairs:
-        one, other = of.get(pair.first), of.get(pair.second)
-        if pair.kind != "near" or one is None or other is None or not one.split or not other.split:
-            continue
-        if one.split != other.split and not (one.patient and other.patient):
-            one, other = sorted((one, other), key=lambda s: SPLITS.index(str(s.split)))
-            leaks.append(LeakPair("near", one.key, other.key, (str(one.split), str(other.split))))
+        if pair.kind == "near":  # a near pair stands for all equals of its two ends
+            leaks += _near_leak(equals(pair.first), equals(pair.second))
     return leaks
+
+
+def _near_leak(ones: Sequence[Sample], others: Sequence[Sample]) -> list[LeakPair]:
+    for one in ones:
+        for other in others:
+            if one.split != other.split and not (one.patient and other.patient):
+                a, b = sorted((one, other), key=lambda s: SPLITS.index(str(s.split)))
+                return [LeakPair("near", a.key, b.key, (str(a.split), str(b.split)))]
+    return []
 
 
 def _across(members: Sequence[Sample]) -> list[LeakPair]:
