@@ -272,7 +272,7 @@ def _data() -> dict[str, Any]:
                 },
             },
             "leaks": [],
-            "duplicates": {"exact_groups": 2, "near_groups": 5, "images": 16, "groups": []},
+            "duplicates": {"exact_groups": 2, "near_groups": 5},
             "image_size": {"smallest": [480, 480], "median": [512, 512], "largest": [768, 768]},
             "facts": [["Channels", "3 (colour), 8 bit"], ["Covariates", "site, sex, age band"]],
         },

@@ -119,7 +119,7 @@ def _answers(report: Report) -> list[tuple[str, str]]:
         "CLAIM 26": _selection,
         "CLAIM 28, CLAIM 29": _measures,
         "CLAIM 30": _robustness,
-        "CLAIM 32": _internal,
+        "CLAIM 33" if report.get("evaluated_run") else "CLAIM 32": _internal,
         "CLAIM 35, TRIPOD 20, TRIPOD 21": _cases,
         "CLAIM 37, CLAIM 38": _performance,
         "CLAIM 39": _failures,
@@ -212,17 +212,21 @@ def _robustness(report: Report) -> str:
 
 def _internal(report: Report) -> str:
     test = of(report, "data", "images").get("test")
-    return f"Held-out test set of {count(test, 'image')} from the same source." if test else ""
+    where = "Other data than the model was trained on" if report.get("evaluated_run") else "Held out of the same source"
+    return f"{where}: {count(test, 'image')}." if test else ""
 
 
 def _cases(report: Report) -> str:
     images, patients = of(report, "data", "images"), of(report, "data", "patients")
     if not images:
         return ""
+    parts = {"train": "training", "val": "validation", "test": "test"}
     people = (
-        f", {listed([f'{whole(n)} {s}' for s, n in patients.items() if n is not None])} patients" if patients else ""
+        f", {listed([f'{whole(n)} {parts.get(s, s)}' for s, n in patients.items() if n is not None])} patients"
+        if patients
+        else ""
     )
-    return f"{listed([f'{whole(n)} {s}' for s, n in images.items() if n is not None])} images{people}."
+    return f"{listed([f'{whole(n)} {parts.get(s, s)}' for s, n in images.items() if n is not None])} images{people}."
 
 
 def _performance(report: Report) -> str:

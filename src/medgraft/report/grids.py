@@ -210,10 +210,11 @@ def sizes(counts: Mapping[str, int], *, most: int = 12) -> Markup | None:
     rows = [*shown, (f"{len(ordered) - most} others", rest)] if rest else shown
     top = max(number for _, number in rows) or 1
     body = []
+    left = min(230.0, max(svg.width_of(svg.clean(str(name))) for name, _ in rows) + 10)
     for place, (name, number) in enumerate(rows):
         y = 4 + place * 24
         width = 440 * number / top
-        body.append(text(190, y + 14, svg.shorten(str(name), 186), anchor="end", css="tick dark"))
-        body.append(svg.box(200, y + 2, max(width, 1.5), 16, fill=BLUE if name != "others" else "#9aa5b1"))
-        body.append(text(208 + width, y + 14, whole(number), css="tick"))
+        body.append(text(left - 10, y + 14, svg.shorten(str(name), left - 10), anchor="end", css="tick dark"))
+        body.append(svg.box(left, y + 2, max(width, 1.5), 16, fill=BLUE))
+        body.append(text(left + 8 + width, y + 14, whole(number), css="tick"))
     return picture(body, width=720, height=8 + 24 * len(rows), title="Counts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medgraft.report.phrases import count, decimal, listed, whole
+from medgraft.report.phrases import count, decimal, listed, sentence, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -76,7 +76,7 @@ def _data(report: Report, cite: _Citations) -> Iterator[str]:
     elif by == "image":
         yield "Patients were not known; the split was made by image, with near-duplicate images kept in one part."
     if of(report, "data").get("split_source"):
-        yield _sentence(of(report, "data")["split_source"])
+        yield sentence(of(report, "data")["split_source"])
     if of(report, "data").get("quarantined"):
         yield f"{count(of(report, 'data')['quarantined'], 'file')} could not be read and took no part."
 
@@ -132,9 +132,9 @@ def _training(report: Report, cite: _Citations) -> Iterator[str]:
                 "loss": "The loss was ",
                 "balance": "Class balance: ",
             }[name]
-            yield _sentence(lead + str(training[name]))
+            yield sentence(lead + str(training[name]))
     if augment.get("preset") and augment["preset"] != "none":
-        steps = f": {listed([str(s) for s in augment['steps']])}" if augment.get("steps") else ""
+        steps = f": {listed([str(s).split(' (', 1)[0] for s in augment['steps']])}" if augment.get("steps") else ""
         yield f"Training images were augmented (preset “{augment['preset']}”{steps})."
 
 
@@ -161,10 +161,10 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
         yield f"The threshold {threshold} was chosen on {on} images by {rule}{source} and then left alone."
     temperature = of(report, "calibration").get("temperature")
     if isinstance(temperature, list | tuple) and temperature:
-        ends = f"{decimal(min(temperature), 2)} to {decimal(max(temperature), 2)}"
+        ends = " to ".join(decimal(float(end(temperature)), 2) for end in (min, max))
         words = f"one temperature a label ({ends}) fitted on validation images"
         yield f"Probabilities were calibrated by {words} {cite('temperature')}."
-    if _is_number(temperature):
+    elif isinstance(temperature, int | float):
         words = f"one temperature ({decimal(temperature, 2)}) fitted on validation images"
         yield f"Probabilities were calibrated by {words} {cite('temperature')}."
     if "brier" in test:
@@ -180,11 +180,6 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _sentence(words: str) -> str:
-    words = str(words).strip().rstrip(".")
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _lower(words: str) -> str:

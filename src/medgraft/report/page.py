@@ -12,7 +12,7 @@ from medgraft import storage
 from medgraft.report import grids, pictures, plots, rendering, verdict
 from medgraft.report.checklist import checklist
 from medgraft.report.methods import methods
-from medgraft.report.phrases import interval, value_of, with_interval
+from medgraft.report.phrases import count, interval, value_of, whole, with_interval
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -77,7 +77,7 @@ def render_report(
     augmented: Sequence[np.ndarray] = (),
 ) -> str:
     """Get the page of a run as text; see `write_report`."""
-    curves = curves if curves is not None else of(report, "curves")
+    drawn: Mapping[str, Any] = of(report, "curves") if curves is None else curves
     report = {**report, "_gallery": bool(gallery)}
     view = {
         "report": report,
@@ -91,9 +91,9 @@ def render_report(
         "methods": methods(report),
         "checklist": checklist(report),
         **_data_view(report),
-        **_training_view(report, curves, augmented),
+        **_training_view(report, drawn, augmented),
         **_score_view(report),
-        **_curve_view(report, curves),
+        **_curve_view(report, drawn),
         **_gallery_view(gallery),
     }
     largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}
@@ -135,8 +135,17 @@ def _data_view(report: Mapping[str, Any]) -> dict[str, Any]:
         "split_bars": bars,
         "leaks": list(data.get("leaks") or ())[:_MOST_ROWS],
         "quarantine": list(report.get("quarantine") or ())[:_MOST_ROWS],
-        "duplicate_groups": list(of(data, "duplicates").get("groups") or ())[:8],
+        "duplicates": _duplicates(of(data, "duplicates")),
     }
+
+
+def _duplicates(copies: Mapping[str, Any]) -> str:
+    """Say how many copies there are: groups where they are known, else pairs."""
+    for suffix, noun in (("_groups", "group"), ("", "pair")):
+        exact, near = copies.get(f"exact{suffix}"), copies.get(f"near{suffix}")
+        if exact is not None or near is not None:
+            return f"{count(exact or 0, noun)} of identical and {whole(near or 0)} of nearly identical images"
+    return ""
 
 
 def _training_view(
@@ -145,19 +154,32 @@ def _training_view(
     rows = list(curves.get("train") or ())
     training = of(report, "training")
     best, score = training.get("best_epoch"), named(str(training.get("score") or "score")).title
+    axis = f"Validation {score}" if len(score) < 24 else "Validation score"
     drawn = [
         plots.training(rows, names=("loss", "val_loss"), best=best, y_label="Loss"),
-        plots.training(rows, names=("val_score",), best=best, y_label=f"Validation {score}"),
+        plots.training(rows, names=("val_score",), best=best, y_label=axis),
     ]
     depth = of(report, "depth")
     curve = list(depth.get("curve") or ())
     chosen = depth.get("thawed_stages")
     return {
         "training_facts": _training_facts(report),
+        "training_score": score,
+        "ladder": _ladder(of(report, "depth")),
         "training_plots": [plot for plot in drawn if plot] if rows else [],
-        "depth_plot": plots.depth_curve(curve, chosen=chosen, y_label=f"Validation {score}") if curve else None,
+        "depth_plot": plots.depth_curve(curve, chosen=chosen, y_label=axis) if curve else None,
         "augmented": _augmented(augmented),
     }
+
+
+def _ladder(depth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The stages from the pixels to the head; names that are not known are counted."""
+    named_stages, every = [str(name) for name in depth.get("stages") or ()], depth.get("of")
+    thawed = depth.get("thawed_stages")
+    if thawed is None or not every or every > 24:
+        return []
+    names = named_stages[:every] + [f"stage {n}" for n in range(every - len(named_stages), 0, -1)]
+    return [{"name": name, "thawed": place < thawed} for place, name in enumerate(names)][::-1]
 
 
 def _augmented(images: Sequence[np.ndarray]) -> str | None:

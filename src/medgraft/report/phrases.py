@@ -113,6 +113,17 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def sentence(words: object) -> str:
+    """Get words as a sentence: a capital first, a full stop last.
+
+    Example:
+        >>> sentence("made with seed 0")
+        'Made with seed 0.'
+    """
+    text = str(words).strip()
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text[-1:] in ".?!:" else ".") if text else ""
+
+
 def listed(words: list[str], last: str = "and") -> str:
     """Get "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""

@@ -190,9 +190,9 @@ def training(
         colour = {"loss": "#9aa5b1"}.get(name, BLUE)
         ys = [row.get(name) for row in rows]
         body.append(panel.path(epochs, ys, colour=colour, width=2.2))
-        body += [svg.dot(panel.x(e), panel.y(y), 3, fill=colour) for e, y in zip(epochs, ys, strict=True) if finite(y)][
-            : 40 if len(rows) <= 40 else 0
-        ]
+        if len(rows) <= 40:
+            marks = [(epoch, float(y)) for epoch, y in zip(epochs, ys, strict=True) if y is not None and finite(y)]
+            body += [svg.dot(panel.x(epoch), panel.y(y), 3, fill=colour) for epoch, y in marks]
         if len(known) > 1:
             at = panel.left + 8 + place * 96
             body.append(svg.line(at, 258 + 26, at + 20, 258 + 26, colour=colour, width=2.4))

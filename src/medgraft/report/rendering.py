@@ -48,6 +48,7 @@ def environment() -> jinja2.Environment:
         duration=phrases.duration,
         listed=phrases.listed,
         count=phrases.count,
+        sentence=phrases.sentence,
         named=named,
     )
     made.tests.update(given=_given)

@@ -26,7 +26,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
       leaks       [{"kind": "patient" | "exact" | "near", "splits": ["train", "test"],
                     "patient": str or None, "keys": [key, key]}]
       leak_counts {"patient", "exact", "near"} totals when `leaks` is cut short
-      duplicates  {"exact_groups", "near_groups", "images", "groups": [{"kind", "keys": [...]}]}
+      duplicates  {"exact_groups", "near_groups"} or {"exact", "near"}, then pairs are counted
       image_size  {"smallest": [h, w], "median": [h, w], "largest": [h, w]}
       facts       [["Modality", "CR"], ...]    further rows of the data table
       notes       ["one sentence", ...]
@@ -34,7 +34,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     quarantine   [{"path", "reason"}]          may be cut short; data.quarantined is the total
     backbone     {"name", "architecture", "source", "licence", "parameters", "sha256",
                   "random": bool, "input": {"size": [h, w], "channels": 3}}
-    depth        {"thawed_stages", "of", "chosen_by", "reason", "stages": [names from the head down],
+    evaluated_run "a"                          the page is an evaluation of that run on other data
+    depth        {"thawed_stages", "of", "chosen_by", "reason", "stages": [names of all, from the head down],
                   "trained_parameters", "curve": [{"thawed": 0, "name": "head", "val": score}]}
     augment      {"preset", "reason", "steps": ["rotate by up to 10 degrees", ...]}
     training     {"epochs", "epochs_planned", "best_epoch", "stopped": "one sentence", "score": "auroc",
@@ -45,11 +46,12 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     patient_scores {name: score}               patient_rule "mean of the images' probabilities"
     per_class    {class: {name: score}}        also per label
     operating_point  {"threshold", "chosen_on", "rule", "sensitivity", "specificity", "ppv", "npv": scores,
+                  "classes": {label: the four scores}, then "threshold" may be a list, one a label,
                   "prevalence": observed share of positives,
                   "at_prevalence": [{"prevalence", "ppv": score, "npv": score}],
                   "counts": {"tp", "fp", "tn", "fn"}}
     operating_points {label: operating_point}  multi-label, or one against the rest
-    calibration  {"temperature", "fitted_on": "val", "ece_before", "ece_after", "brier_before",
+    calibration  {"temperature": number or list, "fitted_on": "val", "ece_before", "ece_after", "brier_before",
                   "brier_after": scores, "bins": 15}
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]

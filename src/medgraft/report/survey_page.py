@@ -1,24 +1,11 @@
 """The page of `medgraft survey`: what is in a data set, and what is wrong with it, before anything is trained.
 
-`survey` (also what `survey.json` holds); every key may be absent::
-
-    name, root, layout, kind, modality     text
-    images       1075 or {split: n}        patients  671, {split: n} or None
-    classes      {class: n} or {class: {"images": n or {split: n}, "patients": ...}}
-    sizes        {"512 × 512": n}          any value of image facts that is counted: shapes, bits,
-    bits, units, spacings, channels        {value: n}
-    covariates   {column: {value: n}}
-    duplicates   {"exact": n, "near": n, "pairs": [{"first", "second", "kind", "score", "how"}]}
-    leaks        [{"kind", "splits", "patient", "keys"}] as in report.json
-    quarantine   [{"path", "reason"}]      problems  the same, of rows of a table
-    notes        ["one sentence", ...]     what a person should know, such as of a CSV
-    phantoms     True                      the page is stamped
-    facts        [["label", "value"], ...] further rows
+It reads what `survey.json` holds (`samples.survey.Survey.to_dict`); what is absent is not shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +13,7 @@ import numpy as np
 
 from medgraft import storage
 from medgraft.report import grids, pictures, rendering
-from medgraft.report.phrases import count, decimal, whole
+from medgraft.report.phrases import count, decimal, sentence, whole
 from medgraft.report.verdict import of
 
 Survey = Mapping[str, Any]
@@ -37,154 +24,166 @@ _SECTIONS = (
     ("survey_leaks", "Leaks between parts"),
     ("survey_duplicates", "Duplicates"),
     ("survey_quarantine", "What cannot be used"),
-    ("survey_covariates", "Other columns"),
+    ("survey_notes", "What the readers noticed"),
 )
 _MOST_ROWS, _MOST_PAIRS = 40, 24
-_COUNTED = {
-    "sizes": "Size (height × width)",
-    "bits": "Bits a sample",
-    "channels": "Channels",
-    "units": "Unit",
-    "spacings": "Spacing in mm",
-    "modalities": "Modality",
-    "formats": "Format",
-}
+_SPREADS = (
+    ("height", "Height, pixels", 0),
+    ("width", "Width, pixels", 0),
+    ("spacing_mm", "Spacing, mm", 3),
+    ("images_per_patient", "Images a patient", 0),
+    ("labels", "Labels", 2),
+)
 
 
 def write_survey_page(
-    survey: Survey, *, folder: Path, thumbnails: Mapping[str, np.ndarray] | None = None, name: str = "survey.html"
+    survey: Survey,
+    *,
+    folder: Path,
+    thumbnails: Mapping[str, np.ndarray] | None = None,
+    phantoms: bool = False,
+    name: str = "survey.html",
 ) -> Path:
     """Write the page of a survey and get its path.
 
     Args:
-        survey: what `survey.json` holds; its form is at the top of this module.
+        survey: what `survey.json` holds.
         folder: where the page goes.
         thumbnails: key -> uint8 image `(H, W)` or `(H, W, 3)`, shown beside duplicates and leaks.
+        phantoms: the images are procedural; the page is stamped.
         name: the file's name.
     """
     path = Path(folder) / name
-    storage.write_text(path, render_survey(survey, thumbnails=thumbnails))
+    storage.write_text(path, render_survey(survey, thumbnails=thumbnails, phantoms=phantoms))
     return path
 
 
-def render_survey(survey: Survey, *, thumbnails: Mapping[str, np.ndarray] | None = None) -> str:
+def render_survey(survey: Survey, *, thumbnails: Mapping[str, np.ndarray] | None = None, phantoms: bool = False) -> str:
     """Get the page of a survey as text; see `write_survey_page`."""
-    images, patients = _total(survey.get("images")), _total(survey.get("patients"))
     view = {
         "survey": survey,
-        "title": str(survey.get("name") or survey.get("root") or "Data set"),
-        "lead": _lead(survey, images, patients),
+        "phantoms": phantoms,
+        "title": survey.get("name") or Path(str(survey.get("root") or "Data set")).name,
+        "lead": _lead(survey),
         "warnings": _warnings(survey),
-        "figures": _figures(survey, images, patients),
+        "figures": _figures(survey),
+        "facts": list(_facts(survey)),
+        "shapes_bars": _bars(survey.get("shapes")),
         **_class_view(survey),
-        **_image_view(survey),
         **_pair_view(survey, thumbnails or {}),
         "quarantine": list(survey.get("quarantine") or ())[:_MOST_ROWS],
-        "problems": list(survey.get("problems") or ())[:_MOST_ROWS],
-        "covariates": [(c, _top(v)) for c, v in of(survey, "covariates").items()],
+        "more_quarantine": max(0, len(survey.get("quarantine") or ()) - _MOST_ROWS),
+        "notes": [sentence(words) for words in survey.get("notes") or ()],
     }
     return rendering.page(_SECTIONS, frame="survey.html", view=view)
 
 
-def _total(value: Any) -> int | None:
-    if isinstance(value, Mapping):
-        return sum(int(n or 0) for n in value.values())
-    return int(value) if isinstance(value, int | float) else None
-
-
-def _lead(survey: Survey, images: int | None, patients: int | None) -> str:
-    parts = [count(images, "image")] if images is not None else ["Images"]
-    if patients:
-        parts.append(f"of {count(patients, 'patient')}")
+def _lead(survey: Survey) -> str:
+    words = count(survey.get("images") or 0, "image")
+    if survey.get("patients"):
+        words += f" of {count(survey['patients'], 'patient')}"
     if survey.get("classes"):
-        parts.append(f"in {count(len(survey['classes']), 'class', 'classes')}")
-    return " ".join(parts) + "."
+        words += f" in {count(len(survey['classes']), 'class', 'classes')}"
+    return words + "."
 
 
 def _warnings(survey: Survey) -> list[dict[str, str]]:
     found = []
-    leaks, bad = len(survey.get("leaks") or ()), len(survey.get("quarantine") or ())
+    leaks = of(survey, "leaks").get("count") or 0
     if leaks:
-        text = f"{count(leaks, 'patient or image', 'patients or images')} shared by two parts; training refuses that."
+        text = (
+            f"{count(leaks, 'pair')} of images in different parts share a patient or a picture. Training refuses that."
+        )
         found.append({"level": "stop", "title": "Leaks", "text": text})
-    if bad:
-        found.append({"level": "note", "title": "Unusable", "text": f"{count(bad, 'file')} cannot be read; see below."})
     if "patients" in survey and not survey["patients"]:
         text = "No patient is known. Scores will be marked “split by image” unless a patient column is named."
         found.append({"level": "note", "title": "No patients", "text": text})
-    return found + [{"level": "note", "title": "Note", "text": str(words)} for words in survey.get("notes") or ()]
+    rest = [words for words in survey.get("warnings") or () if not (leaks and "given splits share" in str(words))]
+    return found + [{"level": "note", "title": "Look here", "text": sentence(words)} for words in rest]
 
 
-def _figures(survey: Survey, images: int | None, patients: int | None) -> list[dict[str, str]]:
-    duplicates = of(survey, "duplicates")
+def _figures(survey: Survey) -> list[dict[str, str]]:
+    copies = of(survey, "duplicates")
+    bad = survey.get("quarantine")
     rows = [
-        ("Images", images, survey.get("layout") or "found"),
-        ("Patients", patients, "known" if patients else "not known"),
-        ("Identical", duplicates.get("exact"), "pairs of images"),
-        ("Nearly identical", duplicates.get("near"), "pairs of images"),
-        ("Leaks", len(survey["leaks"]) if survey.get("leaks") is not None else None, "between parts"),
-        ("Unusable", len(survey["quarantine"]) if survey.get("quarantine") is not None else None, "files"),
+        ("Images", survey.get("images"), "usable"),
+        ("Patients", survey.get("patients"), "known"),
+        ("Identical", copies.get("exact"), "pairs of images"),
+        ("Nearly identical", copies.get("near"), "pairs of images"),
+        ("Leaks", of(survey, "leaks").get("count"), "pairs between parts"),
+        ("Set aside", len(bad) if bad is not None else None, "files"),
     ]
-    return [{"label": label, "value": whole(n), "detail": str(detail)} for label, n, detail in rows if n is not None]
+    return [{"label": label, "value": whole(n), "detail": detail} for label, n, detail in rows if n is not None]
+
+
+def _facts(survey: Survey) -> Iterator[tuple[str, str]]:
+    if survey.get("layout"):
+        yield "Layout", _layout(survey)
+    if survey.get("task"):
+        yield "Task", ": ".join(str(words) for words in survey["task"] if words)
+    if survey.get("labelled") not in (None, survey.get("images")):
+        yield "With a label", whole(survey["labelled"])
+    for name, label, digits in _SPREADS:
+        if of(survey, name):
+            yield label, _spread(survey[name], digits)
+    if survey.get("gray") is not None:
+        yield "Without colour", whole(survey["gray"])
+    for name, label in (("bits", "Bits a sample"), ("modalities", "Modality")):
+        if of(survey, name):
+            yield label, _counts(survey[name])
+    for unit, one in of(survey, "intensity").items():
+        words = f"{decimal(one.get('low'), 1)} to {decimal(one.get('high'), 1)}, mean {decimal(one.get('mean'), 1)}"
+        yield f"Intensity, {unit}", words
+    if survey.get("preset"):
+        yield "Augmentation", ": ".join(str(w) for w in (survey["preset"], survey.get("preset_why")) if w)
+
+
+def _layout(survey: Survey) -> str:
+    return ": ".join(str(words) for words in (survey["layout"], survey.get("why")) if words)
+
+
+def _spread(one: Mapping[str, Any], digits: int) -> str:
+    low, middle, high = (one.get(name) for name in ("low", "median", "high"))
+    if low == high:
+        return f"{decimal(low, digits)} in all"
+    return f"{decimal(low, digits)} to {decimal(high, digits)}, median {decimal(middle, digits)}"
+
+
+def _counts(values: Mapping[str, Any]) -> str:
+    ordered = sorted(values.items(), key=lambda pair: (-pair[1], str(pair[0])))
+    rest = f" and {len(ordered) - 8} others" if len(ordered) > 8 else ""
+    return ", ".join(f"{name} ({whole(n)})" for name, n in ordered[:8]) + rest
+
+
+def _bars(values: Any) -> Any:
+    return grids.sizes(dict(values), most=10) if isinstance(values, Mapping) and len(values) > 1 else None
 
 
 def _class_view(survey: Survey) -> dict[str, Any]:
-    rows: dict[str, dict[str, Any]] = {}
-    splits: list[str] = []
-    for name, value in of(survey, "classes").items():
-        images = value.get("images") if isinstance(value, Mapping) and "images" in value else value
-        parts = dict(images) if isinstance(images, Mapping) else {}
-        splits += [split for split in parts if split not in splits]
-        rows[str(name)] = {"images": parts, "total": _total(images) or 0}
-    order = [s for s in ("train", "val", "test") if s in splits] + [
-        s for s in splits if s not in ("train", "val", "test")
-    ]
-    totals = {name: row["total"] for name, row in rows.items()}
+    classes = {str(name): dict(one) for name, one in of(survey, "classes").items()}
+    found = [split for one in classes.values() for split in one if split != "all"]
+    order = [s for s in ("train", "val", "test") if s in found]
+    order += [s for s in dict.fromkeys(found) if s not in order]
+    totals = {name: int(one.get("all") or 0) for name, one in classes.items()}
+    rows = {name: {"images": one, "total": totals[name]} for name, one in classes.items()}
     return {
         "class_rows": rows,
         "splits": order,
         "split_names": {"train": "Training", "val": "Validation", "test": "Test"},
-        "class_bars": grids.sizes(totals, most=24) if totals else None,
+        "class_bars": grids.sizes(totals, most=30) if len(totals) > 1 else None,
         "split_bars": grids.split_bars(rows, order) if len(order) > 1 else None,
     }
 
 
-def _image_view(survey: Survey) -> dict[str, Any]:
-    counted = []
-    for key, label in _COUNTED.items():
-        values = survey.get(key)
-        if isinstance(values, Mapping) and values:
-            counted.append((label, _top(values), grids.sizes(dict(values), most=8) if len(values) > 2 else None))
-    facts = [(str(label), value) for label, value in survey.get("facts") or ()]
-    for key, label in (("kind", "Kind of target"), ("modality", "Modality"), ("layout", "Layout"), ("root", "Folder")):
-        if survey.get(key):
-            facts.append((label, survey[key]))
-    return {"counted": counted, "facts": facts}
-
-
-def _top(values: Any, most: int = 8) -> str:
-    """Get "512 × 512 (1 075), 768 × 768 (3) and 2 others" of counted values."""
-    if not isinstance(values, Mapping):
-        return str(values)
-    ordered = sorted(values.items(), key=lambda pair: (-_number(pair[1]), str(pair[0])))
-    words = [f"{name} ({whole(n)})" if isinstance(n, int | float) else f"{name}: {n}" for name, n in ordered[:most]]
-    return ", ".join(words) + (f" and {len(ordered) - most} others" if len(ordered) > most else "")
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
 def _pair_view(survey: Survey, thumbnails: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    duplicates, leaks = of(survey, "duplicates"), list(survey.get("leaks") or ())
-    pairs = list(duplicates.get("pairs") or ())
-    wanted = {key for leak in leaks[:_MOST_ROWS] for key in (leak.get("keys") or ())[:2]}
-    wanted |= {pair[end] for pair in pairs[:_MOST_PAIRS] for end in ("first", "second")}
-    shown = {key: pictures.data_uri(thumbnails[key], most=128) for key in sorted(wanted) if key in thumbnails}
+    copies, leaks = of(survey, "duplicates"), of(survey, "leaks")
+    pairs, shared = list(copies.get("pairs") or ()), list(leaks.get("pairs") or ())
+    shown = [*shared[:_MOST_ROWS], *pairs[:_MOST_PAIRS]]
+    wanted = dict.fromkeys(str(one[end]) for one in shown for end in ("first", "second"))
     return {
-        "leaks": leaks[:_MOST_ROWS],
-        "more_leaks": max(0, len(leaks) - _MOST_ROWS),
-        "pairs": [{**pair, "match": decimal(pair.get("score"), 3)} for pair in pairs[:_MOST_PAIRS]],
+        "leaks": shared[:_MOST_ROWS],
+        "more_leaks": max(0, (leaks.get("count") or 0) - _MOST_ROWS),
+        "pairs": [{**one, "match": decimal(one.get("score"), 3)} for one in pairs[:_MOST_PAIRS]],
         "more_pairs": max(0, len(pairs) - _MOST_PAIRS),
-        "thumbnails": shown,
+        "thumbnails": {key: pictures.data_uri(thumbnails[key], most=128) for key in wanted if key in thumbnails},
     }

@@ -13,6 +13,7 @@ from medgraft.report.phrases import (
     interval,
     listed,
     percent,
+    sentence,
     share_with_interval,
     value_of,
     whole,
@@ -136,7 +137,7 @@ def warnings(report: Report) -> list[dict[str, str]]:
             "The encoder started from random numbers: this run shows what training reaches without a pre-trained net."
         )
         found.append({"level": "note", "title": "Not pre-trained", "text": text})
-    found += [{"level": "note", "title": "Note", "text": str(words)} for words in report.get("warnings") or ()]
+    found += [{"level": "note", "title": "Note", "text": sentence(words)} for words in report.get("warnings") or ()]
     return found
 
 
@@ -148,7 +149,10 @@ def _split_warnings(report: Report) -> list[dict[str, str]]:
         what = f" ({listed(named_leaks)})" if named_leaks else ""
         text = f"The splits share patients or images{what}, and the user allowed it. The scores below are too good."
         found.append({"level": "stop", "title": "Leaks were allowed", "text": text})
-    if data.get("split_by") == "image":
+    if data.get("split_by") == "image" and report.get("evaluated_run"):
+        text = "No patient is known for these images: the intervals treat each image as if it were of another patient."
+        found.append({"level": "note", "title": "Patients not known", "text": text})
+    elif data.get("split_by") == "image":
         text = (
             "No patient is known for these images, so one patient may be in training and in test; near-duplicates were "
             "kept together. Every score is “split by image” and may be too good for new patients."
@@ -224,11 +228,14 @@ def limits(report: Report) -> list[str]:
     if data.get("leaks_allowed"):
         found.append("The splits share patients or images; the scores are too good by an unknown amount.")
     if data.get("split_by") == "image":
-        found.append("The split is by image, as patients are not known; scores on new patients may be lower.")
-    found.append(
-        "Test images come from the same source as the training images. Other scanners, sites and populations were not "
-        "tested; an external test set is the next step."
-    )
+        known = "The split is by image, as patients are not known; scores on new patients may be lower."
+        alone = "Patients are not known; the intervals may be too narrow."
+        found.append(alone if report.get("evaluated_run") else known)
+    if not report.get("evaluated_run"):
+        found.append(
+            "Test images come from the same source as the training images. Other scanners, sites and populations were "
+            "not tested; an external test set is the next step."
+        )
     prevalence = of(report, "operating_point").get("prevalence")
     if prevalence is not None:
         found.append(
