@@ -17,7 +17,7 @@ FLOORS = {
     3: {"tasks"},
     4: {"learn"},
     5: {"recipe"},
-    6: {"gather", "plan", "assemble", "run", "pages", "judge", "depth", "explain", "report"},
+    6: {"gather", "plan", "assemble", "run", "pages", "judge", "opened", "outside", "depth", "explain", "report"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
