@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, softmax
 
 from medgraft.errors import BadData
-from medgraft.scores.intervals import COUNT, percentiles, wilson
+from medgraft.scores.intervals import COUNT, wilson
 from medgraft.scores.probabilities import BINS, bin_of, case_losses, ece, top_label
 from medgraft.scores.resample import patient_codes, ratio, resamples
 
@@ -199,8 +199,9 @@ def reliability(
             continue
         share, ends = float(right[inside].mean()), None
         if len(found):
-            low, high, _ = percentiles(found[np.isfinite(found[:, k]), k])
-            ends = None if low is None or high is None else (low, high)
+            usable = found[np.isfinite(found[:, k]), k]
+            low, high = np.quantile(usable, [0.025, 0.975])
+            ends = None if high - low < 1e-12 else (float(low), float(high))
         if ends is None:
             trials = len(np.unique(codes[inside]))
             ends = wilson(share * trials, trials)

@@ -14,7 +14,7 @@ from medgraft.errors import BadRecipe
 from medgraft.scores import decisions
 from medgraft.scores.cases import Cases
 from medgraft.scores.delong import Z95
-from medgraft.scores.intervals import COUNT, bootstrap_method, draws, is_flat, percentiles
+from medgraft.scores.intervals import COUNT, bca, bootstrap_method, draws
 from medgraft.scores.ranking import tally
 from medgraft.scores.resample import known_patients, patient_codes
 from medgraft.scores.rows import class_rows
@@ -217,10 +217,8 @@ def predictive_values(
         return np.stack([metric(*sides, prevalence=prevalence) for metric in _BAYES], axis=1)
 
     value = both(None)[0]
-    found = np.zeros((0, 2))
-    if 1 < people < len(cases):
-        parts = {name: lambda rows, k=k: both(rows)[:, k] for k, name in enumerate(("ppv", "npv"))}
-        found = np.stack(list(draws(parts, codes, seed=seed, count=count).values()), axis=1)
+    parts = {name: lambda rows, k=k: both(rows)[:, k] for k, name in enumerate(("ppv", "npv"))}
+    found = draws(parts, codes, seed=seed, count=count) if 1 < people < len(cases) else {}
     right = {"tp": truth & called, "positive": truth, "tn": ~truth & ~called, "negative": ~truth}
     sizes = {name: float(len(np.unique(codes[mask]))) for name, mask in right.items()}
     ends = _adjusted_logit(sizes, prevalence)
@@ -232,8 +230,8 @@ def predictive_values(
             table[name] = Score.missing(why, n=len(cases), n_patients=known, method=method)
             continue
         low, high, note = min(ends[k][0], value[k]), max(ends[k][1], value[k]), None
-        if len(found) and not is_flat(found[:, k]):
-            low, high, note = percentiles(found[:, k])
+        if name in found and not found[name].flat:
+            low, high, note = bca(float(value[k]), found[name])
             method = f"Bayes at prevalence {prevalence:g}, {bootstrap_method(known, count, note=note)}"
         why = note if low is None else None
         table[name] = Score(float(value[k]), low, high, len(cases), known, method, why)

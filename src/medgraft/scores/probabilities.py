@@ -65,24 +65,42 @@ def top_label(targets: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarra
 
 
 def ece(
-    targets: np.ndarray, probabilities: np.ndarray, *, bins: int = BINS, weights: np.ndarray | None = None
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    bins: int = BINS,
+    weights: np.ndarray | None = None,
+    changes: bool = False,
 ) -> Value:
     """Get the expected calibration error: the mean gap between confidence and truth over equal-width bins.
 
     Each bin weighs as many cases as it holds. With (n,) probabilities the positive class's probability is
     judged; with (n, K) and class numbers the largest (top-label); with (n, K) and 0/1 columns each label
-    alone, then their mean.
+    alone, then their mean. Chance only adds to it: a perfectly calibrated model has an error above 0 that
+    shrinks with the square root of n.
+
+    Args:
+        targets: see above.
+        probabilities: see above.
+        bins: how many.
+        weights: (B, n) resamples, or None.
+        changes: give how much the signed gaps of a resample differ from those of all cases, summed alike.
 
     Source: Guo et al., ICML 2017 (top-label, 15 bins); Naeini et al., AAAI 2015.
     """
     if np.ndim(targets) == 2:
-        return ece_classwise(targets, probabilities, bins=bins, weights=weights)
+        return ece_classwise(targets, probabilities, bins=bins, weights=weights, changes=changes)
     confidences, right = top_label(targets, probabilities)
-    return as_value(_gap(confidences, right, bins, as_rows(weights, len(right))), weights=weights)
+    return as_value(_gap(confidences, right, bins, as_rows(weights, len(right)), changes), weights=weights)
 
 
 def ece_classwise(
-    targets: np.ndarray, probabilities: np.ndarray, *, bins: int = BINS, weights: np.ndarray | None = None
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    bins: int = BINS,
+    weights: np.ndarray | None = None,
+    changes: bool = False,
 ) -> Value:
     """Get the calibration error of each class's probability, one-vs-rest, averaged over classes.
 
@@ -90,12 +108,15 @@ def ece_classwise(
     """
     truth, columns = one_column_each(targets, probabilities)
     rows = as_rows(weights, len(truth))
-    gaps = [_gap(columns[:, k], truth[:, k], bins, rows) for k in range(truth.shape[1])]
+    gaps = [_gap(columns[:, k], truth[:, k], bins, rows, changes) for k in range(truth.shape[1])]
     return as_value(np.mean(gaps, axis=0), weights=weights)
 
 
-def _gap(confidences: np.ndarray, right: np.ndarray, bins: int, rows: np.ndarray) -> np.ndarray:
+def _gap(confidences: np.ndarray, right: np.ndarray, bins: int, rows: np.ndarray, changes: bool) -> np.ndarray:
     place = np.zeros((len(confidences), bins))
-    # |sum of confidences - sum of hits| of a bin is its gap times its count.
+    # Sum of confidences minus sum of hits of a bin: its signed gap times its count.
     place[np.arange(len(confidences)), bin_of(confidences, bins=bins)] = confidences - right
-    return ratio(np.abs(rows @ place).sum(axis=1), rows.sum(axis=1))
+    gaps = ratio(rows @ place, rows.sum(axis=1, keepdims=True))
+    if changes:
+        gaps -= place.mean(axis=0)
+    return np.abs(gaps).sum(axis=1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from medgraft.seeds import generator
 
+GROUPS = 400  # at most so many leave-one-out values: their skewness is all that is asked of them
 CHUNK = 1 << 20  # cells of a block of weights: 8 MiB, so that a block stays near the caches
 
 Value = float | np.ndarray
@@ -98,3 +99,19 @@ def resamples(codes: np.ndarray, *, seed: int, count: int) -> Iterator[np.ndarra
         picks += np.arange(rows)[:, None] * patients
         times = np.bincount(picks.ravel(), minlength=rows * patients).reshape(rows, patients)
         yield (times if alone else times[:, codes]).astype(np.float64)
+
+
+def leave_out(codes: np.ndarray) -> Iterator[np.ndarray]:
+    """Leave out one patient at a time, or one of 400 groups of patients where there are more.
+
+    Args:
+        codes: (n,) number of each case's patient, 0..P-1.
+
+    Yields:
+        Weights (B, n), 0 or 1.
+    """
+    n, patients = len(codes), int(codes.max(initial=-1)) + 1
+    groups = min(patients, GROUPS)
+    block = max(1, CHUNK // max(n, 1))
+    for start in range(0, groups, block):
+        yield (codes % groups != np.arange(start, min(start + block, groups))[:, None]).astype(np.float64)

@@ -26,7 +26,7 @@ class Row:
         exact: the whole score where every patient has one case, in place of resampling.
         flat: low, high and method where all resamples agree; may find none.
         of: (n,) booleans, the cases it rests on; None for all.
-        upward: resampling pushes it upwards, so the interval is reflected.
+        noise: for a sum of absolute gaps, the sum of their changes on the same weights.
     """
 
     statistic: Callable[[Weights], Value]
@@ -34,7 +34,7 @@ class Row:
     exact: Callable[[], Score] | None = None
     flat: Callable[[], collapse.Ends | None] | None = None
     of: np.ndarray | None = None
-    upward: bool = False
+    noise: Callable[[np.ndarray], Value] | None = None
 
 
 def table_rows(cases: Cases) -> dict[str, Row]:
@@ -140,12 +140,18 @@ def _probability_rows(cases: Cases, chances: np.ndarray, targets: np.ndarray) ->
     why = "there are no cases"
     rows = {
         "brier": Row(lambda rows: probabilities.brier(targets, chances, weights=rows), why),
-        "ece": Row(lambda rows: probabilities.ece(targets, chances, weights=rows), why, upward=True),
+        "ece": Row(
+            lambda rows: probabilities.ece(targets, chances, weights=rows),
+            why,
+            noise=lambda rows: probabilities.ece(targets, chances, weights=rows, changes=True),
+        ),
         "log_loss": Row(lambda rows: probabilities.log_loss(targets, chances, weights=rows), why),
     }
     if chances.ndim == 2 and targets.ndim == 1:
         rows["ece_classwise"] = Row(
-            lambda rows: probabilities.ece_classwise(targets, chances, weights=rows), why, upward=True
+            lambda rows: probabilities.ece_classwise(targets, chances, weights=rows),
+            why,
+            noise=lambda rows: probabilities.ece_classwise(targets, chances, weights=rows, changes=True),
         )
     return rows
 

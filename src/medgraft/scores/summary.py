@@ -74,10 +74,12 @@ def fill(cases: Cases, rows: Mapping[str, Row], *, seed: int, count: int) -> dic
             table[name] = row.exact()
         else:
             pending[name] = (row, value)
-    statistics = {name: row.statistic for name, (row, _) in pending.items()} if people > 1 else {}
-    found = intervals.draws(statistics, codes, seed=seed, count=count)
+    wanted = {name: row.statistic for name, (row, _) in pending.items()}
+    wanted |= {_noise(name): row.noise for name, (row, _) in pending.items() if row.noise is not None}
+    found = intervals.draws(wanted, codes, seed=seed, count=count) if people > 1 else {}
     for name, (row, value) in pending.items():
-        table[name] = _resampled(row, value, found.get(name), sizes=_sizes(cases, row.of), count=count)
+        drawn = (found.get(name), found.get(_noise(name)))
+        table[name] = _resampled(row, value, drawn, sizes=_sizes(cases, row.of), count=count)
     return {name: table[name] for name in rows}
 
 
@@ -86,17 +88,27 @@ def _sizes(cases: Cases, of: np.ndarray | None) -> tuple[int, int | None]:
     return len(some), known_patients(some.patients, len(some))
 
 
-def _resampled(row: Row, value: float, found: np.ndarray | None, *, sizes: tuple[int, int | None], count: int) -> Score:
-    n, known = sizes
+def _noise(name: str) -> str:
+    return f"{name}, noise"
+
+
+def _resampled(
+    row: Row,
+    value: float,
+    drawn: tuple[intervals.Draws | None, intervals.Draws | None],
+    *,
+    sizes: tuple[int, int | None],
+    count: int,
+) -> Score:
+    (n, known), (found, noise) = sizes, drawn
+    method = intervals.bootstrap_method(known, count)
     if found is None:
-        why = "a single patient gives no interval"
-        return Score(value, None, None, n, known, intervals.bootstrap_method(known, count), why)
-    low, high, note = intervals.reflected(value, found) if row.upward else intervals.percentiles(found)
-    if low is None and row.flat is not None and intervals.is_flat(found):
-        ends = row.flat()
-        if ends is not None:
-            return Score(value, ends[0], ends[1], n, known, ends[2])
+        return Score(value, None, None, n, known, method, "a single patient gives no interval")
+    ends = row.flat() if found.flat and row.flat is not None else None
+    if ends is not None:
+        return Score(value, ends[0], ends[1], n, known, ends[2])
+    low, high, note = intervals.bca(value, found) if noise is None else intervals.noisy_sum(value, found, noise)
     method = intervals.bootstrap_method(known, count, note=note if low is not None else None)
-    if row.upward:
-        method = method.replace("percentile", "reflected percentile")
+    if noise is not None:
+        method = method.replace("BCa", "low end by the noise of all bins, high end reflected")
     return Score(value, low, high, n, known, method, note if low is None else None)
