@@ -54,7 +54,7 @@ def paint_opacities(rng: np.random.Generator, chest: Chest, *, ill: bool) -> Dis
             np.maximum(solid, cover, out=solid)
         chosen = (cover > 0.4) & (chest.lung > 0.5)
         mask[chosen & (mask == 0)] = KINDS.index(kind)
-        row, column = (float(v) for v in chest.place(np.array(spot)))
+        row, column = (round(float(v), 2) for v in chest.place(np.array(spot)))
         mask[round(row), round(column)] = KINDS.index(kind)
         lesions.append(Lesion(kind, row, column, float(radius * chest.scale)))
     return Disease(filled, solid, mask, tuple(lesions))

@@ -117,7 +117,7 @@ def _place(rng: np.random.Generator, eye: Eye, *, spread: float, quadrant: int |
 
 def _note(eye: Eye, found: Findings, kind: str, cover: np.ndarray, *, place: np.ndarray, radius: float) -> None:
     """Write a lesion into the label map and the list; a lesion fainter than half still has its centre marked."""
-    row, column = (float(v) for v in eye.pixels(np.asarray(place)[None])[0])
+    row, column = (round(float(v), 2) for v in eye.pixels(np.asarray(place)[None])[0])
     found.mask[cover > 0.4] = KINDS.index(kind)
     found.mask[round(row), round(column)] = KINDS.index(kind)
     found.lesions.append(Lesion(kind, row, column, float(radius * eye.scale)))
@@ -131,7 +131,7 @@ def _microaneurysms(rng: np.random.Generator, eye: Eye, found: Findings, *, coun
     np.maximum(found.blood, cover * np.float32(dark), out=found.blood)
     found.mask[(cover > 0.4) & (found.mask == 0)] = KINDS.index("microaneurysm")
     for place, radius in zip(places, radii, strict=True):
-        row, column = (float(v) for v in eye.pixels(place[None])[0])
+        row, column = (round(float(v), 2) for v in eye.pixels(place[None])[0])
         if found.mask[round(row), round(column)] == 0:
             found.mask[round(row), round(column)] = KINDS.index("microaneurysm")
         found.lesions.append(Lesion("microaneurysm", row, column, float(radius * eye.scale)))

@@ -48,7 +48,7 @@ def skin(index: int, *, seed: int = 0, size: int = 224) -> Case:
         pixels=_photograph(rng, picture),
         label=label,
         patient=f"phantom-{number + 1:04d}",
-        lesions=(Lesion(label, float(centre[0]), float(centre[1]), radius),),
+        lesions=(Lesion(label, round(float(centre[0]), 2), round(float(centre[1]), 2), radius),),
         mask=mask,
         mask_names=KINDS,
         covariates={

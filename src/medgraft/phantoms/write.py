@@ -163,8 +163,8 @@ def _lesion_rows(case: Case, *, form: str) -> list[dict[str, object]]:
             "path": _image_path(case, form),
             "kind": lesion.kind,
             "value": case.mask_names.index(lesion.kind),
-            "row_px": round(lesion.row, 2),
-            "column_px": round(lesion.column, 2),
+            "row_px": lesion.row,
+            "column_px": lesion.column,
             "radius_px": round(lesion.radius, 2),
         }
         for lesion in case.lesions
