@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import numpy as np
 
 from medgraft import storage
 from medgraft.errors import BadImage, MedgraftError, RunLocked
 from medgraft.samples import segments
-from medgraft.samples.decode import network_input
 from medgraft.samples.facts import image_facts, source_sha256
 from medgraft.values import ImageRef
 
@@ -182,7 +182,7 @@ class Store:
             if whole and (index in self._checked or segments.checksum(out) == row.checksum):
                 self._checked.add(index)
                 return
-        pixels = network_input(self.refs[index], self.network)
+        pixels = decode(self.refs[index], self.network)
         same = pixels.shape == out.shape and pixels.dtype == out.dtype
         if not same or (index not in self._checked and segments.checksum(pixels) != row.checksum):
             raise BadImage("the file changed while it was in use", where=self.refs[index], do="Start again.")
@@ -198,18 +198,35 @@ class Store:
             return self._handles[path]
 
 
+def decode(ref: ImageRef, network: Mapping[str, Any]) -> np.ndarray:
+    """Get network pixels of one image in this process: the same bits as the store keeps.
+
+    Raises:
+        BadImage: the file cannot be read as an image.
+    """
+    from medgraft import files
+
+    wanted: dict[str, Any] = {**network, "size": tuple(network["size"])}
+    return files.read_pixels(ref, **wanted)
+
+
 def identify(refs: Sequence[ImageRef]) -> list[str]:
-    """Get the identity of each image's content: sha256 of the file's bytes and the index in the file.
+    """Get the identity of each image's content: sha256 of the file's bytes, and which image in the file.
 
     A file that cannot be opened gets an identity of its own, so that its decoding says why.
     """
+    hashed: dict[Path, str] = {}  # for this call only, as files change; the rows of an array share a file
 
     def one(ref: ImageRef) -> str:
         try:
-            name = source_sha256(ref)
+            if ref.files:
+                return _identity(ref, source_sha256(ref))
+            path = ref.path.parent if _in_npz(ref) else ref.path
+            if path not in hashed:
+                hashed[path] = storage.sha256_file(path)
+            return _identity(ref, hashed[path])
         except OSError:
-            name = f"unreadable:{ref}"
-        return name if ref.index is None else f"{name}#{ref.index}"
+            return f"unreadable:{ref}"
 
     if len(refs) < 64:
         return [one(ref) for ref in refs]
@@ -219,19 +236,31 @@ def identify(refs: Sequence[ImageRef]) -> list[str]:
         return list(threads.map(one, refs, chunksize=32))
 
 
+def _identity(ref: ImageRef, sha256: str) -> str:
+    array = f"/{quote(ref.path.name)}" if _in_npz(ref) else ""
+    return f"{sha256}{array}" if ref.index is None else f"{sha256}{array}#{ref.index}"
+
+
+def _in_npz(ref: ImageRef) -> bool:
+    """Whether the reference names an array inside an npz, as if that were a folder."""
+    return ref.path.parent.suffix.lower() == ".npz" and ref.path.parent.is_file()
+
+
 class _Build:
     """One opening of a store: finds rows, decodes the missing ones within the budget."""
 
     def __init__(
         self, refs: Sequence[ImageRef], identities: Sequence[str], network: dict[str, Any], here: Path, budget: int
     ) -> None:
-        self.first = {name: ref for name, ref in reversed(list(zip(identities, refs, strict=True)))}
+        self.first: dict[str, ImageRef] = {}  # identical files are decoded once
+        for name, ref in zip(identities, refs, strict=True):
+            self.first.setdefault(name, ref)
         self.network = network
         self.here = here
         self.budget = budget
         self.bad: dict[str, str] = {}
         self.over = 0
-        self.count = len(set(identities))
+        self.count = len(self.first)
 
     def run(self, workers: int, progress: Callable[[int, int], None] | None) -> dict[str, segments.Row]:
         rows = segments.read_rows(self.here, set(self.first))
@@ -283,8 +312,9 @@ class _Build:
         fits = self._make_room(pixels.nbytes)
         self.total += pixels.nbytes if fits else 0
         self.over += not fits
-        _, sign, index = name.partition("#")
-        now = f"{record['sha256']}{sign}{index}"  # differs from `name` when the file changed since it was hashed
+        now = _identity(
+            self.first[name], record["sha256"]
+        )  # differs from `name` when the file changed since it was hashed
         return writer.add(now, pixels, record=record, keep=fits)
 
     def _account(self) -> None:
