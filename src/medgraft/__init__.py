@@ -1,0 +1,63 @@
+"""medgraft: graft a new head on a trained vision model, fine-tune it on medical images, say how good it is.
+
+The names below open on first use: `import medgraft` loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from medgraft.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from medgraft.api import (
+        backbones,
+        demo,
+        doctor,
+        draw_phantoms,
+        evaluate,
+        export,
+        open_run,
+        plan,
+        predict,
+        predict_pretrained,
+        survey,
+        train,
+    )
+    from medgraft.errors import MedgraftError, Stopped, UserError
+    from medgraft.recipe import Recipe
+
+_HOMES = {
+    "MedgraftError": "errors",
+    "Recipe": "recipe",
+    "Stopped": "errors",
+    "UserError": "errors",
+}
+
+__all__ = [
+    "MedgraftError",
+    "Recipe",
+    "Stopped",
+    "UserError",
+    "__version__",
+    "backbones",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "open_run",
+    "draw_phantoms",
+    "plan",
+    "predict",
+    "predict_pretrained",
+    "survey",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'medgraft' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"medgraft.{_HOMES.get(name, 'api')}"), name)

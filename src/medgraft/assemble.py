@@ -5,19 +5,17 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from medgraft import plan
+from medgraft import planning
 from medgraft.errors import BadRecipe
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.engine import Engine, probe
-from medgraft.learn.infer import normalised
 from medgraft.learn.model import Pixels, graft
 from medgraft.recipe import Recipe
-from medgraft.samples.loader import Loader
+from medgraft.samples.loader import Items, Loader, normalised
 from medgraft.samples.presets import preset
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
@@ -73,18 +71,17 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
 def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
     """Fill what is empty or "auto" from the data and the backbone."""
     training = [found.samples[i] for i in found.of("train")]
-    name, why = found.survey.preset()
     labels = Counter(sample.label or "" for sample in training)
-    facts = plan.Facts(
+    facts = planning.Facts(
         train_images=len(training),
         train_patients=len({sample.patient or sample.key for sample in training}),
-        modality=name,
-        modality_reason=why,
+        modality=found.survey.preset,
+        modality_reason=found.survey.preset_why,
         stages=len(task.parts().stages),
         random=not task.backbone.sha256,
         class_counts={label: labels[label] for label in task.answers.classes if labels[label]},
     )
-    return plan.choose_rest(recipe, facts)
+    return planning.choose_rest(recipe, facts)
 
 
 def stages_of(recipe: Recipe, task: ImageTask) -> int:
@@ -114,21 +111,25 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
     targets = {split: task.encode(_labels(found, split)) for split in ("train", "val", "test")}
     share = task.balance(targets["train"], recipe.fit.balance)
     recipe, engine = _engine(recipe, found, task, pixels)
-    chosen = preset(recipe.augment.preset, strength=recipe.augment.strength)
+    chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
 
     def loader(split: str) -> Loader:
         training = split == "train"
+        own = found.of(split)
+        items = Items(
+            indices=[found.places[i] for i in own],
+            keys=[found.samples[i].key for i in own],
+            targets=targets[split],
+            share=share if training else None,
+        )
         return Loader(
             found.store,
-            found.of(split),
-            keys=[found.samples[i].key for i in found.of(split)],
-            targets=targets[split],
+            items,
             spec=task.backbone.spec,
             batch_size=recipe.fit.batch_size or 32,
             seed=recipe.seed,
             preset=chosen if training else None,
             shuffle=training,
-            share=share if training else None,
             workers=recipe.machine.workers if training else 0,
         )
 
@@ -147,12 +148,13 @@ def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) ->
         return recipe, Engine(recipe.machine.device, precision=fit.precision, channels_last=fit.channels_last)
     engine = Engine(recipe.machine.device)
     task.to(engine.device).eval()
-    rows = found.store.rows(np.resize(found.of("train"), min(32, fit.batch_size or 32)))
+    places = [found.places[i] for i in found.of("train")]
+    rows = found.store.rows(np.resize(places, min(32, fit.batch_size or 32)))
     batch = normalised(rows, task.backbone.spec).to(engine.device)
     precision, last = probe(task, lambda x: task(x), batch)
     precision = precision if fit.precision == "auto" else fit.precision
     last = last if fit.channels_last is None else fit.channels_last
     why = f"measured on {torch.get_num_threads()} threads of the {engine.device.type}"
     recipe = recipe.changed({"fit.precision": precision, "fit.channels_last": last})
-    recipe = plan.with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
+    recipe = planning.with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
     return recipe, Engine(recipe.machine.device, precision=precision, channels_last=last)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from medgraft import seeds
 from medgraft.errors import BadData
 from medgraft.learn import stopping
 from medgraft.recipe import Recipe
+from medgraft.samples import duplicates as duplicate_images
 from medgraft.samples.dataset import Columns, DataSet, read_samples
-from medgraft.samples.duplicates import Duplicates, find_duplicates
+from medgraft.samples.duplicates import Duplicates
 from medgraft.samples.facts import facts_of
-from medgraft.samples.split import assign_splits, check_leaks
+from medgraft.samples.split import LeakPair, assign_splits, check_leaks, limit_train
 from medgraft.samples.store import GIGABYTE, Store
-from medgraft.samples.survey import Survey, make_survey
+from medgraft.samples.survey import Survey, limit_bad, survey
 from medgraft.values import Sample
 
 Listen = Callable[[dict[str, Any]], None]
@@ -47,7 +46,8 @@ class Gathered:
 
     Attributes:
         samples: readable, labelled, each with its split.
-        store: their network pixels, in the same order.
+        store: network pixels of all labelled images.
+        places: position of each sample in the store.
         records: their facts, in the same order.
         survey: facts of the whole data set.
         quarantine: (path, reason) of what was left out.
@@ -59,12 +59,13 @@ class Gathered:
 
     samples: list[Sample]
     store: Store
+    places: list[int]
     records: list[dict[str, Any]]
     survey: Survey
     quarantine: list[tuple[str, str]]
     split_source: str
     split_by: str
-    leaks: list[dict[str, Any]] = field(default_factory=list)
+    leaks: list[LeakPair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def of(self, split: str) -> list[int]:
@@ -119,23 +120,22 @@ def gather(dataset: DataSet, recipe: Recipe, *, network: dict[str, Any], listen:
         raise BadData("no sample has a label", where=dataset.root, do="See the layouts in docs/guide.")
     store = _store(labelled, recipe, network, listen)
     records = [{**record, "key": sample.key} for sample, record in zip(labelled, store.records, strict=True)]
-    duplicates = find_duplicates(records)
+    bad = limit_bad(replace(dataset, samples=tuple(labelled)), records, percent=recipe.data.limit_bad)
+    duplicates = duplicate_images.find(records)
     samples, source = _split(labelled, records, duplicates, recipe)
     leaks = check_leaks(samples, duplicates, allow=recipe.split.allow_leaks)
-    survey = make_survey(replace(dataset, samples=tuple(samples)), records, duplicates=duplicates)
-    survey.check_limit(recipe.data.limit_bad)
+    whole = replace(dataset, samples=tuple(samples))
     kept = [i for i, record in enumerate(records) if record["error"] is None and samples[i].split]
-    quarantine = [(problem.path, problem.reason) for problem in dataset.problems]
-    quarantine += [(s.key, r["error"]) for s, r in zip(samples, records, strict=True) if r["error"] is not None]
     known = all(sample.patient for sample in samples)
     if not known and not recipe.data.patients_unknown:
         notes.append("no patient column was found: images are treated as if each were of another patient")
     return Gathered(
         samples=[samples[i] for i in kept],
-        store=_subset(store, kept),
+        store=store,
+        places=kept,
         records=[records[i] for i in kept],
-        survey=survey,
-        quarantine=quarantine,
+        survey=survey(whole, records, duplicates=duplicates),
+        quarantine=[(problem.path, problem.reason) for problem in bad],
         split_source=source,
         split_by="patient" if known else "image",
         leaks=leaks,
@@ -157,10 +157,6 @@ def _store(samples: Sequence[Sample], recipe: Recipe, network: dict[str, Any], l
     )
 
 
-def _subset(store: Store, kept: list[int]) -> Store:
-    return store if len(kept) == len(store) else store.subset(kept)
-
-
 def _split(
     samples: list[Sample], records: list[dict[str, Any]], duplicates: Duplicates, recipe: Recipe
 ) -> tuple[list[Sample], str]:
@@ -168,35 +164,12 @@ def _split(
     readable = [i for i, record in enumerate(records) if record["error"] is None]
     given = {samples[i].split for i in readable} - {None}
     part = recipe.split
-    found = assign_splits(
-        [samples[i] for i in readable], duplicates.groups, seed=recipe.seed, val=part.val, test=part.test
-    )
-    found = _limited(found, part.limit_train, recipe.seed)
-    whole = list(samples)
-    for i, sample in zip(readable, found, strict=True):
-        whole[i] = sample
+    found = assign_splits([samples[i] for i in readable], duplicates, seed=recipe.seed, val=part.val, test=part.test)
+    if part.limit_train is not None:
+        found = limit_train(found, part.limit_train, seed=recipe.seed)
+    splits = {sample.key: sample.split for sample in found}
+    whole = [replace(sample, split=splits.get(sample.key)) for sample in samples]
     source = f"made with seed {recipe.seed}, stratified"
     if "test" in given:
         source = "given by the data" if "val" in given else "test given by the data; validation cut from train"
     return whole, source
-
-
-def _limited(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
-    """Keep about `limit` training images, whole patients at a time; the others get no split."""
-    if limit is None:
-        return samples
-    names = sorted({_person(sample) for sample in samples if sample.split == "train"})
-    sizes = Counter(_person(sample) for sample in samples if sample.split == "train")
-    kept: set[str] = set()
-    total = 0
-    for place in seeds.permutation(len(names), seed=seed, purpose="limit"):
-        if total >= limit:
-            break
-        if total + sizes[names[place]] <= limit or not kept:
-            kept.add(names[place])
-            total += sizes[names[place]]
-    return [s if s.split != "train" or _person(s) in kept else replace(s, split=None) for s in samples]
-
-
-def _person(sample: Sample) -> str:
-    return f"patient {sample.patient}" if sample.patient else f"image {sample.key}"

@@ -17,7 +17,7 @@ from medgraft.scores.calibration import Calibration, fit_temperature, reliabilit
 from medgraft.scores.cases import Cases
 from medgraft.scores.decisions import confusion_matrix
 from medgraft.scores.operating import OperatingPoint, choose_point, judge
-from medgraft.scores.patients import per_patient
+from medgraft.scores.patients import by_patient
 from medgraft.scores.probabilities import BINS, brier, ece
 from medgraft.scores.ranking import one_column_each
 from medgraft.scores.score import Score
@@ -91,6 +91,11 @@ def cases_of(task: ImageTask, found: Predicted, *, temperature: tuple[float, ...
     )
 
 
+def table(task: ImageTask, found: Predicted, *, seed: int, resamples: int) -> dict[str, Any]:
+    """Get name -> score in the form of report.json."""
+    return _plain(score_table(cases_of(task, found), seed=seed, count=resamples))
+
+
 def verdicts(
     task: ImageTask,
     test: Predicted,
@@ -111,10 +116,10 @@ def verdicts(
         report["per_class"] = {}
     table = subgroup_table(cases, test.covariates, seed=seed, count=resamples)
     report["subgroups"] = [row.to_dict() for row in table]
-    if test.patients is not None and len(set(test.patients)) < len(test.patients):
-        people = per_patient(cases)
-        report["patient_scores"] = _plain(score_table(people, seed=seed, count=resamples))
-        report["patient_rule"] = "mean of the probabilities of a patient's images"
+    people = by_patient(cases)
+    if people.cases is not None:
+        report["patient_scores"] = _plain(score_table(people.cases, seed=seed, count=resamples))
+        report["patient_rule"] = people.note
     if cases.kind in ("binary", "multiclass", "ordinal"):
         matrix = confusion_matrix(cases.targets, cases.called, classes=len(cases.classes))
         report["confusion"] = {"classes": list(cases.classes), "matrix": matrix.astype(int).tolist()}

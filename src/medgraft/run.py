@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from medgraft import gather as gathering
-from medgraft import judge, pages, plan, storage
-from medgraft.assemble import Parts, assemble, graft_for, planned, stages_of
+from medgraft import judge, pages, planning, storage
+from medgraft.assemble import Parts, assemble, graft_for, planned
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
@@ -76,10 +76,10 @@ def prepare(data: Path, recipe: Recipe, listen: Listen) -> tuple[Recipe, Gathere
             where=dataset.root,
             do="Give slices as images, or frames of a multi-frame file.",
         )
-    recipe = plan.choose_input(recipe.changed({"medgraft": VERSION}), side=seen.side, gray=seen.gray)
+    recipe = planning.choose_input(recipe.changed({"medgraft": VERSION}), side=seen.side, gray=seen.gray)
     if recipe.task == "auto":
         word, why = dataset.suggest_task()
-        recipe = plan.with_reasons(recipe.changed({"task": word}), {"task": why})
+        recipe = planning.with_reasons(recipe.changed({"task": word}), {"task": why})
         listen({"event": "say", "text": f"task: {word}, because {why}"})
     size = recipe.input.image_size or 0
     channels = 1 if recipe.input.channels == 1 else 3
@@ -217,7 +217,8 @@ def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> t
     views = min(recipe.depth.views, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
     needed = cut.bytes_of(len(parts.train.keys) * views + len(parts.val.keys))
     if not make_room(int(recipe.machine.cache_gb * GIGABYTE), needed):
-        text = f"the frozen layers' cache would take {needed / 1e9:.1f} GB, above machine.cache_gb: they run every epoch"
+        gigabytes = needed / 1e9
+        text = f"the frozen layers run every epoch: their cache would take {gigabytes:.1f} GB, above machine.cache_gb"
         listen({"event": "warning", "text": text})
         return parts.train, parts.val
     content = [record["sha256"] for record in found.records]
@@ -232,9 +233,7 @@ def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> t
 # ---- after the fit --------------------------------------------------------------------
 
 
-def _finish(
-    out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, times: Times
-) -> dict[str, Any]:
+def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, times: Times) -> dict[str, Any]:
     """Calibrate on validation, judge on test, write everything; report.json comes last and says it is done."""
     parts.task.eval()
     val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)

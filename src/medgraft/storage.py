@@ -103,13 +103,19 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     """Write a CSV atomically; text that a spreadsheet would run as a formula gets a leading apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([_inert(name) for name in columns])
+    writer.writerow([inert(name) for name in columns])
     for row in rows:
-        writer.writerow([_inert(row.get(name)) for name in columns])
+        writer.writerow([inert(row.get(name)) for name in columns])
     write_text(path, buffer.getvalue())
 
 
-def _inert(cell: object) -> object:
+def inert(cell: object) -> object:
+    """Get a table cell that no spreadsheet runs as a formula: such text gets a leading apostrophe.
+
+    Example:
+        >>> inert("=1+1")
+        "'=1+1"
+    """
     if cell is None:
         return ""
     if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS):

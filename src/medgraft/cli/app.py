@@ -80,8 +80,10 @@ def survey(
     from medgraft import api
 
     found = api.survey(data, out=out, settings=settings(set), listen=screen.listen, **options)
-    lines = [*found.lines(), *([f"Page: {out / 'survey.html'}"] if out else [])]
-    return lines, {"out": None if out is None else str(out), **found.headline()}
+    from medgraft import surveying
+
+    lines = [*surveying.lines(found), *([f"Page: {out / 'survey.html'}"] if out else [])]
+    return lines, {"out": None if out is None else str(out), **surveying.headline(found)}
 
 
 @app.command()
@@ -186,7 +188,7 @@ def phantoms(
     """Write a phantom data set (procedural images, no patients) with its ground truth."""
     from medgraft import api
 
-    table = api.phantoms(kind, count=count, out=out, size=size, seed=seed)
+    table = api.draw_phantoms(kind, count=count, out=out, size=size, seed=seed)
     return [f"{count} phantoms: {table}"], {"out": str(out), "manifest": str(table), "count": count}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -35,6 +36,8 @@ class Engine:
             warnings.simplefilter("ignore")
             from lightning_fabric import Fabric
 
+            logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # it announces the precision on stderr
+            logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
             kind = "cuda" if self.device.type == "cuda" else "cpu"
             self.fabric = Fabric(
                 accelerator=kind,

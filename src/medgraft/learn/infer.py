@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from medgraft.errors import BadImage
-from medgraft.files import read_many
+from medgraft.files import network_pixels, read_many, read_pixels
 from medgraft.learn.model import Model, Pixels
-from medgraft.samples.decode import network_input
-from medgraft.values import Batch, ImageRef, InputSpec, Prediction
+from medgraft.samples.loader import normalised
+from medgraft.values import Batch, Image, ImageRef, Prediction
 
 Answer = tuple[int, Prediction | BadImage]
 
@@ -60,7 +60,7 @@ class Predictor:
         listen: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> Iterator[Answer]:
         """Yield (index, prediction or the reason why not) in the order of `refs`, holding one batch at a time."""
-        work = partial(network_input, network=self.model.pixels.to_dict())
+        work = partial(read_pixels, **self.model.pixels.words())
         done = 0
         for group in _groups(read_many(refs, work, workers=workers), batch_size):
             yield from self._answer(group, refs)
@@ -88,16 +88,6 @@ class Predictor:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
-def normalised(pixels: np.ndarray, spec: InputSpec) -> Tensor:
-    """Turn uint8 or uint16 network pixels into the float32 that a net eats."""
-    scale = 255.0 if pixels.dtype == np.uint8 else 65535.0
-    shape = (1, -1) + (1,) * (pixels.ndim - 2)
-    mean = torch.tensor(spec.mean).view(shape) * scale
-    std = torch.tensor(spec.std).view(shape) * scale
-    found = torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)).float()
-    return found.sub_(mean).div_(std)
-
-
 def _groups(items: Iterable[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
     group: list[tuple[int, Any]] = []
     for item in items:
@@ -110,10 +100,32 @@ def _groups(items: Iterable[tuple[int, Any]], size: int) -> Iterator[list[tuple[
 
 
 def from_array(array: np.ndarray, pixels: Pixels, name: str) -> np.ndarray:
-    """Turn a picture in memory, `(H, W)`, `(H, W, 3)` or `(C, H, W)`, into network pixels."""
-    from medgraft.files import image_of_array, network_pixels
+    """Turn a picture in memory into network pixels `(C, H, W)`.
 
-    image = image_of_array(array, source=name)
-    values = pixels.to_dict()
-    values.pop("window")
-    return network_pixels(image, **{**values, "size": pixels.size})
+    Args:
+        array: `(H, W)` or `(H, W, 3)`; uint8 and uint16 count as 0..255 and 0..65535, floats as 0..1.
+        pixels: what the model was trained on.
+        name: for messages.
+
+    Raises:
+        BadImage: another shape or type.
+    """
+    words = pixels.words()
+    words.pop("window")
+    return network_pixels(_image(array, name), **words)
+
+
+def _image(array: np.ndarray, name: str) -> Image:
+    whole = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(array.dtype)
+    if whole is None and not np.issubdtype(array.dtype, np.floating):
+        raise BadImage(
+            f"an array of {array.dtype} is no picture", where=name, do="Give uint8, uint16, or floats in 0..1."
+        )
+    if array.ndim == 3 and array.shape[2] == 3:
+        array = np.moveaxis(array, 2, 0)
+    elif array.ndim == 2:
+        array = array[None]
+    else:
+        raise BadImage(f"an array of shape {array.shape} is no picture", where=name, do="Give (H, W) or (H, W, 3).")
+    bits = 8 if whole == 255.0 else 16
+    return Image(np.ascontiguousarray(array, dtype=np.float32), (0.0, whole or 1.0), name, bits=bits)

@@ -6,6 +6,7 @@ how a file becomes pixels, calibration, and where it all came from.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,10 @@ class Pixels:
             "interpolation": self.interpolation,
             "window": None if self.window is None else list(self.window),
         }
+
+    def words(self) -> dict[str, Any]:
+        """Get the keyword arguments of `files.read_pixels`."""
+        return {**self.to_dict(), "size": self.size, "window": self.window}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Pixels:
@@ -119,14 +124,16 @@ def load(path: Path, *, device: str = "cpu") -> Model:
     try:
         pixels = Pixels.from_dict(card["pixels"])
         answers = Answers(tuple(card["classes"]), card["positive"], float(card["centre"]), float(card["scale"]))
-        task = graft(
-            card["task"],
-            answers,
-            backbone_name=f"none:{card['backbone']['architecture']}",
-            channels=pixels.channels,
-            image_size=pixels.size,
-            offline=True,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # random numbers until the next line but one
+            task = graft(
+                card["task"],
+                answers,
+                backbone_name=f"none:{card['backbone']['architecture']}",
+                channels=pixels.channels,
+                image_size=pixels.size,
+                offline=True,
+            )
         task.load_state_dict(state)
         task.temperature = tuple(float(v) for v in card["calibration"]["temperature"])
         task.threshold = tuple(float(v) for v in card["calibration"]["threshold"])

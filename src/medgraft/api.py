@@ -1,0 +1,256 @@
+"""The verbs: the same words, defaults and results as the commands."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgraft.errors import BadData, BadRecipe
+from medgraft.recipe import Recipe, load, with_options
+
+if TYPE_CHECKING:
+    from medgraft.opened import Run
+    from medgraft.samples.survey import Survey
+
+Listen = Callable[[dict[str, Any]], None]
+Data = str | Path
+
+
+def _silent(event: dict[str, Any]) -> None:
+    del event
+
+
+class Report(dict[str, Any]):
+    """What report.json holds; shows its headline in a notebook."""
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{score['value']:.3f}</td>"
+            f"<td>{score['low']:.3f} to {score['high']:.3f}</td><td>{score['n']}</td></tr>"
+            for name, score in self["scores"]["test"].items()
+            if score.get("value") is not None and score.get("low") is not None
+        )
+        return f"<table><tr><th>score</th><th>value</th><th>95 % interval</th><th>n</th></tr>{rows}</table>"
+
+
+def train(
+    data: Data,
+    *,
+    out: Data,
+    recipe: Data | Recipe | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    listen: Listen = _silent,
+    **options: Any,
+) -> Report:
+    """Train on labelled images and get the report.
+
+    Args:
+        data: folder, CSV, MedMNIST npz or DICOM tree.
+        out: the run folder.
+        recipe: a recipe, or the YAML file of one.
+        resume: go on with the run in `out`.
+        settings: dotted fields of the recipe and their values.
+        listen: gets progress events.
+        options: task, backbone, depth, epochs, image_size, batch_size, augment, seed, label_column,
+            patient_column, split_column, patients_unknown, limit_bad, device, workers, offline.
+
+    Raises:
+        UserError: what is wrong, where, and what to do.
+        Stopped: it stopped safely and can be resumed.
+    """
+    from medgraft import run
+
+    chosen = _recipe(recipe, options, settings)
+    return Report(run.train(Path(data), Path(out), chosen, resume=resume, listen=listen))
+
+
+def plan(
+    data: Data,
+    *,
+    recipe: Data | Recipe | None = None,
+    settings: Mapping[str, Any] | None = None,
+    listen: Listen = _silent,
+    **options: Any,
+) -> Recipe:
+    """Get the recipe that `train` would use, each choice with its reason; arguments as in `train`."""
+    from medgraft import run
+
+    return run.prepare(Path(data), _recipe(recipe, options, settings), listen)[0]
+
+
+def survey(
+    data: Data,
+    *,
+    out: Data | None = None,
+    settings: Mapping[str, Any] | None = None,
+    listen: Listen = _silent,
+    **options: Any,
+) -> Survey:
+    """Get the facts of a data set; with `out`, also survey.json and survey.html there."""
+    from medgraft import surveying
+
+    chosen = _recipe(None, options, settings)
+    return surveying.survey_data(Path(data), chosen, out=None if out is None else Path(out), listen=listen)
+
+
+def open_run(folder: Data, *, device: str = "auto") -> Run:
+    """Open a finished run for predictions."""
+    from medgraft.opened import Run
+
+    return Run(Path(folder), device=device)
+
+
+def evaluate(
+    run: Data | Run,
+    data: Data,
+    *,
+    out: Data,
+    device: str = "auto",
+    label_column: str | None = None,
+    patient_column: str | None = None,
+    limit_bad: float = 1.0,
+    listen: Listen = _silent,
+) -> Report:
+    """Score a trained run on other labelled data; nothing is fitted there."""
+    from medgraft import outside
+    from medgraft.samples.dataset import Columns
+
+    opened = open_run(run, device=device) if isinstance(run, str | Path) else run
+    columns = Columns(label_column, patient_column, None)
+    found = outside.evaluate(opened, Path(data), Path(out), columns=columns, percent_bad=limit_bad, listen=listen)
+    return Report(found)
+
+
+class Done:
+    """What `predict` did.
+
+    Attributes:
+        out: the CSV, or None when the rows are in `rows`.
+        count: images predicted or tried.
+        failed: how many of them could not be read.
+        rows: the rows, when there is no `out`.
+    """
+
+    def __init__(self, out: Path | None, count: int, failed: int, rows: Sequence[dict[str, Any]]) -> None:
+        self.out, self.count, self.failed, self.rows = out, count, failed, list(rows)
+
+    def lines(self) -> list[str]:
+        """Get it in words."""
+        shown = [
+            f"{row['path']}  {row.get('error') or row['predicted']}  {_chances(row)}".rstrip() for row in self.rows
+        ]
+        bad = f", {self.failed} could not be read (see the column error)" if self.failed else ""
+        return [*shown, f"{self.count} images{bad}" + (f": {self.out}" if self.out else "")]
+
+    def headline(self) -> dict[str, Any]:
+        """Get plain JSON values."""
+        out = None if self.out is None else str(self.out)
+        return {"out": out, "images": self.count, "failed": self.failed, "predictions": self.rows or None}
+
+
+def _chances(row: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name[2:]} {float(p):.3f}" for name, p in row.items() if name.startswith("p_"))
+
+
+def predict(
+    run: Data | Run,
+    paths: Sequence[Data],
+    *,
+    out: Data | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    workers: int = 2,
+    listen: Listen = _silent,
+) -> Done:
+    """Predict files, folders and DICOM series; with `out`, rows go to a CSV as they come.
+
+    Raises:
+        BadData: a path is not there, or no image could be read.
+    """
+    from medgraft import opened as opening
+
+    opened = open_run(run, device=device) if isinstance(run, str | Path) else run
+    refs, passed = opening.images_in(paths)
+    for where, reason in passed:
+        listen({"event": "warning", "text": f"{where}: {reason}"})
+    rows = opened.predict_files(refs, batch_size=batch_size, workers=workers, listen=listen)
+    if out is None:
+        found = list(rows)
+        done = Done(None, len(found), sum(bool(row.get("error")) for row in found), found)
+    else:
+        path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
+        done = Done(path, *opening.write_rows(path, opened.columns(), rows), [])
+    if done.failed == done.count:
+        first = next((row["error"] for row in done.rows if row.get("error")), "see the column error")
+        raise BadData(f"none of the {done.count} images could be read ({first})", where=out or paths[0])
+    return done
+
+
+def predict_pretrained(
+    name: str,
+    paths: Sequence[Data],
+    *,
+    top: int = 5,
+    offline: bool = False,
+    device: str = "auto",
+    out: Data | None = None,
+) -> list[dict[str, Any]]:
+    """Ask a pre-trained net, head and all, for its own classes: rows of path, rank, class, probability."""
+    from medgraft import pretrained
+    from medgraft.storage import write_table
+
+    rows = pretrained.predict(name, [Path(p) for p in paths], top=top, offline=offline, device=device)
+    if out is not None:
+        path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
+        write_table(path, ("path", "rank", "class", "probability"), rows)
+    return rows
+
+
+def export(run: Data | Run, *, out: Data, format: str = "onnx") -> dict[str, Any]:
+    """Write the model for other programs and check that it gives the same numbers there."""
+    from medgraft import exporting
+
+    opened = open_run(run, device="cpu") if isinstance(run, str | Path) else run
+    return exporting.export(opened, Path(out), format)
+
+
+def backbones(word: str | None = None) -> dict[str, Any]:
+    """Get what can be grafted, and the default: {"default": {...}, "backbones": [...]}."""
+    from medgraft.nets.listing import default_backbone, list_backbones
+
+    return {"default": default_backbone(), "backbones": list_backbones(word)}
+
+
+def draw_phantoms(kind: str, *, count: int, out: Data, size: int | None = None, seed: int = 0) -> Path:
+    """Write a phantom data set with its ground truth and get the path of its table."""
+    from medgraft.phantoms import write_set
+
+    return write_set(kind, count=count, out=Path(out), seed=seed, size=size)
+
+
+def demo(*, out: Data = "demo", listen: Listen = _silent) -> Report:
+    """Do the main job on phantoms: make images, train, evaluate, report."""
+    count = 320
+    folder = Path(out)
+    if (folder / "run" / "report.json").exists():
+        raise BadRecipe("the demo was run here before", where=folder, do="Delete this folder, or give another --out.")
+    listen({"event": "say", "text": f"drawing {count} phantom fundus photographs (procedural images, no patients)"})
+    table = draw_phantoms("fundus", count=count, out=folder / "data", size=224, seed=0)
+    resume = (folder / "run" / "recipe.yaml").exists()
+    options = {"label_column": "label", "image_size": 128, "epochs": 20}
+    return train(table, out=folder / "run", resume=resume, listen=listen, **options)
+
+
+def doctor() -> dict[str, Any]:
+    """Get versions, device, formats and codecs, and what is missing: {"facts": {...}, "missing": [...]}."""
+    from medgraft import checkup
+
+    return checkup.doctor()
+
+
+def _recipe(given: Data | Recipe | None, options: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Recipe:
+    base = given if isinstance(given, Recipe) else Recipe() if given is None else load(Path(given))  # type: ignore[call-arg]
+    return with_options(base, options, settings)

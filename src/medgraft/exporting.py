@@ -1,0 +1,125 @@
+"""A trained model for other programs, checked there against this one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medgraft.errors import BadRecipe, MissingExtra, UserError
+from medgraft.opened import Run
+from medgraft.storage import write_atomic
+
+FORMATS = ("onnx", "torchscript", "safetensors")
+_CHECKED = 8
+_TOLERANCE = 1e-3
+
+
+class Deployed(nn.Module):
+    """The net as others run it: pixels in 0..1 in, probabilities (or the number) and logits out.
+
+    Normalisation, calibration and the correction for weighted classes are inside, so no other program can forget them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        task, spec = run.model.task, run.model.spec
+        self.task = task
+        self.kind = task.answer_kind
+        shape = (1, -1, 1, 1)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(shape))
+        self.register_buffer("std", torch.tensor(spec.std).view(shape))
+        self.register_buffer("temperature", torch.tensor(task.temperature))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.task((pixels - self.mean) / self.std) + self.task.adjust
+        scaled = logits / self.temperature
+        if self.kind == "number":
+            return logits * self.task.answers.scale + self.task.answers.centre, logits
+        if self.kind == "labels":
+            return scaled.sigmoid(), logits
+        if self.kind == "ordinal":
+            above = scaled.sigmoid()
+            ends = torch.ones_like(above[:, :1])
+            return torch.cat([ends, above], 1) - torch.cat([above, 0 * ends], 1), logits
+        return scaled.softmax(1), logits
+
+
+def export(run: Run, out: Path, format: str) -> dict[str, Any]:
+    """Write the model and check it.
+
+    Args:
+        run: a finished run.
+        out: the file.
+        format: one of `FORMATS`.
+
+    Returns:
+        {"format", "images": how many were compared, "largest_difference": of any output}.
+
+    Raises:
+        BadRecipe: no such format.
+        MissingExtra: ONNX is wanted and not installed.
+        UserError: the written file gives other numbers; it is not kept.
+    """
+    if format not in FORMATS:
+        raise BadRecipe(f"there is no export format {format!r}", do=f"Known: {', '.join(FORMATS)}.")
+    if format == "safetensors":
+        data = (run.folder / "model.safetensors").read_bytes()
+        write_atomic(out, lambda file: file.write(data) and None, needed_bytes=len(data))
+        return {"format": format, "images": 0, "largest_difference": 0.0}
+    net = Deployed(run).float().eval()
+    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    pixels = run.model.pixels
+    batch = torch.rand(_CHECKED, pixels.channels, *pixels.size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = [part.numpy() for part in net(batch)]
+    with tempfile.TemporaryDirectory(dir=_folder(out)) as folder:
+        made = Path(folder) / "model"
+        found = _onnx(net, batch, made) if format == "onnx" else _torchscript(net, batch, made)
+        difference = max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
+        if not difference <= _TOLERANCE:
+            raise UserError(f"the {format} file gives other numbers (up to {difference:.2g})", where=out)
+        shutil.move(made, out)
+    return {"format": format, "images": _CHECKED, "largest_difference": difference}
+
+
+def _folder(out: Path) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out.parent
+
+
+def _torchscript(net: nn.Module, batch: Tensor, path: Path) -> list[np.ndarray]:
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(net, batch), path)
+        return [part.numpy() for part in torch.jit.load(path)(batch)]
+
+
+def _onnx(net: nn.Module, batch: Tensor, path: Path) -> list[np.ndarray]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        do = "Install it with: pip install 'medgraft[onnx]'"
+        raise MissingExtra(f"ONNX export needs the package {error.name}", do=do) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            net,
+            (batch,),
+            dynamo=True,
+            input_names=["pixels"],
+            output_names=["probabilities", "logits"],
+            dynamic_shapes={"pixels": {0: torch.export.Dim("images")}},
+            verbose=False,
+        )
+    assert program is not None
+    program.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return [np.asarray(part) for part in session.run(None, {"pixels": batch.numpy()})]

@@ -1,0 +1,135 @@
+"""A trained run, opened: its report, its model, and predictions for new images."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft.errors import BadData, RunRefused
+from medgraft.files import list_images
+from medgraft.learn.engine import resolve_device
+from medgraft.learn.infer import Predictor, from_array
+from medgraft.learn.model import Model, load
+from medgraft.pages import prediction_columns, prediction_row, read_json
+from medgraft.storage import inert, write_atomic
+from medgraft.values import ImageRef, Prediction
+
+Listen = Callable[[dict[str, Any]], None]
+
+
+class Run:
+    """A finished run.
+
+    Args:
+        folder: the run folder.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+
+    Attributes:
+        report: what report.json holds.
+
+    Raises:
+        RunRefused: no such folder, or the run is not finished.
+        BadWeights: the model is damaged.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "auto") -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "model.safetensors").exists():
+            unfinished = (self.folder / "recipe.yaml").exists()
+            raise RunRefused(
+                "this run is not finished" if unfinished else "this is no run folder of medgraft",
+                where=folder,
+                do="Finish it with medgraft train --resume." if unfinished else "Give the --out folder of a training.",
+            )
+        self.report: dict[str, Any] = read_json(self.folder / "report.json")
+        self.model: Model = load(self.folder / "model.safetensors")
+        self.predictor = Predictor(self.model, device=resolve_device(device))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the answers, in the order of the probabilities; empty for numbers."""
+        return self.model.task.answers.classes
+
+    def predict(
+        self, images: Sequence[str | Path | np.ndarray] | str | Path | np.ndarray, *, batch_size: int = 32
+    ) -> list[Prediction]:
+        """Get one prediction an image: files, folders or arrays.
+
+        Raises:
+            BadImage: one of them cannot be read; `predict_files` goes on instead.
+        """
+        single = isinstance(images, str | Path | np.ndarray)
+        found: list[Prediction] = []
+        for number, item in enumerate([images] if single else images):  # type: ignore[list-item]
+            if isinstance(item, np.ndarray):
+                name = f"array {number}"
+                found += self.predictor.predict(from_array(item, self.model.pixels, name)[None], [name])
+                continue
+            for _, answer in self.predictor.files(list_images(Path(item)), batch_size=batch_size, workers=0):
+                if not isinstance(answer, Prediction):
+                    raise answer
+                found.append(answer)
+        return found
+
+    def predict_files(
+        self, refs: Sequence[ImageRef], *, batch_size: int = 32, workers: int = 2, listen: Listen = lambda event: None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a row of cells a file, in order; one that cannot be read has its reason under `error`."""
+        answers = self.predictor.files(refs, batch_size=batch_size, workers=workers, listen=listen)
+        for index, answer in answers:
+            row: dict[str, Any] = {"key": str(refs[index]), "path": str(refs[index].path)}
+            if isinstance(answer, Prediction):
+                yield row | prediction_row(self.model.task, answer)
+            else:
+                yield row | {"error": str(answer)}
+
+    def columns(self) -> list[str]:
+        """Get the columns of `predict_files`."""
+        return ["key", "path", *prediction_columns(self.model.task), "error"]
+
+    def _repr_html_(self) -> str:
+        score = self.report["scores"]["test"].get("auroc") or {}
+        said = f"AUROC {score['value']:.3f}" if score.get("value") is not None else ""
+        return f"<b>medgraft run</b> {html.escape(str(self.folder))}: {html.escape(self.report['task'])} {said}"
+
+
+def images_in(paths: Sequence[str | Path]) -> tuple[list[ImageRef], list[tuple[str, str]]]:
+    """Get the images of files, folders and series, and what was passed over: (path, reason).
+
+    Raises:
+        BadData: a path is not there, or there is no image at all.
+    """
+    refs: list[ImageRef] = []
+    passed: list[tuple[str, str]] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise BadData("there is no such file or folder", where=path)
+        refs += list_images(path, on_problem=lambda where, reason: passed.append((str(where), reason)))
+    if not refs:
+        reason = f" ({passed[0][0]}: {passed[0][1]})" if passed else ""
+        raise BadData(f"no image was found{reason}", where=", ".join(map(str, paths)))
+    return refs, passed
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> tuple[int, int]:
+    """Write a CSV row by row, whole or not at all: (rows, rows with an error)."""
+    counts = [0, 0]
+
+    def write(file: Any) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([inert(name) for name in columns])
+        for row in rows:
+            writer.writerow([inert(row.get(name)) for name in columns])
+            counts[0] += 1
+            counts[1] += bool(row.get("error"))
+        text.detach()
+
+    write_atomic(path, write)
+    return counts[0], counts[1]

@@ -1,0 +1,143 @@
+"""Scores of a trained run on other labelled data; nothing is fitted there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft import judge, pages, storage
+from medgraft.errors import BadData, Leak, RunRefused
+from medgraft.gather import Listen
+from medgraft.judge import Predicted
+from medgraft.learn import stopping
+from medgraft.opened import Run
+from medgraft.report.card import write_card
+from medgraft.report.page import write_report
+from medgraft.samples import duplicates
+from medgraft.samples.dataset import Columns, DataSet, read_samples
+from medgraft.samples.store import GIGABYTE, Store
+from medgraft.samples.survey import Survey, limit_bad, survey
+from medgraft.scores.operating import OperatingPoint
+from medgraft.values import Sample
+
+
+def evaluate(
+    run: Run, data: Path, out: Path, *, columns: Columns, percent_bad: float, cache_gb: float = 20.0, listen: Listen
+) -> dict[str, Any]:
+    """Score a run on labelled data and write report.json, report.html and predictions.csv.
+
+    When the data have splits, only their test part is used. The operating point and the
+    temperature are those of the run.
+
+    Raises:
+        RunRefused: `out` holds a report already.
+        Leak: images of the run's training or validation are among the data.
+    """
+    if (out / "report.json").exists():
+        raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = read_samples(data, columns=columns, limit_bad=percent_bad)
+    samples, notes = _chosen(dataset)
+    store = Store.open(
+        [sample.image for sample in samples],
+        run.model.pixels.to_dict(),
+        budget_bytes=int(cache_gb * GIGABYTE),
+        workers=2,
+        progress=lambda done, count: _progress(done, count, listen),
+    )
+    records = [{**record, "key": sample.key} for sample, record in zip(samples, store.records, strict=True)]
+    _refuse_training_images(run, samples, records)
+    whole = replace(dataset, samples=tuple(samples))
+    bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
+    surveyed = survey(whole, records, duplicates=duplicates.find(records))
+    good = [i for i, record in enumerate(records) if record["error"] is None]
+    began = time.perf_counter()
+    found = _predicted(run, store, samples, good)
+    speed = len(good) / max(time.perf_counter() - began, 1e-9)
+    kept = [samples[i] for i in good]
+    report = _report(run, found, kept, surveyed, bad, notes)
+    report["timing"] = {"predict_images_per_second": round(speed, 2)}
+    drawn = judge.curves(run.model.task, found, seed=report["seed"])
+    gallery = pages.gallery(run.model.task, kept, found, picture=lambda i: store[good[i]])
+    storage.write_table(
+        out / "quarantine.csv", ("path", "reason"), [{"path": path, "reason": reason} for path, reason in bad]
+    )
+    pages.write_predictions(out / "predictions.csv", run.model.task, kept, {"test": found})
+    write_report(report, folder=out, curves=drawn, gallery=gallery)
+    write_card(report, out)
+    storage.write_json(out / "report.json", report)
+    return report
+
+
+def _progress(done: int, count: int, listen: Listen) -> None:
+    stopping.check()
+    listen({"event": "decode", "done": done, "of": count})
+
+
+def _chosen(dataset: DataSet) -> tuple[list[Sample], list[str]]:
+    labelled = [sample for sample in dataset.samples if sample.label is not None]
+    notes = list(dataset.notes)
+    if any(sample.split == "test" for sample in labelled):
+        labelled = [sample for sample in labelled if sample.split == "test"]
+        notes.append("the data have splits; only their test part is scored")
+    if not labelled:
+        raise BadData("no sample has a label", where=dataset.root)
+    return [replace(sample, split="test") for sample in labelled], notes
+
+
+def _refuse_training_images(run: Run, samples: list[Sample], records: list[dict[str, Any]]) -> None:
+    path = run.folder / "samples.json"
+    if not path.exists():
+        return
+    learnt = {values[0] for values in pages.read_json(path).values() if values[3] in ("train", "val")}
+    again = [s.key for s, r in zip(samples, records, strict=True) if r.get("sha256") and r["sha256"] in learnt]
+    if again and samples[0].image.index is None:
+        shown = ", ".join(again[:5])
+        raise Leak(f"{len(again)} of these images were in the run's training or validation, such as {shown}")
+
+
+def _predicted(run: Run, store: Store, samples: list[Sample], good: list[int]) -> Predicted:
+    task, logits = run.model.task, []
+    for start in range(0, len(good), 64):
+        stopping.check()
+        logits.append(run.predictor.logits(store.rows(good[start : start + 64])))
+    own = [samples[i] for i in good]
+    columns = sorted({name for sample in own for name in sample.covariates})
+    return Predicted(
+        keys=tuple(sample.key for sample in own),
+        logits=np.concatenate(logits),
+        targets=task.encode([sample.label or "" for sample in own]),
+        patients=tuple(str(s.patient) for s in own) if all(s.patient for s in own) else None,
+        covariates={name: [sample.covariates.get(name) or None for sample in own] for name in columns},
+    )
+
+
+def _report(
+    run: Run, found: Predicted, kept: list[Sample], surveyed: Survey, bad: list[tuple[str, str]], notes: list[str]
+) -> dict[str, Any]:
+    task, before = run.model.task, run.report
+    threshold = task.threshold if len(task.threshold) > 1 else task.threshold[0]
+    decided = task.answer_kind in ("binary", "labels")
+    point = OperatingPoint(threshold if decided else None, run.model.card["calibration"]["rule"])
+    resamples = 2000
+    result = judge.verdicts(task, found, point, seed=before["seed"], resamples=resamples)
+    kept_keys = ("medgraft", "task", "classes", "positive", "backbone", "depth", "augment", "machine", "seed")
+    known = {name: before[name] for name in (*kept_keys, "recipe_sha256") if name in before}
+    return {
+        **known,
+        "title": f"Evaluation on {Path(surveyed.root).name}",
+        "evaluated_run": run.folder.name,
+        "phantoms": pages.is_phantom(kept),
+        "data": pages.data_entry(
+            kept, surveyed, quarantined=len(bad), split_source="all of it is test data", notes=notes
+        ),
+        "quarantine": [{"path": path, "reason": reason} for path, reason in bad[:50]],
+        **result,
+        "calibration": {"temperature": run.model.card["calibration"]["temperature"], "fitted_on": "val"},
+        "checksums": before.get("checksums", {}),
+        "warnings": list(surveyed.warnings),
+    }

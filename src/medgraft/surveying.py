@@ -1,0 +1,103 @@
+"""The survey as a verb of its own: facts of a data set, on screen and as a page; nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medgraft import gather as gathering
+from medgraft import storage
+from medgraft.gather import Listen
+from medgraft.learn import stopping
+from medgraft.recipe import Recipe
+from medgraft.report.survey_page import write_survey_page
+from medgraft.samples import duplicates
+from medgraft.samples.facts import facts_of
+from medgraft.samples.survey import Survey, survey
+
+_CHUNK = 200
+
+
+def survey_data(data: Path, recipe: Recipe, *, out: Path | None, listen: Listen) -> Survey:
+    """Decode every image once and gather the facts; with `out`, write survey.json and survey.html.
+
+    Raises:
+        BadData, BadTable: the data cannot be read at all; single bad images are in the quarantine instead.
+    """
+    with stopping.watching():
+        dataset = gathering.read(data, recipe.changed({"data.limit_bad": 100.0}))
+        records: list[dict[str, Any]] = []
+        for start in range(0, len(dataset.samples), _CHUNK):
+            stopping.check()
+            records += facts_of(dataset.samples[start : start + _CHUNK], workers=2)
+            listen({"event": "decode", "done": len(records), "of": len(dataset.samples)})
+        found = survey(dataset, records, duplicates=duplicates.find(records))
+    if out is not None:
+        storage.write_json(out / "survey.json", found.to_dict())
+        thumbnails = {r["key"]: r["thumbnail"] for r in records if r.get("error") is None}
+        write_survey_page(page_values(found), folder=out, thumbnails=thumbnails)
+    return found
+
+
+def page_values(found: Survey) -> dict[str, Any]:
+    """Get the survey in the words of its page."""
+    values = found.to_dict()
+    values["name"] = Path(found.root).name
+    values["modality"] = found.preset
+    values["sizes"] = dict(found.shapes)
+    classes = found.classes or {}
+    values["classes"] = {name: {"images": dict(row)} for name, row in classes.items()}
+    for row in values["classes"].values():
+        if set(row["images"]) == {"all"}:
+            row["images"] = row["images"]["all"]
+        else:
+            row["images"].pop("all", None)
+    listed = found.duplicates.pairs[:1000]
+    values["duplicates"] = {
+        "exact": found.duplicates.count("exact"),
+        "near": found.duplicates.count("near"),
+        "pairs": [{k: getattr(p, k) for k in ("first", "second", "kind", "score", "how")} for p in listed],
+    }
+    values["leaks"] = [
+        {"kind": p.kind, "splits": list(p.splits), "patient": p.patient, "keys": [p.first, p.second]}
+        for p in found.leaks[:1000]
+    ]
+    values["notes"] = [*found.warnings, *found.notes]
+    values["facts"] = [["Images in colour", found.images - found.gray - found.gray_in_rgb]]
+    return values
+
+
+def lines(found: Survey) -> list[str]:
+    """Get the survey in a few plain lines."""
+    said = [f"{found.images} images, layout {found.layout} ({found.why})"]
+    if found.patients is not None:
+        said.append(f"{found.patients} patients")
+    if found.splits:
+        said.append("splits: " + ", ".join(f"{name} {count}" for name, count in found.splits.items()))
+    for name, row in list((found.classes or {}).items())[:20]:
+        said.append(f"class {name}: {row['all']}")
+    if found.height:
+        sides = [round(found.height["median"]), round(found.width["median"])]
+        said.append(f"median size {sides[0]} x {sides[1]} pixels")
+    said.append(f"copies: {found.duplicates.count('exact')} exact, {found.duplicates.count('near')} near")
+    said += [f"leak: {pair}" for pair in found.leaks[:20]]
+    if len(found.leaks) > 20:
+        said.append(f"and {len(found.leaks) - 20} more leaks")
+    said += [f"unreadable: {problem.path}: {problem.reason}" for problem in found.quarantine[:20]]
+    return [*said, *(f"note: {text}" for text in found.notes), *(f"warning: {text}" for text in found.warnings)]
+
+
+def headline(found: Survey) -> dict[str, Any]:
+    """Get the plain values of `--json`."""
+    return {
+        "images": found.images,
+        "patients": found.patients,
+        "splits": dict(found.splits),
+        "classes": {name: row["all"] for name, row in (found.classes or {}).items()},
+        "exact_duplicates": found.duplicates.count("exact"),
+        "near_duplicates": found.duplicates.count("near"),
+        "leaks": len(found.leaks),
+        "quarantined": len(found.quarantine),
+        "task": None if found.task is None else found.task[0],
+        "preset": found.preset,
+    }
