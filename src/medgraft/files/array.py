@@ -104,9 +104,9 @@ def _load(path: Path, index: int | None, limit: int) -> np.ndarray:
     total = int(np.prod(shape, dtype=object)) * dtype.itemsize
     place, name = _split(path)
     if not zipfile.is_zipfile(place):
-        check_size(total if index is None else total // max(shape[0], 1), limit, show(path))
+        check_size(total if index is None else total // max(shape[0], 1), limit, path)
         return np.load(place, mmap_mode="r", allow_pickle=False)
-    check_size(total, limit, show(path))
+    check_size(total, limit, path)
     info = place.stat()
     key = (str(place), name, info.st_mtime_ns, info.st_size)
     return _cached_member(*key) if total <= _KEEP_BYTES else _read_member(place, name)

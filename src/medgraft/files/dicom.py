@@ -14,7 +14,6 @@ from medgraft.files import dicom_values as stage
 from medgraft.files.dicom_open import open_dataset
 from medgraft.files.dicom_pixels import Layout, frames, layout_of
 from medgraft.files.form import Format, Header, Wish, hush, pick, robust_range, window_range
-from medgraft.files.sniff import show
 from medgraft.values import Image, ImageRef
 
 FACTS = [
@@ -75,7 +74,7 @@ def _read(ref: ImageRef, wish: Wish) -> Image:
     layout = layout_of(dataset, ref.path)
     if ref.index is None and layout.frames > 1 and dicom_volume.is_volume(dataset, layout):
         return dicom_volume.read_frames(ref, dataset, layout, wish, notes)
-    index = pick(ref.index, layout.frames, show(ref.path), word="frame")
+    index = pick(ref.index, layout.frames, ref.path, word="frame")
     return _single(ref, dataset, layout, index, wish, notes)
 
 

@@ -43,7 +43,7 @@ def open_dataset(path: Path, *, pixels: bool, max_bytes: int, tags: list[int] | 
     Raises:
         BadImage: no DICOM, truncated, or its transfer syntax would have to be guessed for compressed pixels.
     """
-    check_size(path.stat().st_size, 2 * max_bytes, show(path))
+    check_size(path.stat().st_size, 2 * max_bytes, path)
     notes: list[str] = []
     with open(path, "rb") as file:
         head = file.read(132)
@@ -96,7 +96,7 @@ def _inflate(file: Any, path: Path, pixels: bool, max_bytes: int) -> Any:
         while chunk:
             parts.append(inflater.decompress(chunk, _CHUNK))
             total += len(parts[-1])
-            check_size(total, max_bytes, show(path))
+            check_size(total, max_bytes, path)
             chunk = inflater.unconsumed_tail
         if inflater.eof:
             break

@@ -126,7 +126,7 @@ def frames(
         BadImage: too large, truncated, or a stream that contradicts the header.
         MissingExtra: the decoder is not installed.
     """
-    check_size(layout.bytes_a_frame * max(len(wanted), 1), limit, show(path))
+    check_size(layout.bytes_a_frame * max(len(wanted), 1), limit, path)
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     ours = dicom_codecs.owns(syntax, layout)
     if not ours and (syntax.is_private or not syntax.is_transfer_syntax):

@@ -96,7 +96,7 @@ def read_frames(ref: ImageRef, dataset: Any, layout: Layout, wish: Wish, notes: 
     """Read the frames of one multi-frame file as a volume."""
     from medgraft.files import dicom
 
-    check_size(layout.frames * layout.rows * layout.columns * 4, wish.max_bytes, show(ref.path))
+    check_size(layout.frames * layout.rows * layout.columns * 4, wish.max_bytes, ref.path)
     slices = []
     for k, (stored, _) in enumerate(frames(dataset, layout, ref.path, range(layout.frames), wish.max_bytes)):
         place = place_of(dataset, k, f"frame {k}")
@@ -129,7 +129,7 @@ def read_series(ref: ImageRef, wish: Wish) -> Image:
             raise BadImage("has no position or orientation: its series cannot be sorted", where=show(path))
         if first is None:
             first = (dataset, layout, "")
-            check_size(len(ref.files) * layout.rows * layout.columns * 4, wish.max_bytes, show(ref.path))
+            check_size(len(ref.files) * layout.rows * layout.columns * 4, wish.max_bytes, ref.path)
         _same_series(dataset, layout, first[0], first[1], path)
         stored, _ = next(iter(frames(dataset, layout, path, [0], wish.max_bytes)))
         values, unit, _, said = dicom.values_of(stored, dataset, layout, 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medgraft.errors import BadImage
+from medgraft.files.sniff import show
 from medgraft.values import Image, ImageRef
 
 MAX_BYTES = 2 << 30
@@ -88,7 +89,7 @@ def check_size(count: int, limit: int, path: object) -> None:
     if count > limit:
         raise BadImage(
             f"too large: it would decode to {_amount(count)}, the limit is {_amount(limit)}",
-            where=path,
+            where=show(path),
             do="Shrink it, or raise the limit (max_bytes) when you trust the file.",
         )
 
@@ -111,11 +112,11 @@ def pick(index: int | None, count: int, path: object, *, word: str = "page") -> 
             return 0
         raise BadImage(
             f"holds {count} {word}s, not one image",
-            where=path,
+            where=show(path),
             do=f"Name the {word} to read (index 0 to {count - 1}), or save each {word} as its own file.",
         )
     if not 0 <= index < count:
-        raise BadImage(f"{word} {index} was asked for, but it holds {word}s 0 to {count - 1}", where=path)
+        raise BadImage(f"{word} {index} was asked for, but it holds {word}s 0 to {count - 1}", where=show(path))
     return index
 
 

@@ -45,11 +45,11 @@ def read(ref: ImageRef, wish: Wish) -> Image:
     """Read one volume as float32 `(C, D, H, W)`, or `(C, H, W)` when it has one slice."""
     found = _find(ref.path)
     shape, volumes = _axes(found.shape)
-    index = pick(ref.index, volumes, show(ref.path), word="volume")
+    index = pick(ref.index, volumes, ref.path, word="volume")
     one = int(np.prod(shape, dtype=object)) * found.dtype.itemsize
-    check_size(one, wish.max_bytes, show(ref.path))
+    check_size(one, wish.max_bytes, ref.path)
     if found.offset + index * one > wish.max_bytes:
-        check_size(found.offset + (index + 1) * one, wish.max_bytes, show(ref.path))
+        check_size(found.offset + (index + 1) * one, wish.max_bytes, ref.path)
     stored = np.frombuffer(_bytes(found, index * one, one, ref.path), dtype=found.dtype).reshape(shape, order="F")
     planes, colour_notes = _planes(stored, found.dtype)
     values, scale_notes = _scale(planes, found.header)

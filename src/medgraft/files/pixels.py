@@ -21,6 +21,7 @@ _FILTERS = {
     "lanczos": Pillow.Resampling.LANCZOS,
 }
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".gif"})
 _THUMBNAIL = 32
 _Box = tuple[float, float, float, float]
 
@@ -57,7 +58,7 @@ def network_pixels(
     else:
         stored = np.rint(image.display() * np.float32(255)).astype(np.uint8)
     array = stored[0] if len(stored) == 1 else np.moveaxis(stored, 0, -1)
-    return _shallow(np.ascontiguousarray(array), size, channels, fit, interpolation)
+    return _shallow(Pillow.fromarray(np.ascontiguousarray(array)), size, channels, fit, interpolation)
 
 
 def read_pixels(
@@ -80,20 +81,16 @@ def read_pixels(
         BadImage: it cannot be read right.
     """
     from medgraft.files import raster
-    from medgraft.files.read import _guarded, read_ref
-    from medgraft.files.sniff import sniff
+    from medgraft.files.read import guarded, read_ref
 
     _check_arguments(size, channels, fit, interpolation)
     ref = source if isinstance(source, ImageRef) else ImageRef(Path(source))
     wish = Wish(window=window, max_bytes=max_bytes, at_least=at_least)
-    if not ref.files and not ref.path.is_dir() and ref.path.parent.suffix.lower() != ".npz":
-        kind = sniff(ref.path)
-        if kind.format == "raster":
-            photo = _guarded(kind.word, ref.path, lambda: raster.decode(ref, wish))
-            if photo.array.dtype == np.uint8 and photo.range == (0.0, 255.0) and photo.bits <= 8:
-                return _shallow(photo.array, size, channels, fit, interpolation)
-            image = raster.to_image(photo, str(ref))
-            return network_pixels(image, size=size, channels=channels, fit=fit, interpolation=interpolation)
+    if not ref.files and ref.path.suffix.lower() in _PLAIN_SUFFIXES and not ref.path.is_dir():
+        opened = guarded(ref.path.suffix[1:], ref.path, lambda: raster.open_picture(ref, wish))
+        if opened is not None and opened.plain:
+            guarded(opened.word, ref.path, opened.picture.load)
+            return _shallow(opened.picture, size, channels, fit, interpolation)
     image = read_ref(ref, wish)
     return network_pixels(image, size=size, channels=channels, fit=fit, interpolation=interpolation)
 
@@ -124,13 +121,13 @@ def _plan(height: int, width: int, size: tuple[int, ...], fit: str) -> tuple[tup
     return (rows, columns), (left, top, left + broad, top + tall)
 
 
-def _shallow(array: np.ndarray, size: tuple[int, ...], channels: int, fit: str, interpolation: str) -> np.ndarray:
-    """Resize `(H, W)` or `(H, W, 3)` uint8."""
-    picture = Pillow.fromarray(array)
-    if array.ndim == 3 and channels == 1:
+def _shallow(picture: Pillow.Image, size: tuple[int, ...], channels: int, fit: str, interpolation: str) -> np.ndarray:
+    """Resize a gray or RGB picture of 8 bits."""
+    if picture.mode == "RGB" and channels == 1:
         picture = picture.convert("L")
-    target, box = _plan(array.shape[0], array.shape[1], size, fit)
-    if target != array.shape[:2] or box != (0.0, 0.0, float(array.shape[1]), float(array.shape[0])):
+    width, height = picture.size
+    target, box = _plan(height, width, size, fit)
+    if target != (height, width) or box != (0.0, 0.0, float(width), float(height)):
         picture = picture.resize((target[1], target[0]), _FILTERS[interpolation], box=box)
     small = np.asarray(picture)
     planes = small[None] if small.ndim == 2 else small.transpose(2, 0, 1)

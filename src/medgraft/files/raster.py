@@ -20,7 +20,7 @@ from PIL import ImageFile
 
 from medgraft.errors import BadImage
 from medgraft.files.form import Format, Header, Wish, check_size, hush, pick
-from medgraft.files.sniff import show, sniff
+from medgraft.files.sniff import HEAD_BYTES, open_regular, show, sniff
 from medgraft.values import Image, ImageRef
 
 FORMATS_READ = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "MPO")
@@ -73,29 +73,68 @@ def decode(ref: ImageRef, wish: Wish) -> Photo:
     Raises:
         BadImage: truncated, too large, several frames and none named.
     """
-    kind = sniff(ref.path)
-    if kind.word == "tiff":
-        from medgraft.files import tiff
+    with open_regular(ref.path) as file:
+        head = file.read(HEAD_BYTES)
+        kind = sniff(ref.path, head)
+        if kind.format != "raster":
+            raise BadImage(f"is a {kind.word} file", where=show(ref.path))
+        if kind.word == "tiff":
+            from medgraft.files import tiff
 
-        return tiff.decode(ref, wish)
-    data = ref.path.read_bytes()
-    notes: list[str] = []
-    if kind.word == "png":
-        notes += check_png(data, ref.path)
-    picture, warned, orientation = _open(data, kind.word, ref.path)
-    notes += warned
+            return tiff.decode(ref, wish)
+        return _finished(_opened(head + file.read(), kind.word, ref, wish))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture whose header was read and found sound, and what is known of it so far."""
+
+    picture: ImageFile.ImageFile
+    data: bytes
+    word: str
+    orientation: int
+    notes: list[str]
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether its pixels need nothing more: 8-bit gray or RGB, upright, opaque."""
+        return (
+            self.picture.mode in ("L", "RGB")
+            and self.orientation == 1
+            and "transparency" not in self.picture.info
+            and not _is_deep(self.data)
+        )
+
+
+def open_picture(ref: ImageRef, wish: Wish) -> Opened | None:
+    """Open a plain image without decoding it; None when it is no PNG, JPEG, BMP, WEBP or GIF."""
+    with open_regular(ref.path) as file:
+        head = file.read(HEAD_BYTES)
+        kind = sniff(ref.path, head)
+        if kind.format != "raster" or kind.word == "tiff":
+            return None
+        return _opened(head + file.read(), kind.word, ref, wish)
+
+
+def _opened(data: bytes, word: str, ref: ImageRef, wish: Wish) -> Opened:
+    notes = check_png(data, ref.path) if word == "png" else []
+    picture, warned, orientation = _open(data, word, ref.path)
     _check(picture, data, wish, ref.path)
-    index = pick(ref.index, getattr(picture, "n_frames", 1), show(ref.path), word="frame")
+    index = pick(ref.index, getattr(picture, "n_frames", 1), ref.path, word="frame")
     if index:
         picture.seek(index)
-    if wish.at_least and kind.word == "jpeg":
+    if wish.at_least and word == "jpeg":
         _draft(picture, wish.at_least, orientation)
-    array, bits, more = _pixels(picture, data, kind.word)
-    notes += more
-    if orientation > 1:
-        array = orient(array, orientation)
-        notes.append(f"turned upright as its EXIF orientation {orientation} says")
-    return finish(array, bits, notes, {"container": kind.word})
+    return Opened(picture, data, word, orientation, notes + warned)
+
+
+def _finished(opened: Opened) -> Photo:
+    array, bits, more = _pixels(opened.picture, opened.data)
+    notes = opened.notes + more
+    if opened.orientation > 1:
+        array = orient(array, opened.orientation)
+        notes.append(f"turned upright as its EXIF orientation {opened.orientation} says")
+    return finish(array, bits, notes, {"container": opened.word})
 
 
 def finish(array: np.ndarray, bits: int, notes: list[str], facts: dict[str, str]) -> Photo:
@@ -155,9 +194,7 @@ def _check(picture: ImageFile.ImageFile, data: bytes, wish: Wish, path: Path) ->
             where=show(path),
             do="Shrink it or cut it into tiles.",
         )
-    check_size(
-        width * height * max(len(picture.getbands()), 1) * (2 if _is_deep(data) else 1), wish.max_bytes, show(path)
-    )
+    check_size(width * height * max(len(picture.getbands()), 1) * (2 if _is_deep(data) else 1), wish.max_bytes, path)
 
 
 def _is_deep(data: bytes) -> bool:
@@ -183,7 +220,7 @@ def _draft(picture: ImageFile.ImageFile, at_least: tuple[int, int], orientation:
     picture.draft(None, (width, height))
 
 
-def _pixels(picture: ImageFile.ImageFile, data: bytes, word: str) -> tuple[np.ndarray, int, list[str]]:
+def _pixels(picture: ImageFile.ImageFile, data: bytes) -> tuple[np.ndarray, int, list[str]]:
     """Get `(H, W)` or `(H, W, 3)` pixels, bits stored and notes."""
     if _is_deep(data):
         return _deep_png(picture, data)

@@ -53,11 +53,11 @@ def read_image(
 def read_ref(ref: ImageRef, wish: Wish) -> Image:
     """Read one image as a `Wish` says; see `read_image`."""
     if ref.files:
-        return _guarded("dicom", ref.path, lambda: FORMATS["dicom"].read(ref, wish))
+        return guarded("dicom", ref.path, lambda: FORMATS["dicom"].read(ref, wish))
     if ref.path.is_dir():
         return read_ref(_only_image(ref.path), wish)
     word, format_ = _find(ref.path)
-    return _guarded(word, ref.path, lambda: format_.read(ref, wish))
+    return guarded(word, ref.path, lambda: format_.read(ref, wish))
 
 
 def header(path: ImageRef | Path | str) -> Header:
@@ -69,7 +69,7 @@ def header(path: ImageRef | Path | str) -> Header:
     place = path.files[0] if isinstance(path, ImageRef) and path.files else path
     place = place.path if isinstance(place, ImageRef) else Path(place)
     word, format_ = _find(place)
-    return _guarded(word, place, lambda: format_.header(place))
+    return guarded(word, place, lambda: format_.header(place))
 
 
 def _find(path: Path) -> tuple[str, Format]:
@@ -92,7 +92,7 @@ def _only_image(folder: Path) -> ImageRef:
     return found[0]
 
 
-def _guarded(word: str, path: Path, act: Callable[[], _T]) -> _T:
+def guarded(word: str, path: Path, act: Callable[[], _T]) -> _T:
     """Turn whatever a decoder raises into one sentence about the file."""
     try:
         return act()

@@ -7,7 +7,7 @@ import os
 import stat
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from medgraft.errors import BadImage
 
@@ -89,6 +89,16 @@ def read_head(path: Path, count: int = HEAD_BYTES) -> bytes:
     Raises:
         BadImage: no such file, a folder, a symlink loop, a device, empty, or no permission.
     """
+    with open_regular(path) as file:
+        return file.read(count)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file that is not empty.
+
+    Raises:
+        BadImage: as `read_head`.
+    """
     try:
         info = Path(path).stat()
         if stat.S_ISDIR(info.st_mode):
@@ -97,8 +107,7 @@ def read_head(path: Path, count: int = HEAD_BYTES) -> bytes:
             raise BadImage("is not a regular file", where=show(path))
         if info.st_size == 0:
             raise BadImage("the file is empty (0 bytes)", where=show(path))
-        with open(path, "rb") as file:
-            return file.read(count)
+        return open(path, "rb")
     except (OSError, ValueError) as error:
         raise BadImage(_why_not(path, error), where=show(path)) from error
 
@@ -119,6 +128,8 @@ def _why_not(path: Path, error: Exception) -> str:
 def show(path: object) -> str:
     """Get a path as one line of printable text, whatever bytes its name holds."""
     text = os.fsencode(str(path)).decode("utf-8", "replace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -61,7 +61,7 @@ def _page(tiff: tifffile.TiffFile, ref: ImageRef) -> tuple[Any, int]:
             f"holds {hidden} planes behind one page (ImageJ stack)", where=show(ref.path), do="Save one plane."
         )
     if ref.index is not None:
-        return tiff.pages[pick(ref.index, count, show(ref.path))], count
+        return tiff.pages[pick(ref.index, count, ref.path)], count
     full = [k for k in range(count) if not _is_side(tiff.pages[k])] if count <= 64 else list(range(count))
     if len(full) == 1 and full[0] == 0:
         return tiff.pages[0], count
@@ -103,7 +103,7 @@ def _check(page: Any, path: Path, limit: int) -> None:
     if page.imagewidth < 1 or page.imagelength < 1 or count < 1:
         raise BadImage("damaged TIFF file: it has no pixels", where=show(path))
     bits = int(np.max(page.bitspersample))
-    check_size(count * max(1, bits // 8), limit, show(path))
+    check_size(count * max(1, bits // 8), limit, path)
     if page.imagewidth * page.imagelength > _MOST_PIXELS:
         raise BadImage(f"too large: {_size(page)} pixels", where=show(path), do="Cut it into tiles.")
     if len(page.shape) > 3 or getattr(page, "imagedepth", 1) > 1:
