@@ -14,7 +14,6 @@ from medgraft.samples import LAYOUTS
 from medgraft.values import ImageRef, Sample
 
 _GRADE_WORDS = {"grade", "severity", "stage", "score", "level"}
-_SERIES_OF_ONE = 1
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,15 @@ class DataSet:
         return tuple(sample for sample in self.samples if sample.label is not None)
 
     @property
-    def multilabel(self) -> bool:
+    def several(self) -> bool:
         """True when a label holds several classes (`a|b`) or none of them (empty)."""
         return any(sample.label is not None and ("|" in sample.label or not sample.label) for sample in self.samples)
 
-    def suggest_task(self) -> tuple[str, str]:
-        """Get the task that the labels ask for, and the reason.
+    def target_kind(self) -> tuple[str, str]:
+        """Get what the labels are, and the reason.
 
         Returns:
-            one of "classify", "multilabel", "grade", "regress", and one sentence.
+            one of "classes", "several" (classes at once), "grades" (ordered) and "numbers", and one sentence.
 
         Raises:
             BadData: there are no labels, or all are the same.
@@ -97,33 +96,45 @@ class DataSet:
             raise BadData(
                 "no sample has a label", where=self.root, do="Give a folder per class, or a CSV with a label column."
             )
-        if self.multilabel:
-            return "multilabel", "some labels hold several classes, separated by |"
+        if self.several:
+            return "several", "some labels hold several classes, separated by |"
         if len(kinds) == 1:
             raise BadData(
                 f"every sample has the same label, {labels[0]!r}",
                 where=self.root,
                 do="Training needs at least two classes.",
             )
-        return _task_of(kinds, self.label_column)
+        return _kind_of(kinds, self.label_column)
+
+    def suggest_task(self) -> tuple[str, str]:
+        """Get the task that `target_kind` asks for, and the reason.
+
+        Raises:
+            BadData: there are no labels, or all are the same.
+        """
+        kind, why = self.target_kind()
+        return _TASK_OF[kind], why
 
 
-def _task_of(kinds: Counter[str | None], column: str | None) -> tuple[str, str]:
+_TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "numbers": "regress"}
+
+
+def _kind_of(kinds: Counter[str | None], column: str | None) -> tuple[str, str]:
     values = [as_number(label) for label in kinds]
     numbers = [value for value in values if value is not None]
     if len(numbers) < len(kinds):
-        return "classify", f"the labels are {len(kinds)} class names"
+        return "classes", f"the labels are {len(kinds)} class names"
     if sorted(numbers) == [0, 1]:
-        return "classify", "the labels are 0 and 1"
+        return "classes", "the labels are 0 and 1"
     whole = all(value == int(value) for value in numbers)
     graded = column is not None and bool(_GRADE_WORDS & set(words_of(column)))
     if whole and sorted(numbers) == list(range(len(numbers))) and len(numbers) <= 7 and graded:
-        return "grade", f"the column {column!r} holds the whole numbers 0 to {len(numbers) - 1}"
-    if not whole and len(numbers) > 10 or len(numbers) > 30:
-        return "regress", f"the labels are {len(numbers)} different numbers"
+        return "grades", f"the column {column!r} holds the whole numbers 0 to {len(numbers) - 1}"
     if not whole:
-        return "regress", "the labels are numbers with decimals"
-    return "classify", f"the labels are {len(numbers)} whole numbers, taken as names of classes"
+        return "numbers", f"the labels are {len(numbers)} different numbers with decimals"
+    if len(numbers) > 30:
+        return "numbers", f"the labels are {len(numbers)} different numbers"
+    return "classes", f"the labels are {len(numbers)} whole numbers, taken as names of classes"
 
 
 def as_number(text: str | None) -> float | None:
@@ -256,7 +267,7 @@ def _with_header_patients(found: DataSet) -> DataSet:
     known = {sample.patient for sample in samples if sample.patient}
     if not known:
         return found
-    if len(known) == 1 and len(studies) > 1 and len(samples) > _SERIES_OF_ONE:
+    if len(known) == 1 and len(studies) > 1:
         note = f"all DICOM headers name one patient, {known.pop()!r}, in {len(studies)} studies; it is not used"
         return replace(found, notes=(*found.notes, note))
     note = f"{len(known)} patients were read from the DICOM headers"

@@ -59,8 +59,6 @@ class Dicomtree:
         found = key_column(sheet.columns)
         if found is None:
             raise BadTable("no column is named after a DICOM id", where=table, do=f"Name one of {', '.join(KEYS)}.")
-        if found[1] == "SOPInstanceUID":
-            refs = _single_files(refs)
         dataset = _join(sheet, found, refs, root, columns, limit_bad)
         return replace(dataset, problems=(*dataset.problems, *problems))
 
@@ -88,11 +86,6 @@ def _looks_dicom(folder: Path) -> bool:
 
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _single_files(refs: Sequence[ImageRef]) -> list[ImageRef]:
-    """Labels a file part a series into its files."""
-    return [one for ref in refs for one in ([ImageRef(path) for path in sorted(ref.files)] if ref.files else [ref])]
 
 
 def _header_ids(refs: Sequence[ImageRef]) -> list[Mapping[str, str]]:

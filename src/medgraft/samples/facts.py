@@ -140,7 +140,7 @@ def _look(image: Image) -> dict[str, Any]:
     colour = flat.pixels.shape[0] >= 3
     small = files.network_pixels(flat, size=(THUMBNAIL, THUMBNAIL), channels=3 if colour else 1, fit="stretch")
     shown = small.astype(np.float32) / (255.0 if small.dtype == np.uint8 else 65535.0)
-    luma = shown[0] if not colour else np.tensordot(np.float32([0.299, 0.587, 0.114]), shown[:3], axes=1)
+    luma = shown[0] if not colour else np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), shown[:3], axes=1)
     spread = shown.max(axis=0) - shown.min(axis=0)
     saturation = float(spread.mean() / max(float(shown.max(axis=0).mean()), 1e-6)) if colour else 0.0
     edge = THUMBNAIL // 10

@@ -122,17 +122,17 @@ def survey(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, duplicates
     modalities = Counter(r["facts"]["Modality"] for r in good if r["facts"].get("Modality"))
     preset, preset_why = choose(_look(dataset, samples, good, modalities))
     quarantine = (*dataset.problems, *(Problem(str(r["key"]), str(r["error"])) for r in records if r.get("error")))
-    task = _task(dataset, samples)
-    many = task is not None and task[0] == "regress"
+    labelled = any(sample.label is not None for sample in samples)
+    many = labelled and _kind(dataset) == "numbers"
     return Survey(
         root=str(dataset.root),
         layout=dataset.layout,
         why=dataset.why,
         images=len(samples),
         labelled=sum(sample.label is not None for sample in samples),
-        classes=None if many or task is None else _classes(samples),
+        classes=None if many or not labelled else _classes(samples),
         labels=_spread([n for s in samples if (n := as_number(s.label)) is not None]) if many else None,
-        task=task,
+        task=dataset.suggest_task() if labelled and _kind(dataset) else None,
         **_people(samples),
         splits=dict(Counter(sample.split for sample in samples if sample.split)),
         **_sizes(good),
@@ -183,11 +183,10 @@ def limit_bad(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, percent
     return broken
 
 
-def _task(dataset: DataSet, samples: Sequence[Sample]) -> tuple[str, str] | None:
-    if not any(sample.label is not None for sample in samples):
-        return None
+def _kind(dataset: DataSet) -> str | None:
+    """What the labels are; None when they are all the same, which a survey may show."""
     try:
-        return dataset.suggest_task()
+        return dataset.target_kind()[0]
     except BadData:
         return None
 
