@@ -92,7 +92,7 @@ def test_interval_never_collapses(shape: str):
     score = delong(truth, scores)
     assert score.low is not None and score.high is not None
     assert score.high - score.low > 0.05 and score.low <= score.value <= score.high
-    assert 0 <= score.low and score.high <= 1
+    assert score.low >= 0 and score.high <= 1
     assert "Newcombe" in score.method
 
 

@@ -124,7 +124,8 @@ def _fit_one(kind: str, targets: np.ndarray, logits: np.ndarray) -> tuple[float,
     low, high = math.log(BOUNDS[0]), math.log(BOUNDS[1])
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
     power = float(found.x)  # type: ignore[union-attr]
-    if power < low + 0.01:
+    # Without errors the likelihood only grows towards 0, or lies flat where rounding ends.
+    if power < low + 0.01 or loss(low) <= loss(power) + 1e-12:
         return 1.0, "validation cases are told apart without error, which leaves the temperature open"
     if power > high - 0.01:
         return BOUNDS[1], "the logits say nothing about validation cases: stopped at the largest temperature"

@@ -27,7 +27,7 @@ SHOWN = {
     "ordinal": ("quadratic_kappa", "mae", "auroc"),
     "number": ("mae", "bias", "r2"),
 }
-_AGE = re.compile(r"(^|[^a-z])age([^a-z]|$)|alter")
+_AGE = re.compile(r"(^|[^a-z]|patient)age([^a-z]|$)")
 _AGE_EDGES = (20.0, 40.0, 50.0, 60.0, 70.0, 80.0)
 _DICOM_AGE = re.compile(r"(\d{3})([DWMY])")
 _YEARS = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
@@ -109,7 +109,7 @@ def band(column: str, values: Sequence[str | None]) -> tuple[list[str], str]:
     known = np.array([number for number in numbers if number is not None])
     stated = sum(bool(text) and text.lower() not in ("nan", "none", "na") for text in texts)
     if len(known) and len(known) == stated and len(np.unique(known)) > MOST_GROUPS:
-        if _AGE.search(column.lower()):
+        if _AGE.search(re.sub("([a-z])([A-Z])", r"\1_\2", column).lower()):
             return [_by_edges(number, _AGE_EDGES) for number in numbers], "bands of age in years"
         edges = np.unique(np.quantile(known, [1 / 3, 2 / 3]))
         return [_by_edges(number, tuple(edges.tolist())) for number in numbers], "tertiles"
