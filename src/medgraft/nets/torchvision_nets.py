@@ -40,7 +40,7 @@ def open_torchvision(rest: str, request: Request) -> Opened:
         spec = replace(spec, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     spec = replace(spec, size=request.image_size or spec.size, fixed_size=name.startswith(_FIXED))
     fetched = _fetched(name, weights, request)
-    net = _build(name, spec.size, outputs_in(fetched.state, _HEADS) if fetched and request.head else 1000)
+    net = build(name, spec.size, outputs_in(fetched.state, _HEADS) if fetched and request.head else 1000)
     if fetched:
         load_strict(net, _resampled(net, fetched.state), heads=_HEADS, keep_head=request.head, origin=fetched.origin)
     label, licence = f"torchvision:{name}", licence_of(weights)
@@ -89,7 +89,8 @@ def _spec(weights: Any, request: Request) -> InputSpec:
     )
 
 
-def _build(name: str, size: tuple[int, int], classes: int) -> nn.Module:
+def build(name: str, size: tuple[int, int], classes: int) -> nn.Module:
+    """Build a net for a size in pixels (H, W) and a number of classes, from random numbers."""
     import torchvision
 
     options: dict[str, Any] = {"num_classes": classes}
