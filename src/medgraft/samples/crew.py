@@ -95,6 +95,11 @@ class Crew:
             self.close()
             raise _death(str(error)) from error
 
+    @property
+    def closed(self) -> bool:
+        """Whether its processes were ended, or one of them died."""
+        return self._loader is None
+
     def close(self) -> None:
         """End the processes."""
         loader, self._loader = self._loader, None

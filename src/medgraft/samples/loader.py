@@ -191,7 +191,7 @@ class Loader:
     def _pixels(self, steps: list[Step]) -> Iterator[torch.Tensor]:
         if self.workers == 0 or len(steps) == 0:
             return map(self._recall.pixels, steps)
-        if self._crew is None:
+        if self._crew is None or self._crew.closed:
             from medgraft.samples.crew import Crew
 
             self._crew = Crew(self._recall.pixels, self.workers)

@@ -30,6 +30,7 @@ def epoch_order(
     wanted = np.asarray(share, np.float64)
     if wanted.shape != (count,) or not np.all(wanted >= 0) or not np.isfinite(wanted).all() or wanted.sum() <= 0:
         raise ValueError(f"share must hold {count} numbers that are not negative, and one above zero")
+    order = order[np.argsort(wanted[order], kind="stable")]  # so that each class, too, gets its share up to rounding
     edges = np.cumsum(wanted[order])
     random = seeds.generator(seed, f"{purpose} share", epoch)
     marks = (np.arange(count) + random.random()) * (edges[-1] / count)
