@@ -161,51 +161,68 @@ def _bounds(metadata: list[Any]) -> str:
 def python_page() -> str:
     """Get the page of the public Python names, with their signatures and docstrings."""
     import medgraft
+    from medgraft.opened import Run
 
+    things = {name: getattr(medgraft, name) for name in sorted(medgraft.__all__) if name != "__version__"}
+    verbs = {name: thing for name, thing in things.items() if not inspect.isclass(thing)}
+    classes = {name: thing for name, thing in things.items() if inspect.isclass(thing)}
     lines = [
         "# Python",
         "",
         WRITTEN_BY,
         "",
         "The same words as the commands, the same defaults, the same results. `import medgraft as mg` costs "
-        "milliseconds: what is heavy loads when it is used.",
+        "milliseconds: what is heavy loads when it is used. An error is one of the classes at the end, and says what "
+        "is wrong, where, and what to do.",
     ]
-    for name in sorted(medgraft.__all__):
-        thing = getattr(medgraft, name)
-        if not callable(thing):
+    for name, thing in verbs.items():
+        lines += ["", f"## {name}", "", *_described(f"mg.{name}", thing)]
+    lines += ["", "## A run", "", "What `mg.open_run` gives.", "", *_members("run", Run)]
+    lines += ["", "## Classes"]
+    for name, thing in classes.items():
+        lines += ["", f"### {name}", "", *_text(inspect.getdoc(thing))]
+        if not issubclass(thing, Exception):
+            lines += ["", *_members(name.lower(), thing)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _members(owner: str, kind: type) -> Iterator[str]:
+    """The public attributes that a class itself defines."""
+    for name, member in vars(kind).items():
+        if name.startswith("_") or not inspect.getdoc(member) or name.startswith("model_"):
             continue
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            *_signature(f"mg.{name}", thing),
-            "",
-            "```text",
-            inspect.getdoc(thing) or "",
-            "```",
-        ]
-    return "\n".join(lines) + "\n"
+        if isinstance(member, property):
+            yield from (f"`{owner}.{name}`: {_first(inspect.getdoc(member))}", "")
+        elif inspect.isfunction(member):
+            yield from (*_described(f"{owner}.{name}", member, bound=True), "")
 
 
-def _signature(name: str, thing: Any) -> Iterator[str]:
-    yield "```text"
-    whole = f"{name}{_plain(inspect.signature(thing))}"
-    if len(whole) <= 100:
-        yield whole
-    else:
-        yield f"{name}("
-        seen_star = False
-        for parameter in inspect.signature(thing).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY and not seen_star:
-                seen_star = True
-                yield "    *,"
-            yield f"    {_plain(parameter)},"
-        yield ")"
-    yield "```"
+def _described(name: str, thing: Any, *, bound: bool = False) -> Iterator[str]:
+    signature = inspect.signature(thing)
+    shown: list[str] = []
+    starred = False
+    for parameter in list(signature.parameters.values())[1 if bound else 0 :]:
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            shown.append("*")
+            starred = True
+        shown.append(_parameter(parameter))
+    returns = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
+    whole = f"{name}({', '.join(shown)}){returns}"
+    if len(whole) > 100:
+        whole = "\n".join([f"{name}(", *(f"    {item}," for item in shown), f"){returns}"])
+    yield from _text(f"{whole}\n\n{inspect.getdoc(thing) or ''}")
 
 
-def _plain(shown: Any) -> str:
-    return re.sub(r"'([\w.| \[\],]+)'", r"\1", re.sub(r"\b(?:pathlib|typing|collections\.abc)\.", "", str(shown)))
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    kind = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
+    if parameter.default is parameter.empty:
+        return f"{stars}{parameter.name}{kind}"
+    return f"{parameter.name}{kind} = {'...' if callable(parameter.default) else repr(parameter.default)}"
+
+
+def _text(text: str | None) -> Iterator[str]:
+    yield from ("```text", (text or "").strip(), "```")
 
 
 def _first(text: str | None) -> str:

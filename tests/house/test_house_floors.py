@@ -17,13 +17,15 @@ FLOORS = {
     3: {"tasks"},
     4: {"learn"},
     5: {"recipe"},
-    6: {"gather", "plan", "assemble", "run", "pages", "judge", "opened", "outside", "depth", "explain", "report"},
+    6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
+    | {"pretrained", "exporting", "checkup", "depth", "explain"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 NOWHERE = max(FLOORS) + 1  # a room that is not drawn; the first test names it
 STAGES = FLOORS[2]
+TOGETHER = FLOORS[6]
 
 # Library -> where it may be imported: a room, or one module of a room.
 LIBRARIES = {
@@ -51,10 +53,12 @@ LIBRARIES = {
     "plotly": {"report"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
-    "onnx": {"run", "api"},
-    "onnxruntime": {"run", "api"},
-    "torch": {"values", "weights", "nets", "tasks", "learn", "plan", "run", "depth", "explain", "api"}
-    | {"assemble", "samples.loader", "samples.augment", "samples.crew"},
+    "onnx": {"exporting"},
+    "onnxruntime": {"exporting"},
+    "onnxscript": {"exporting"},
+    "torch": {"values", "weights", "nets", "tasks", "learn", "api"}
+    | (TOGETHER - {"report", "planning", "gather", "surveying"})
+    | {"samples.loader", "samples.augment", "samples.crew"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}

@@ -19,13 +19,21 @@ import medgraft
 
 # A name here is a promise to other programs. It goes only with a decision page and a deprecation.
 PUBLIC = {
+    "MedgraftError",
+    "Recipe",
+    "Stopped",
+    "UserError",
     "__version__",
+    "backbones",
+    "demo",
+    "doctor",
+    "draw_phantoms",
     "evaluate",
     "export",
     "open_run",
-    "phantoms",
     "plan",
     "predict",
+    "predict_pretrained",
     "survey",
     "train",
 }
