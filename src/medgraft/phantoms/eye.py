@@ -116,7 +116,9 @@ def vessels(rng: np.random.Generator, eye: Eye, *, beading: float = 0.0) -> Vess
         second = paint.grow(rng, first, growth=paint.Growth(3, 0.26, ratio=(0.42, 0.7), wobble=0.5 * turn, steps=36))
         third = paint.grow(rng, second, growth=paint.Growth(1, 0.14, ratio=(0.4, 0.7), wobble=0.5, steps=20))
         points, radii = paint.joined([main, first, second, third])
-        radii = radii * np.clip((np.hypot(*(points - eye.fovea).T) - 0.085) / 0.12, 0, 1)
+        radii = (
+            radii * np.clip((np.hypot(*(points - eye.fovea).T) - 0.1) / 0.2, 0, 1) * paint.ramp(radii, (0.0014, 0.0028))
+        )
         covers.append(eye.stamp(points, radii, soft=0.55))
         mains.append(main)
     streak = eye.stamp(mains[0].points.reshape(-1, 2), mains[0].radii.reshape(-1) * 0.3, soft=0.5)

@@ -13,7 +13,7 @@ from medgraft.seeds import generator, permutation
 
 ANATOMY = ("background", "field", "vessel", "disc", "macula")
 # Share of patients whose worse eye has grade 0, 1, 2, 3, 4.
-_GRADES = (0.44, 0.15, 0.20, 0.12, 0.09)
+_GRADES = (0.45, 0.10, 0.21, 0.14, 0.10)
 _BLOCK = 20
 # Plain fundus colours as cameras and films show them.
 _TONES = {

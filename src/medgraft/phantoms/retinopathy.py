@@ -48,14 +48,14 @@ def burden(rng: np.random.Generator, grade: int) -> Burden:
     if grade == 0:
         return Burden()
     if grade == 1:
-        return Burden(microaneurysms=int(rng.integers(3, 14)))
+        return Burden(microaneurysms=int(rng.integers(5, 18)))
     if grade == 2:
         return Burden(
-            microaneurysms=int(rng.integers(6, 24)),
-            blots=int(rng.integers(2, 11)),
-            flames=int(rng.integers(0, 4)),
-            exudates=int(rng.integers(0, 4)),
-            cotton=int(rng.integers(0, 2)),
+            microaneurysms=int(rng.integers(8, 26)),
+            blots=int(rng.integers(4, 15)),
+            flames=int(rng.integers(0, 5)),
+            exudates=int(rng.integers(0, 6)),
+            cotton=int(rng.integers(0, 3)),
         )
     many = Burden(
         microaneurysms=int(rng.integers(16, 45)),
@@ -125,9 +125,9 @@ def _note(eye: Eye, found: Findings, kind: str, cover: np.ndarray, *, place: np.
 
 def _microaneurysms(rng: np.random.Generator, eye: Eye, found: Findings, *, count: int) -> None:
     places = np.stack([_place(rng, eye, spread=0.36) for _ in range(count)])
-    radii = rng.uniform(0.0055, 0.0105, count)
+    radii = rng.uniform(0.008, 0.0145, count)
     cover = eye.stamp(places, radii, soft=0.7)
-    dark = rng.uniform(0.75, 1.0)
+    dark = rng.uniform(0.9, 1.25)
     np.maximum(found.blood, cover * np.float32(dark), out=found.blood)
     found.mask[(cover > 0.4) & (found.mask == 0)] = KINDS.index("microaneurysm")
     for place, radius in zip(places, radii, strict=True):
@@ -139,11 +139,11 @@ def _microaneurysms(rng: np.random.Generator, eye: Eye, found: Findings, *, coun
 
 def _blot(rng: np.random.Generator, eye: Eye, found: Findings, *, quadrant: int) -> None:
     place = _place(rng, eye, spread=0.42, quadrant=quadrant)
-    radius = min(0.0105 * rng.lognormal(0.1, 0.45), 0.036)
+    radius = min(0.0145 * rng.lognormal(0.1, 0.42), 0.045)
     lobes = int(rng.integers(3, 7))
     around = place + rng.normal(0, 0.55 * radius, (lobes, 2))
     cover = eye.stamp(np.vstack([place[None], around]), radius * rng.uniform(0.6, 1.0, lobes + 1), soft=1.1)
-    np.maximum(found.blood, cover * np.float32(rng.uniform(0.8, 1.5)), out=found.blood)
+    np.maximum(found.blood, cover * np.float32(rng.uniform(1.0, 1.8)), out=found.blood)
     _note(eye, found, "haemorrhage", cover, place=place, radius=1.4 * radius)
 
 
@@ -153,7 +153,7 @@ def _flame(rng: np.random.Generator, eye: Eye, found: Findings, *, quadrant: int
     outward = place - eye.disc
     outward = outward / np.hypot(*outward)
     across = np.array([-outward[1], outward[0]])
-    length, width = rng.uniform(0.025, 0.06), rng.uniform(0.006, 0.014)
+    length, width = rng.uniform(0.03, 0.075), rng.uniform(0.008, 0.018)
     strands = int(rng.integers(4, 9))
     sideways = rng.normal(0, width, strands)
     reach = length * rng.uniform(0.5, 1.0, strands) * np.exp(-((sideways / (2 * width)) ** 2))
@@ -169,14 +169,14 @@ def _exudates(rng: np.random.Generator, eye: Eye, found: Findings) -> None:
     """A cluster of small sharp yellow deposits, sometimes a ring round a leaking spot."""
     place = _place(rng, eye, spread=0.26)
     count = int(rng.integers(5, 26))
-    width = rng.uniform(0.025, 0.085)
+    width = rng.uniform(0.035, 0.1)
     if rng.uniform() < 0.35:
         angle = rng.uniform(0, 1.3 * np.pi) + rng.uniform(0, 1.5 * np.pi, count)
         away = width * rng.normal(1, 0.12, count)
         spots = place + np.stack([np.sin(angle), np.cos(angle)], axis=1) * away[:, None]
     else:
         spots = place + rng.normal(0, 0.6 * width, (count, 2)) * rng.uniform(0.4, 1.0, 2)
-    radii = 0.0065 * rng.lognormal(0, 0.4, count)
+    radii = 0.0085 * rng.lognormal(0, 0.4, count)
     cover = eye.stamp(spots, radii, soft=0.55)
     np.maximum(found.lipid, cover * np.float32(rng.uniform(0.6, 0.95)), out=found.lipid)
     nearest = spots[np.argmin(np.hypot(*(spots - spots.mean(0)).T))]
