@@ -150,6 +150,50 @@ def regression() -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
+def multilabel() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Get (report, curves) of a run with several labels an image."""
+    report, curves = multiclass(4, names=["nodule", "effusion", "mass", "edema"])
+    report.update(task="multilabel", title="Chest findings")
+    report.pop("confusion")
+    report["calibration"]["temperature"] = [1.1, 0.9, 1.4, 1.0]
+    four = {name: score(0.8, 0.1) for name in ("sensitivity", "specificity", "ppv", "npv")}
+    labels = {name: dict(four) for name in report["classes"]}
+    labels["mass"]["ppv"] = score(None, why="no image was called mass")
+    report["operating_point"] = {
+        "threshold": [0.4, 0.3, 0.52, 0.1],
+        "chosen_on": "val",
+        "rule": "youden",
+        "classes": labels,
+    }
+    curves.pop("reliability")
+    return report, curves
+
+
+def graded() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Get (report, curves) of an ordinal run."""
+    report, curves = multiclass(5, names=["0", "1", "2", "3", "4"])
+    report.update(task="grade", title="Retinopathy grade")
+    report["scores"]["test"] = {
+        "quadratic_kappa": score(0.81, 0.05),
+        "mae": score(0.42, 0.06),
+        "auroc_cuts": score(0.93, 0.02),
+        "accuracy": score(0.66, 0.06),
+    }
+    return report, curves
+
+
+def evaluation() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Get (report, curves) of a run scored on other data."""
+    report, curves = copy.deepcopy(binary())
+    for name in ("training", "recipe_yaml", "command", "timing"):
+        report.pop(name)
+    report.update(title="Evaluation on another hospital", evaluated_run="a", phantoms=False)
+    report["data"].update(images={"test": 215}, patients=None, split_by="image", split_source="all of it is test data")
+    report["data"]["classes"] = {"no": {"images": {"test": 135}}, "yes": {"images": {"test": 80}}}
+    curves.pop("train")
+    return report, curves
+
+
 def pictures() -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     """Get (gallery, augmented) of small drawn fundus-like pictures."""
     gallery = []
@@ -370,7 +414,7 @@ def _subgroups() -> list[dict[str, Any]]:
         }
         for c, g, n, v in rows
     ]
-    none = score(None, n=4, why="all four images are of one class")
+    none = score(None, n=4, n_patients=3, why="all four images are of one class")
     return [
         *found,
         {

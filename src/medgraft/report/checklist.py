@@ -184,7 +184,7 @@ def _model(report: Report) -> str:
 def _software(report: Report) -> str:
     machine = of(report, "machine")
     known = [f"{name} {machine[name]}" for name in ("python", "torch", "timm") if machine.get(name)]
-    return listed([f"medgraft {report.get('medgraft')}", *known]) + "."
+    return listed([f"medgraft {report.get('medgraft') or ''}".strip(), *known]) + "."
 
 
 def _training(report: Report) -> str:

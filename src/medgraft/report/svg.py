@@ -91,9 +91,17 @@ def shorten(words: str, room: float, size: float = 12) -> str:
 
 def width_of(words: str, size: float = 12) -> float:
     """Get about how wide words are in a sans-serif face, in pixels (a little too wide rather than too narrow)."""
-    return size * sum(
-        1.0 if ord(c) > 0x2E80 else 0.3 if c in " .,:;|!iIl'()[]" else 0.66 if c.isupper() else 0.55 for c in words
-    )
+    return size * sum(_letter_width(letter) for letter in words)
+
+
+def _letter_width(letter: str) -> float:
+    if ord(letter) > 0x2E80:
+        return 1.0
+    if letter in "mwMW@%":
+        return 0.92
+    if letter in " .,:;|!iIl'()[]":
+        return 0.33
+    return 0.7 if letter.isupper() else 0.57
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
