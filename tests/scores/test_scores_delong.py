@@ -16,6 +16,26 @@ from medgraft.scores.intervals import clopper_pearson, wilson
 # BMC Bioinformatics 2011;12:77, whose R package pROC gives the reference values below.
 GOOD, POOR = (37, 20, 3, 8, 4), (2, 12, 1, 8, 18)
 
+# The same patients from the lowest to the highest NDKA: the steps of its published ROC curve, g to the right
+# and p up; in brackets tied.
+NDKA = (
+    "gpggpppgggggggggpggggggppggpggggp(gp)ggggpggpggggggpppgpggpgggggpg(gp)ggpggppgppgg(gp)ppgggpggggppppggpgggppppgg"
+    "pgpgpgp"
+)
+
+
+def ndka() -> tuple[np.ndarray, np.ndarray]:
+    letters, place, tied = [], 0, False
+    for letter in NDKA:
+        if letter in "()":
+            tied = letter == "("
+            place += 1
+            continue
+        place += not tied
+        letters.append((letter == "p", place))
+    truth, scores = np.array(letters).T
+    return truth.astype(int), scores.astype(float)
+
 
 def wfns() -> tuple[np.ndarray, np.ndarray]:
     grades = np.arange(1, 6)
@@ -70,6 +90,15 @@ def test_published_wfns():
     # On the logit scale the same variance gives an interval that leans away from 1.
     assert (score.low, score.high) == pytest.approx((0.7358, 0.8869), abs=5e-4)
     assert score.n == 113 and "DeLong" in score.method
+
+
+def test_published_ndka():
+    truth, scores = ndka()
+    assert (len(truth), truth.sum()) == (113, 41)
+    area, variance = delong_variance(truth, scores)
+    half = norm.ppf(0.975) * math.sqrt(variance)
+    published = (0.501244999271703, 0.611957994579946, 0.722670989888189)
+    assert (area - half, area, area + half) == pytest.approx(published, abs=1e-12)
 
 
 def test_interval_stays_inside():

@@ -160,9 +160,20 @@ def test_class_table_sets_each_class_against_the_rest():
     assert labels["b"]["auroc"].value == pytest.approx(sk.roc_auc_score(MANY[:, 1], MANY_CHANCES[:, 1]))
     two = class_table(made("binary"), seed=0, count=50)
     assert two["ill"]["sensitivity"].value == two["healthy"]["specificity"].value
+    assert two["ill"]["specificity"].n == (TRUTH == 0).sum()
     absent = class_table(Cases("multiclass", LABEL % 2, CHANCES, ("a", "b", "c")), seed=0, count=50)
     assert absent["c"]["auroc"].why == f"all {N} cases are not c" and absent["c"]["sensitivity"].why == "no case is c"
     assert class_table(made("number"), seed=0) == {}
+
+
+def test_a_class_without_cases_is_named():
+    table = score_table(Cases("multiclass", LABEL % 2, CHANCES, ("a", "b", "c")), seed=0, count=50)
+    for name in ("auroc", "auprc", "balanced_accuracy"):
+        assert table[name].value is not None and table[name].method.endswith("; mean without c: no case"), name
+    assert "without" not in table["accuracy"].method
+    lone = class_table(Cases("binary", np.zeros(5), np.full(5, 0.2), ("healthy", "ill")), seed=0, count=20)
+    assert lone["ill"]["auroc"].why == "all 5 cases are healthy"
+    assert lone["healthy"]["specificity"].why == "no case is ill"
 
 
 def test_cases_that_do_not_fit_are_refused():

@@ -66,6 +66,8 @@ def proportion(
     value = float(right.mean())
     if people == n:
         return Score(value, *wilson(right.sum(), n), n, known, "proportion, Wilson")
+    if people == 1:
+        return Score(value, None, None, n, known, "proportion", "a single patient gives no interval")
     if value in (0.0, 1.0):
         return Score(value, *clopper_pearson(value * people, people), n, known, one_way(people))
     found = draws({"share": lambda rows: rows @ right / rows.sum(axis=1)}, codes, seed=seed, count=count)["share"]

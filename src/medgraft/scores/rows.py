@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Row:
         exact: the whole score where every patient has one case, in place of resampling.
         flat: low, high and method where all resamples agree; may find none.
         of: (n,) booleans, the cases it rests on; None for all.
+        note: said behind the method, such as which classes take no part.
         noise: for a sum of absolute gaps, the sum of their changes on the same weights.
     """
 
@@ -35,6 +36,7 @@ class Row:
     flat: Callable[[], collapse.Ends | None] | None = None
     of: np.ndarray | None = None
     noise: Callable[[np.ndarray], Value] | None = None
+    note: str | None = None
 
 
 def table_rows(cases: Cases) -> dict[str, Row]:
@@ -56,6 +58,17 @@ def two_columns(cases: Cases) -> np.ndarray:
     return np.stack(both if cases.positive_index == 1 else both[::-1], axis=1)
 
 
+def absent_classes(cases: Cases) -> str | None:
+    """Say which classes have no case and so no part in a mean over classes; None when all have."""
+    if cases.kind == "labels":
+        missing = np.flatnonzero(~(cases.targets > 0).any(axis=0))
+    else:
+        missing = np.setdiff1d(np.arange(two_columns(cases).shape[1]), cases.targets)
+    if len(missing) == 0 or cases.kind == "binary":
+        return None
+    return f"mean without {', '.join(cases.name(int(k)) for k in missing)}: no case"
+
+
 def class_rows(cases: Cases, truth: np.ndarray, *, chance: np.ndarray, called: np.ndarray, name: str) -> dict[str, Row]:
     """Get the rows of one class against the rest.
 
@@ -69,7 +82,7 @@ def class_rows(cases: Cases, truth: np.ndarray, *, chance: np.ndarray, called: n
     codes, _ = patient_codes(cases.patients, len(truth))
     negative = f"not {name}"
     if cases.kind == "binary":
-        negative = cases.name(1 - cases.positive_index)
+        negative = next(other for other in (cases.name(0), cases.name(1)) if other != name)
     sides, column = one_sided(len(truth), int(truth.sum()), names=(negative, name)), (truth[:, None], chance[:, None])
 
     def share(metric: Callable[..., Value], of: np.ndarray, right: np.ndarray, why: str) -> Row:
@@ -131,7 +144,9 @@ def _decision_rows(cases: Cases) -> dict[str, Row]:
             exact=lambda: intervals.proportion(right, patients=cases.patients),
             flat=lambda: collapse.exact_share(right, codes=codes),
         ),
-        "balanced_accuracy": _of_matrix(cases, targets, called, decisions.balanced_accuracy, why),
+        "balanced_accuracy": replace(
+            _of_matrix(cases, targets, called, decisions.balanced_accuracy, why), note=absent_classes(cases)
+        ),
         "mcc": _of_matrix(cases, targets, called, decisions.mcc, why),
     }
 
@@ -174,18 +189,20 @@ def _order_rows(cases: Cases) -> dict[str, Row]:
     """Macro one-vs-rest scores of order, with a word on the classes that could not take part."""
     codes, _ = patient_codes(cases.patients, len(cases))
     pair = ranking.one_column_each(cases.targets, cases.probabilities)
-    why = "no class has cases both with and without it"
+    why, absent = "no class has cases both with and without it", absent_classes(cases)
     targets, chances = cases.targets, cases.probabilities
     return {
         "auroc": Row(
             lambda rows: ranking.auroc(targets, chances, weights=rows),
             why,
             flat=lambda: collapse.flat_auroc(*pair, codes=codes),
+            note=absent,
         ),
         "auprc": Row(
             lambda rows: ranking.auprc(targets, chances, weights=rows),
             "no class has a case",
             flat=lambda: collapse.flat_auprc(*pair, codes=codes),
+            note=absent,
         ),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -80,7 +81,11 @@ def fill(cases: Cases, rows: Mapping[str, Row], *, seed: int, count: int) -> dic
     for name, (row, value) in pending.items():
         drawn = (found.get(name), found.get(_noise(name)))
         table[name] = _resampled(row, value, drawn, sizes=_sizes(cases, row.of), count=count)
-    return {name: table[name] for name in rows}
+    return {name: _noted(table[name], rows[name].note) for name in rows}
+
+
+def _noted(score: Score, note: str | None) -> Score:
+    return score if note is None else replace(score, method=f"{score.method}; {note}")
 
 
 def _sizes(cases: Cases, of: np.ndarray | None) -> tuple[int, int | None]:
