@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -239,8 +240,15 @@ def key_of(ref: ImageRef, root: Path) -> str:
     try:
         text = path.relative_to(root).as_posix()
     except ValueError:
-        text = path.as_posix()
+        text = _way(path, root)
     return text if ref.index is None else f"{text}#{ref.index}"
+
+
+def _way(path: Path, root: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:  # another drive
+        return path.as_posix()
 
 
 def _may_ask_headers(found: DataSet, columns: Columns | None) -> bool:

@@ -47,9 +47,13 @@ class Dicomtree:
         table = find_table(data)
         root = data if data.is_dir() else data.parent
         problems: list[Problem] = []
-        refs = files.list_images(
-            root, on_problem=lambda path, why: problems.append(Problem(_name(path, root), str(why)))
-        )
+
+        def note(path: Path, why: str) -> None:
+            problems.append(Problem(_name(path, root), why))
+
+        key = key_column(head_of(table)) if table else None
+        # a label a file parts a series into its files
+        refs = files.list_images(root, on_problem=note, series=key is None or key[1] != "SOPInstanceUID")
         skipped = None if table is None else table.name
         problems = [problem for problem in problems if problem.path != skipped]
         if table is None:

@@ -75,7 +75,8 @@ class Places:
         path = self.root / text
         try:
             if path.exists():
-                return path, ""
+                plain = Path(os.path.normpath(path))  # so that one file has one spelling
+                return plain if plain.exists() and plain.samefile(path) else path, ""
         except OSError as error:
             return None, error.strerror or "no such path"
         if "\\" in text and (self.root / text.replace("\\", "/")).exists():
