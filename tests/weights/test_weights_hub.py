@@ -63,6 +63,7 @@ def test_the_head_of_a_net_of_the_hub_answers_with_its_own_classes(hub):
     assert spec.size == (176, 176)
 
 
+@pytest.mark.filterwarnings("ignore:.*random numbers")
 def test_random_numbers_of_a_net_of_the_hub_read_no_weights(hub):
     state = publish(hub.root / "owner" / "tiny")
     net = backbone("none:hf-hub:owner/tiny", image_size=32)
@@ -75,6 +76,12 @@ def test_timm_weights_come_from_the_hub_by_the_same_way(hub):
     net = backbone("timm:resnet10t", image_size=32)
     assert same_stem(net, state)
     assert net.source == "hf-hub:timm/resnet10t.c3_in1k"
+
+
+def test_a_vit_whose_first_weights_were_no_tensors_comes_from_the_hub_too(hub):
+    state = publish(hub.root / "timm" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k", name="vit_tiny_patch16_224")
+    net = backbone("timm:vit_tiny_patch16_224", image_size=32)
+    assert torch.equal(net.get_parameter("encoder.embed.net.cls_token"), state["cls_token"])
 
 
 def test_offline_opens_no_socket_and_says_how_to_bring_the_weights(no_sockets):

@@ -63,7 +63,7 @@ def _torchvision() -> list[dict[str, Any]]:
     rows = []
     for name in known_names():
         full = f"torchvision:{name}"
-        entries = get_model_weights(name)
+        entries: Any = get_model_weights(name)
         best = entries.DEFAULT if len(entries) else None
         if best is None:
             continue
@@ -88,11 +88,13 @@ def _torchvision() -> list[dict[str, Any]]:
 def _timm() -> list[dict[str, Any]]:
     import timm
 
+    from medgraft.nets.timm_nets import loadable
+
     counts, here = _parameter_counts(), hub.repositories()
     rows = []
     for name in timm.list_models():
         cfg = timm.get_pretrained_cfg(name)
-        if cfg is None or not cfg.has_weights or cfg.custom_load:
+        if cfg is None or not loadable(cfg.to_dict()):
             continue
         repository = cfg.hf_hub_id or ""
         rows.append(

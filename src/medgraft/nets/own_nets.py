@@ -84,7 +84,7 @@ class _Block(nn.Module):
         one, reduce, three, double_reduce, double, pool, projection = row
         stride = 1 if one else 2
         pooling = nn.AvgPool2d(3, stride, 1) if pool == "avg" else nn.MaxPool2d(3, stride, 1)
-        branches = [_conv(width, one, 1)] if one else []
+        branches: list[nn.Module] = [_conv(width, one, 1)] if one else []
         branches.append(nn.Sequential(_conv(width, reduce, 1), _conv(reduce, three, 3, stride=stride)))
         branches.append(
             nn.Sequential(

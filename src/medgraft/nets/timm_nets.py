@@ -30,7 +30,7 @@ def open_timm(rest: str, request: Request) -> Opened:
             f"timm has no net named {name!r}",
             do=f"Did you mean {' or '.join(near)}?" if near else "List them with: medgraft backbones timm",
         )
-    if tag and timm.get_pretrained_cfg(rest, allow_unregistered=False) is None:
+    if tag and rest not in timm.list_pretrained(f"{name}.*"):
         raise UnknownName(f"timm has no weights {tag!r} for {name}", do=f"Leave the tag out: timm:{name}")
     cfg = _config(rest, request)
     fetched = _fetched(rest, cfg, request)
@@ -69,6 +69,13 @@ def _spec(cfg: dict[str, Any], request: Request) -> InputSpec:
     return InputSpec(size, 3, spec.mean, spec.std, spec.interpolation, bool(cfg.get("fixed_input_size")))
 
 
+def loadable(cfg: dict[str, Any]) -> bool:
+    """Tell whether the weights of a timm configuration are tensors by timm's own keys (a few are foreign formats)."""
+    if cfg.get("hf_hub_id"):
+        return cfg.get("custom_load") != "hf"
+    return bool(cfg.get("url")) and not cfg.get("custom_load")
+
+
 def _fetched(rest: str, cfg: dict[str, Any], request: Request) -> Fetched | None:
     if request.random:
         return None
@@ -78,12 +85,12 @@ def _fetched(rest: str, cfg: dict[str, Any], request: Request) -> Fetched | None
     from medgraft.weights import hub
 
     name = f"timm:{rest}"
-    if cfg.get("hf_hub_id") and not cfg.get("custom_load"):
+    if cfg.get("hf_hub_id") and loadable(cfg):
         repository = str(cfg["hf_hub_id"])
         repository = repository if not repository.endswith("/") else repository + rest
         found = hub.fetch_weights(repository, filename=cfg.get("hf_hub_filename"), name=name, offline=request.offline)
         return Fetched(tensors.load(found.path), found.sha256, f"hf-hub:{repository}", name)
-    if cfg.get("url") and not cfg.get("custom_load"):
+    if loadable(cfg):
         found = hub.fetch_url(str(cfg["url"]), name=name, offline=request.offline)
         return Fetched(tensors.load(found.path), found.sha256, str(cfg["url"]), name)
     raise BadWeights(f"timm has no weights for {rest} that can be loaded", do=f"Use none:{name} for random numbers.")
@@ -136,7 +143,7 @@ def _translated(
 
 def _classes(cfg: dict[str, Any], net: Any) -> tuple[str, ...]:
     """Get the names of the outputs: the weights' own, or ImageNet's where the number of classes says so."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
     if cfg.get("label_names"):
         described = cfg.get("label_descriptions") or {}

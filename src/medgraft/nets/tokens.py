@@ -89,7 +89,7 @@ class RotaryBlock(nn.Module):
 
 def cut_timm_vit(net: Any) -> list[Stage]:
     """Cut a timm net of `blocks` on tokens; its head is left out, its norm stays with the last blocks."""
-    blocks = list(net.blocks)
+    blocks: list[nn.Module] = list(net.blocks)
     rope = getattr(net, "rope", None)
     if rope is not None:
         if getattr(net, "rope_mixed", False):

@@ -66,7 +66,7 @@ def known_names() -> list[str]:
 def _weights_entry(name: str, tag: str) -> Any:
     import torchvision
 
-    entries = torchvision.models.get_model_weights(name)
+    entries: Any = torchvision.models.get_model_weights(name)
     if not tag:
         return entries.DEFAULT if len(entries) else None
     if tag not in entries.__members__:

@@ -45,8 +45,9 @@ def header(path: Path) -> dict[str, Any]:
         raise BadWeights("the header cannot be read", where=path, do=_AGAIN) from error
     if not isinstance(values, dict) or not all(isinstance(row, dict) for row in values.values()):
         raise BadWeights("the header cannot be read", where=path, do=_AGAIN)
-    if len(values) > MAX_TENSORS:
-        raise BadWeights(f"the file holds {len(values)} tensors, more than the {MAX_TENSORS} allowed", where=path)
+    count = len(values) - ("__metadata__" in values)
+    if count > MAX_TENSORS:
+        raise BadWeights(f"the file holds {count} tensors, more than the {MAX_TENSORS} allowed", where=path)
     return values
 
 
