@@ -49,7 +49,8 @@ setup: $(INSTALLED_DEV)
 	@echo "Ready: $(VENV)/bin/medgraft"
 
 demo: $(INSTALLED)
-	$(VENV)/bin/medgraft demo --out demo
+	@if [ -e demo/run/report.html ]; then echo "It was run before: demo/run/report.html. To run it again: rm -r demo"; \
+	else $(VENV)/bin/medgraft demo --out demo; fi
 
 test: $(INSTALLED_DEV)
 	$(PY) -m pytest $(ARGS)
