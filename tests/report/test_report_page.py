@@ -269,6 +269,24 @@ def test_one_missing_part_takes_its_section_away(key: str, title: str) -> None:
     assert title not in titles_of(render_report(report, curves=curves))
 
 
+def test_a_column_without_any_scored_group_takes_one_line() -> None:
+    report, curves = copy.deepcopy(sample_report.binary())
+    none = sample_report.score(None, n=1, n_patients=1, why="1 case is too few")
+    report["subgroups"] += [
+        {"covariate": "mask", "group": f"m{i}.png", "n": 1, "scores": {"auroc": none}} for i in range(50)
+    ]
+    text = words_of(render_report(report, curves=curves))
+    assert "any group of mask, such as m0.png: 1 case is too few" in text
+    assert "m1.png" not in text
+
+
+def test_scores_of_the_threshold_stand_once() -> None:
+    report, curves = copy.deepcopy(sample_report.binary())
+    report["scores"]["test"]["sensitivity"] = report["operating_point"]["sensitivity"]
+    page = render_report(report, curves=curves)
+    assert len(re.findall(r'<th scope="row">Sensitivity', page)) == 1
+
+
 def test_regression_has_its_own_pictures() -> None:
     report, curves = sample_report.regression()
     page = render_report(report, curves=curves)

@@ -19,6 +19,7 @@ from medgraft.report.phrases import (
     decimal,
     duration,
     percent,
+    rule_words,
     sentence,
     share_with_interval,
     whole,
@@ -68,6 +69,19 @@ def test_words_of_scores() -> None:
     assert sentence("") == ""
 
 
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("youden", "Youden’s index"),
+        ("specificity>=0.9", "a specificity of at least 0.9"),
+        (None, "a fixed rule"),
+        ("x", "x"),
+    ],
+)
+def test_rules_in_words(rule: str | None, words: str) -> None:
+    assert rule_words(rule) == words
+
+
 def test_clean_shows_what_hides() -> None:
     assert clean("a\x1b[2J\u202eb\ud800\x00c") == "a�[2J�b��c"
     assert clean("Ünïcode 肺炎\tx\n") == "Ünïcode 肺炎\tx\n"
@@ -87,6 +101,8 @@ def test_interval_note_groups_by_method() -> None:
     scores = {"auroc": {"value": 1, "low": 0, "method": "DeLong"}, "f1": {"value": 1, "low": 0, "method": "bootstrap"}}
     scores["mcc"] = {"value": 1, "low": 0, "method": "bootstrap"}
     assert interval_note(scores) == "Intervals: bootstrap; DeLong (AUROC)."
+    scores["ece"] = {"value": 1, "low": 0, "method": "bootstrap (6 of 2000 resamples could not be computed)"}
+    assert interval_note(scores).endswith("(AUROC). Up to 6 of 2000 resamples of a score could not be computed.")
     assert interval_note({"f1": {"value": 1}}) == ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import storage
-from medgraft.report.phrases import clean, decimal, has_interval, interval, listed, value_of, whole
+from medgraft.report.phrases import clean, decimal, has_interval, interval, listed, rule_words, value_of, whole
 from medgraft.report.score_names import interval_note, named
 from medgraft.report.verdict import limits, of, verdict
 
@@ -114,7 +114,7 @@ def _scores(report: Report) -> Iterator[str]:
         on = _SPLITS.get(str(point.get("chosen_on")), point.get("chosen_on"))
         yield "## Threshold"
         yield ""
-        rule = plain(point.get("rule") or "a fixed rule")
+        rule = plain(rule_words(point.get("rule")))
         yield f"{decimal(point['threshold'])}, chosen on {plain(on)} images by {rule}."
         yield ""
         yield from _table(named_scores)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from medgraft.report.phrases import count, listed, whole
+from medgraft.report.phrases import count, listed, rule_words, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -257,4 +257,5 @@ def _output(report: Report) -> str:
     point = of(report, "operating_point")
     if not isinstance(point.get("threshold"), int | float):
         return ""
-    return f"Probability; threshold {point['threshold']:.3f} chosen on {point.get('chosen_on')} by {point.get('rule')}."
+    how = f"chosen on {point.get('chosen_on')} images by {rule_words(point.get('rule'))}"
+    return f"Probability; threshold {point['threshold']:.3f} {how}."

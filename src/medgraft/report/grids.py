@@ -59,17 +59,20 @@ def _cell(x: float, y: float, side: float, number: int, share: float, *, right: 
         )
     )
     if big and not empty:
-        words = text(
-            x + side / 2, y + side / 2 + 17, percent(share), anchor="middle", css="note white" if light else "note"
-        )
+        words = text(x + side / 2, y + side / 2 + 17, percent(share), anchor="middle", css=_note_on(share))
         parts.append(words)
     return "".join(parts)
+
+
+def _note_on(share: float) -> str:
+    """Small type needs white on dark cells and full ink on those between."""
+    return "note white" if share > 0.7 else "note dark" if share > 0.3 else "note"
 
 
 def mini_interval(score: Mapping[str, Any] | None, *, chance: float | None = None) -> Markup:
     """Draw a score with its interval on a scale from 0 to 1, small enough for a table cell; "" where it cannot be."""
     value = value_of(score)
-    if value is None or not 0 <= value <= 1 or score is None:
+    if value is None or score is None or not 0 <= value <= 1 or (score.get("low") or 0) < 0:
         return Markup("")
     width, middle = 120, 9
     body = [svg.line(3, middle, width - 3, middle, colour="#dfe4e9", width=1.5)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medgraft.report.phrases import count, decimal, listed, sentence, whole
+from medgraft.report.phrases import count, decimal, listed, rule_words, sentence, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -154,7 +154,7 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
         yield f"Intervals of proportions follow Wilson {cite('wilson')}."
     point = of(report, "operating_point")
     if _is_number(point.get("threshold")):
-        rule = str(point.get("rule") or "a fixed rule")
+        rule = rule_words(point.get("rule"))
         source = f" {cite('youden')}" if "youden" in rule.lower() else ""
         on = {"val": "validation", "test": "test"}.get(str(point.get("chosen_on")), str(point.get("chosen_on")))
         threshold = decimal(point["threshold"])

@@ -144,6 +144,8 @@ def _duplicates(copies: Mapping[str, Any]) -> str:
     for suffix, noun in (("_groups", "group"), ("", "pair")):
         exact, near = copies.get(f"exact{suffix}"), copies.get(f"near{suffix}")
         if exact is not None or near is not None:
+            if not exact and not near:
+                return "none found"
             return f"{count(exact or 0, noun)} of identical and {whole(near or 0)} of nearly identical images"
     return ""
 
@@ -206,7 +208,7 @@ def _training_facts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("Moving average of weights", training.get("ema")),
         ("Precision", training.get("precision")),
         ("Epochs", _epochs(training)),
-        *[(str(label), value) for label, value in training.get("facts") or ()],
+        *[(str(label)[:1].upper() + str(label)[1:], value) for label, value in training.get("facts") or ()],
     ]
     return [(label, value) for label, value in rows if value not in (None, "", False)]
 
@@ -221,21 +223,28 @@ def _epochs(training: Mapping[str, Any]) -> str | None:
 
 def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
     main = verdict.primary(report)
+    test, val = of(report, "scores", "test"), of(report, "scores", "val")
+    points = _point_scores(of(report, "operating_point"))
     per_class = of(report, "per_class")
     columns = list(dict.fromkeys(name for scores in per_class.values() for name in scores))[:4]
     return {
         "main": main,
-        "test_scores": of(report, "scores", "test"),
-        "val_scores": of(report, "scores", "val"),
+        "table_scores": {name: score for name, score in test.items() if name not in points},
+        "val_shown": {name: val[name] for name in _few(val, main)},
         "patient_scores": of(report, "patient_scores"),
         "per_class": per_class,
         "per_class_columns": columns,
         "point": of(report, "operating_point"),
-        "point_scores": _point_scores(of(report, "operating_point")),
+        "point_scores": points,
         "points": _points(report),
         "has_thresholds": any(row.get("threshold") is not None for row in _points(report).values()),
         **_forests(report, main),
     }
+
+
+def _few(scores: Mapping[str, Any], main: str | None) -> list[str]:
+    """The names of a few scores that stand for all: the main one and plain accuracy, else the first."""
+    return [n for n in (main, "balanced_accuracy", "accuracy") if n and n in scores] or list(scores)[:3]
 
 
 def _points(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -265,20 +274,18 @@ def _forests(report: Mapping[str, Any], main: str | None) -> dict[str, Any]:
     )
     if not groups or name is None:
         return {"forest": None, "subgroups": [], "silent_groups": [], "subgroup_columns": [], "subgroup_main": None}
-    rows = [{**s, "score": s["scores"].get(name)} for s in groups]
+    told = {str(s["covariate"]) for s in groups if value_of(s["scores"].get(name)) is not None}
+    shown = [s for s in groups if str(s["covariate"]) in told]
+    silent = [f"{s['covariate']} {s['group']}: {why}" for s in shown if (why := _why(s["scores"].get(name)))]
+    for column in dict.fromkeys(str(s["covariate"]) for s in groups if str(s["covariate"]) not in told):
+        first = next(s for s in groups if str(s["covariate"]) == column)
+        silent.append(f"any group of {column}, such as {first['group']}: {_why(first['scores'].get(name))}")
     overall = of(report, "scores", "test").get(name)
+    rows = [{**s, "score": s["scores"].get(name)} for s in shown]
     picture = grids.forest(rows, overall=overall, title=named(name).title, chance=named(name).chance)
-    columns = list(dict.fromkeys(n for s in groups for n in s["scores"] if n != name))[:3]
-    silent = [
-        f"{s['covariate']} {s['group']}: {_why(s['scores'].get(name))}" for s in groups if _why(s["scores"].get(name))
-    ]
-    return {
-        "forest": picture,
-        "subgroups": groups,
-        "silent_groups": silent,
-        "subgroup_columns": columns,
-        "subgroup_main": name,
-    }
+    columns = list(dict.fromkeys(n for s in shown for n in s["scores"] if n != name))[:3]
+    found = {"forest": picture, "subgroups": shown, "silent_groups": silent}
+    return {**found, "subgroup_columns": columns, "subgroup_main": name}
 
 
 def _why(score: Mapping[str, Any] | None) -> str:

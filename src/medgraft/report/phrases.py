@@ -124,6 +124,20 @@ def sentence(words: object) -> str:
     return f"{text[:1].upper()}{text[1:]}" + ("" if text[-1:] in ".?!:" else ".") if text else ""
 
 
+def rule_words(rule: object) -> str:
+    """Get how a threshold was chosen.
+
+    Example:
+        >>> rule_words("sensitivity>=0.95")
+        'a sensitivity of at least 0.95'
+    """
+    name, _, wanted = str(rule or "").partition(">=")
+    if wanted:
+        return f"a {name.strip()} of at least {wanted.strip()}"
+    known = {"youden": "Youden’s index", "argmax": "the most probable class", "median grade": "the median grade"}
+    return known.get(name, name) or "a fixed rule"
+
+
 def listed(words: list[str], last: str = "and") -> str:
     """Get "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""

@@ -64,7 +64,7 @@ def precision_recall(curve: Mapping[str, Any], *, label: str) -> Markup:
     if finite(share) and share is not None:
         body.insert(1, svg.line(panel.x(0), panel.y(share), panel.x(1), panel.y(share), colour="#a9b3bd", dash="4 4"))
         beside = panel.y(share) + (15 if share > 0.1 else -6)
-        body.append(text(panel.x(0.02), beside, f"share of positives {percent(share)}", css="note"))
+        body.append(text(panel.x(0.02), beside, f"share of positives {percent(share)}", css="note halo"))
     body.append(text(panel.x(0.98), panel.y(0.05), label, anchor="end", css="label"))
     return picture(body, width=400, height=394, title=f"Precision-recall curve. {label}")
 

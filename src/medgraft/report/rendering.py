@@ -49,6 +49,7 @@ def environment() -> jinja2.Environment:
         listed=phrases.listed,
         count=phrases.count,
         sentence=phrases.sentence,
+        rule=phrases.rule_words,
         named=named,
     )
     made.tests.update(given=_given)

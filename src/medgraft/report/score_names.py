@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,7 @@ class ScoreName:
         return self.title if keep else self.title[:1].lower() + self.title[1:]
 
 
+_LOST = re.compile(r"\s*\((\d+) of (\d+) resamples could not be computed\)")
 _PROPER = {"Matthews", "Brier", "Pearson", "Spearman", "Dice", "Hamming", "F1"}
 
 NAMES = {
@@ -90,11 +92,17 @@ def named(name: str, *, classes: int = 2) -> ScoreName:
 def interval_note(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """Get one line that says how the intervals of a table were made, or "" where nobody says."""
     ways: dict[str, list[str]] = {}
+    lost: list[tuple[int, str]] = []
     for name, score in scores.items():
         if score and score.get("method") and score.get("value") is not None and score.get("low") is not None:
-            ways.setdefault(str(score["method"]), []).append(named(name).title)
+            method = str(score["method"])
+            found = _LOST.search(method)
+            lost += [(int(found[1]), found[2])] if found else []
+            ways.setdefault(_LOST.sub("", method), []).append(named(name).title.split(" (")[0])
     if not ways:
         return ""
     ordered = sorted(ways, key=lambda way: -len(ways[way]))
     parts = [f"{way} ({listed(list(dict.fromkeys(ways[way])))})" for way in ordered[1:]]
-    return f"Intervals: {'; '.join([ordered[0], *parts])}."
+    most = max(lost) if lost else None
+    tail = f" Up to {most[0]} of {most[1]} resamples of a score could not be computed." if most else ""
+    return f"Intervals: {'; '.join([ordered[0], *parts])}.{tail}"

@@ -169,7 +169,9 @@ class Panel:
             parts.append(text(self.left + self.width / 2, bottom + 36, x_label, anchor="middle", css="axis"))
         if y_label:
             middle = self.top + self.height / 2
-            parts.append(text(self.left - 42, middle, y_label, anchor="middle", css="axis", turn=-90))
+            widest = max([width_of(tick(value)) for value in y_ticks or ticks(*self.y_range)] or [0.0])
+            place = max(10.0, self.left - max(42.0, widest + 18))
+            parts.append(text(place, middle, y_label, anchor="middle", css="axis", turn=-90))
         return "".join(parts)
 
     def path(self, xs: Sequence[object], ys: Sequence[object], *, colour: str, width: float = 2, dash: str = "") -> str:
