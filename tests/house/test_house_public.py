@@ -184,7 +184,9 @@ def test_examples_in_docstrings_run():
         if ">>>" not in module.text:
             continue
         result = doctest.testmod(importlib.import_module(module.name), optionflags=doctest.NORMALIZE_WHITESPACE)
-        assert not result.failed, f"{module.where}: {result.failed} examples fail; python -m doctest shows them"
+        assert not result.failed, (
+            f"{module.where}: {result.failed} examples fail; see pytest --doctest-modules {module.where}"
+        )
         ran += result.attempted
     assert ran
 
