@@ -53,7 +53,11 @@ def _numpy_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, n
 
 
 def _member(archive: zipfile.ZipFile, name: str | None, path: Path) -> zipfile.ZipInfo:
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    members = {
+        info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename.endswith(".npy")
+    }
+    if not members:
+        raise BadImage("an archive that holds no array", where=show(path))
     if name is None and len(members) == 1:
         return next(iter(members.values()))
     if name is None:
@@ -132,7 +136,7 @@ def read(ref: ImageRef, wish: Wish) -> Image:
         if array.ndim < 3 or not 0 <= ref.index < len(array):
             raise BadImage(f"row {ref.index} was asked for, but its shape is {array.shape}", where=show(ref.path))
         array = array[ref.index]
-    planes = _axes(np.asarray(array), ref)
+    planes = _axes(np.asarray(array, dtype=array.dtype.newbyteorder("=")), ref)
     planes = planes.astype(np.uint8) if planes.dtype == bool else planes
     values, notes = finite(planes)
     bits = {1: 8, 2: 16}.get(planes.dtype.itemsize, 32)

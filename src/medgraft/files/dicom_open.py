@@ -24,7 +24,7 @@ from medgraft.files.form import check_size, hush
 from medgraft.files.sniff import show
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-_FOREIGN_STARTS = (b"MZ", b"\x7fELF", b"<html", b"<!doc", b"#!")
+_FOREIGN_STARTS = (b"mz", b"\x7felf", b"<html", b"<!doc", b"#!")
 _CHUNK = 1 << 20
 
 

@@ -89,6 +89,8 @@ def _find(path: Path) -> _Found:
     if not single and voxel_path == head_path:
         raise BadImage("its voxels (.img) are missing", where=show(path), do="Put the .img file beside the .hdr file.")
     header = _header(kind, raw, head_path)
+    if "intent_code" in header.structarr.dtype.names and 3000 <= int(header["intent_code"]) < 3100:
+        raise BadImage("a CIFTI file (values on brain surfaces), not an image", where=show(path))
     dtype = header.get_data_dtype()
     shape = tuple(int(n) for n in header.get_data_shape())
     if dtype.kind not in "iufV" or (dtype.kind == "V" and dtype.names is None):

@@ -23,7 +23,7 @@ from medgraft.files.form import Format, Header, Wish, check_size, hush, pick
 from medgraft.files.sniff import HEAD_BYTES, open_regular, show, sniff
 from medgraft.values import Image, ImageRef
 
-FORMATS_READ = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "MPO")
+FORMATS_READ = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
 TRANSPARENT = "its transparent parts were laid on black"
 _ORIENTATION_TAG = 0x0112
 _GRAY_STRIDE = 17
