@@ -276,8 +276,9 @@ def test_a_column_without_any_scored_group_takes_one_line() -> None:
         {"covariate": "mask", "group": f"m{i}.png", "n": 1, "scores": {"auroc": none}} for i in range(50)
     ]
     text = words_of(render_report(report, curves=curves))
-    assert "any group of mask, such as m0.png: 1 case is too few" in text
-    assert "m1.png" not in text
+    assert "mask (m0.png, m1.png, m2.png, 47 more): 1 case is too few" in text
+    assert "m3.png" not in text
+    assert "site (D): all four images are of one class" in text
 
 
 def test_scores_of_the_threshold_stand_once() -> None:

@@ -274,18 +274,25 @@ def _forests(report: Mapping[str, Any], main: str | None) -> dict[str, Any]:
     )
     if not groups or name is None:
         return {"forest": None, "subgroups": [], "silent_groups": [], "subgroup_columns": [], "subgroup_main": None}
-    told = {str(s["covariate"]) for s in groups if value_of(s["scores"].get(name)) is not None}
-    shown = [s for s in groups if str(s["covariate"]) in told]
-    silent = [f"{s['covariate']} {s['group']}: {why}" for s in shown if (why := _why(s["scores"].get(name)))]
-    for column in dict.fromkeys(str(s["covariate"]) for s in groups if str(s["covariate"]) not in told):
-        first = next(s for s in groups if str(s["covariate"]) == column)
-        silent.append(f"any group of {column}, such as {first['group']}: {_why(first['scores'].get(name))}")
+    silent: dict[str, list[tuple[str, str]]] = {}
+    for one in groups:
+        why = _why(one["scores"].get(name))
+        if why:
+            silent.setdefault(str(one["covariate"]), []).append((str(one["group"]), why))
+    noisy = {column for column, rows in silent.items() if len(rows) > 3}
+    shown = [s for s in groups if str(s["covariate"]) not in noisy or value_of(s["scores"].get(name)) is not None]
     overall = of(report, "scores", "test").get(name)
     rows = [{**s, "score": s["scores"].get(name)} for s in shown]
     picture = grids.forest(rows, overall=overall, title=named(name).title, chance=named(name).chance)
     columns = list(dict.fromkeys(n for s in shown for n in s["scores"] if n != name))[:3]
-    found = {"forest": picture, "subgroups": shown, "silent_groups": silent}
+    found = {"forest": picture, "subgroups": shown, "silent_groups": [_silence(c, r) for c, r in silent.items()]}
     return {**found, "subgroup_columns": columns, "subgroup_main": name}
+
+
+def _silence(column: str, rows: Sequence[tuple[str, str]]) -> str:
+    """Get "age (60 to 70, 70 to 80): 8 cases are too few" of the groups of one column."""
+    names = [name for name, _ in rows[:3]] + ([f"{len(rows) - 3} more"] if len(rows) > 3 else [])
+    return f"{column} ({', '.join(names)}): {rows[0][1]}"
 
 
 def _why(score: Mapping[str, Any] | None) -> str:
