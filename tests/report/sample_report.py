@@ -114,6 +114,7 @@ def multiclass(count: int = 7, *, names: list[str] | None = None) -> tuple[dict[
         name: {"images": {"train": 4 * n, "val": n // 2, "test": n}, "patients": None}
         for name, n in zip(names, sizes, strict=True)
     }
+    report["data"]["images"] = {"train": 4 * sum(sizes), "val": sum(n // 2 for n in sizes), "test": sum(sizes)}
     report["per_class"] = {
         name: {"auroc": score(0.8 + 0.18 * random.random(), 0.03), "auprc": score(0.6 + 0.3 * random.random(), 0.06)}
         for name in names
@@ -157,6 +158,7 @@ def multilabel() -> tuple[dict[str, Any], dict[str, Any]]:
     """Get (report, curves) of a run with several labels an image."""
     report, curves = multiclass(4, names=["nodule", "effusion", "mass", "edema"])
     report.update(task="multilabel", title="Chest findings")
+    report["data"]["images"] = {"train": 752, "val": 108, "test": 215}
     report.pop("confusion")
     report["calibration"]["temperature"] = [1.1, 0.9, 1.4, 1.0]
     four = {name: score(0.8, 0.1) for name in ("sensitivity", "specificity", "ppv", "npv")}

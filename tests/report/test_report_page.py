@@ -288,6 +288,18 @@ def test_scores_of_the_threshold_stand_once() -> None:
     assert len(re.findall(r'<th scope="row">Sensitivity', page)) == 1
 
 
+def test_grades_are_judged_by_agreement() -> None:
+    report, curves = sample_report.graded()
+    text = words_of(render_report(report, curves=curves))
+    assert "agreed with the given grades with a quadratic weighted kappa of 0.810" in text
+
+
+def test_shares_are_drawn_only_where_they_add_up() -> None:
+    title = "Share of each class in each part"
+    assert title in render_report(sample_report.multiclass(3)[0])
+    assert title not in render_report(sample_report.multilabel()[0])
+
+
 def test_regression_has_its_own_pictures() -> None:
     report, curves = sample_report.regression()
     page = render_report(report, curves=curves)

@@ -127,7 +127,9 @@ def _data_view(report: Mapping[str, Any]) -> dict[str, Any]:
     classes = of(data, "classes")
     order = [s for s in ("train", "val", "test") if s in (data.get("images") or {})]
     splits = order + [s for s in data.get("images") or {} if s not in order]
-    bars = grids.split_bars(classes, splits) if classes else None
+    sums = [sum(of(one, "images").get(s) or 0 for one in classes.values()) == (data["images"][s] or 0) for s in splits]
+    # With several labels an image the shares do not add up, so there is no bar of them.
+    bars = grids.split_bars(classes, splits) if classes and all(sums) else None
     return {
         "data": data,
         "splits": splits,

@@ -23,7 +23,7 @@ from medgraft.report.score_names import named
 
 Report = Mapping[str, Any]
 
-_ORDER = ("mae", "quadratic_kappa", "auroc", "balanced_accuracy", "accuracy", "froc", "map", "dice")
+_ORDER = ("quadratic_kappa", "mae", "auroc", "balanced_accuracy", "accuracy", "froc", "map", "dice")
 _FEW_IMAGES, _FEW_OF_A_CLASS = 100, 10
 
 
