@@ -75,6 +75,12 @@ def test_nothing_drawn_changes_nothing() -> None:
         np.testing.assert_array_equal(same, (pixels / top).astype(np.float32))
 
 
+def test_a_caller_that_trains_in_bf16_gets_the_same_bits() -> None:
+    plain = augment.augment(picture(), EVERYTHING, keys=list("abcd"), seed=0, epoch=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(plain, augment.augment(picture(), EVERYTHING, keys=list("abcd"), seed=0, epoch=0))
+
+
 def test_apply_leaves_its_input_alone() -> None:
     pixels = torch.from_numpy(picture() / 255).float()
     before = pixels.clone()
@@ -313,6 +319,7 @@ def test_wrong_words_are_answered_with_near_ones() -> None:
         ({"words": ["actor", "fact"], "gray": 1.0}, "generic"),  # "ct" inside a word is no CT
         ({"gray": 0.0, "corners": 0.02, "rgb": (0.45, 0.25, 0.15)}, "fundus"),
         ({"gray": 0.0, "corners": 0.8, "rgb": (0.8, 0.6, 0.75)}, "histology"),
+        ({"gray": 0.0, "corners": 0.53, "rgb": (0.73, 0.54, 0.57)}, "generic"),  # skin, whose pink is not violet
         ({"gray": 1.0}, "generic"),
         ({}, "generic"),
     ],

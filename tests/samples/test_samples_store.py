@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from medgraft import files
-from medgraft.errors import BadImage
+from medgraft import files, storage
+from medgraft.errors import BadImage, DiskFull, Interrupted, UserError
 from medgraft.samples import segments
 from medgraft.samples.store import Store
 from medgraft.values import ImageRef
@@ -312,8 +312,6 @@ def test_a_full_disk_is_said_and_what_was_written_stays(tmp_path: Path, counted:
 
 def test_full_rows_before_a_full_disk_are_kept(tmp_path: Path) -> None:
     """The row that found no room is taken back, the whole ones before it get their lines."""
-    from medgraft.errors import DiskFull
-
     pixels = np.arange(100, dtype=np.uint8).reshape(1, 10, 10)
     with pytest.raises(DiskFull), segments.Writer(tmp_path) as writer:
         for i in range(5):
@@ -323,6 +321,28 @@ def test_full_rows_before_a_full_disk_are_kept(tmp_path: Path) -> None:
                 writer._files = (open("/dev/full", "wb", buffering=0), writer._files[1])  # noqa: SIM115
             writer.add(f"{i}", pixels, record={})
     assert set(segments.read_rows(tmp_path, {str(i) for i in range(5)})) <= {"0", "1", "2"}
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    refs = write(tmp_path / "data", 1)
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with pytest.raises(UserError, match="MEDGRAFT_HOME"):
+        Store.open(refs, NET, folder=tmp_path / "cache")
+
+
+def test_waiting_for_another_process_can_be_stopped(tmp_path: Path) -> None:
+    refs = write(tmp_path / "data", 2)
+    Store.open(refs, NET, folder=tmp_path / "cache").close()
+    (here,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    asked: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        asked.append((done, total))
+        raise Interrupted("stopped")
+
+    with storage.lock(here), pytest.raises(Interrupted):
+        Store.open(refs, NET, folder=tmp_path / "cache", progress=progress)
+    assert asked == [(0, 2)]
 
 
 def test_stopping_keeps_what_is_done(tmp_path: Path, counted: list[str]) -> None:

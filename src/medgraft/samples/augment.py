@@ -167,9 +167,11 @@ def _move(planes: np.ndarray, drawn: Sequence[dict[str, float]]) -> np.ndarray:
             _fill_grid(grid[row], matrices[index], drawn[index])
         whole = len(chosen) == len(planes)
         source = torch.from_numpy(planes if whole else planes[chosen])
-        result = F.grid_sample(
-            source, torch.from_numpy(grid), mode="bilinear", padding_mode=name, align_corners=False
-        ).numpy()
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):  # the caller may be training in bf16
+            moved_planes = F.grid_sample(
+                source, torch.from_numpy(grid), mode="bilinear", padding_mode=name, align_corners=False
+            )
+        result = moved_planes.numpy()
         if whole:
             return result
         planes[chosen] = result

@@ -88,7 +88,7 @@ def _by_look(facts: Mapping[str, Any]) -> tuple[str, str]:
         red, green, blue = (float(v) for v in rgb[:3])
         if corners < 0.1 and red > 1.4 * blue and red > green:
             return "fundus", "The images are reddish discs on black corners, as fundus photographs are."
-        if red > 1.08 * green and blue > 1.04 * green and (red + green + blue) / 3 > 0.4:
+        if red > 1.08 * green and blue > 1.12 * green and (red + green + blue) / 3 > 0.4:
             return "histology", "The images are pink and violet without dark corners, as stained tissue is."
     if gray is not None and gray > 0.5:
         return "generic", "The images are gray and nothing names their kind, so the generic preset is used."

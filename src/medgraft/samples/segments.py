@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from medgraft.errors import DiskFull
+from medgraft.errors import DiskFull, UserError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SYNC_BYTES = 64 << 20
@@ -144,7 +144,7 @@ class Writer:
                 self._flush()
             except OSError as error:
                 if kind is None:
-                    raise self._said(error) from error
+                    raise explained(error, self.path.parent) from error
 
     def add(self, identity: str, pixels: np.ndarray, *, record: Mapping[str, Any], keep: bool = True) -> Row:
         """Append one image.
@@ -172,7 +172,7 @@ class Writer:
             if self._unsynced >= _SYNC_BYTES or len(self._waiting) >= _SYNC_LINES:
                 self._flush()
         except OSError as error:
-            raise self._said(error) from error
+            raise explained(error, self.path.parent) from error
         return made
 
     def _append(self, row: np.ndarray) -> None:
@@ -204,16 +204,24 @@ class Writer:
         os.fsync(lines.fileno())
         self._waiting, self._unsynced = [], 0
 
-    def _said(self, error: OSError) -> Exception:
-        if error.errno not in _FULL:
-            return error
-        free = shutil.disk_usage(self.path.parent).free
+
+def explained(error: OSError, folder: Path) -> Exception:
+    """Get what a failed write means for the user, or the error itself where it means a bug."""
+    if error.errno in _FULL:
+        free = shutil.disk_usage(folder.parent if folder.parent.is_dir() else folder.anchor).free
         return DiskFull(
             f"the disk is full: the cache of decoded images has no room for its next row ({free / 1e6:.1f} MB free)",
-            where=self.path.parent,
+            where=folder,
             do="Rows written before are kept. Free some space, set MEDGRAFT_HOME to another disk, "
             "or decode on the fly with --set machine.cache_gb=0.",
         )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return UserError(
+            f"the cache of decoded images cannot be written ({error.strerror})",
+            where=folder,
+            do="Set MEDGRAFT_HOME to a folder that can.",
+        )
+    return error
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
 
 import numpy as np
 
 from medgraft import storage
 from medgraft.errors import BadImage, MedgraftError, RunLocked
 from medgraft.samples import segments
-from medgraft.samples.facts import image_facts, source_sha256
+from medgraft.samples.facts import image_facts
+from medgraft.samples.identity import identify, identity
 from medgraft.values import ImageRef
 
 READER = 1  # raise it when the same file must give other pixels than before
@@ -77,7 +77,7 @@ class Store:
             budget_bytes: disk space for all stores together. Segments of other data go first, the least
                 recently used first; what still does not fit is decoded on the fly, which `notes` says.
             workers: processes that decode.
-            progress: called with (done, all) after each image, and with (0, 0) while another process fills
+            progress: called with (done, all) after each image, and with (0, all) while another process fills
                 the same cache; may raise to stop, what is done is kept.
 
         Raises:
@@ -88,7 +88,7 @@ class Store:
         here = root / storage.sha256_json({"network": plain, "reader": READER})[:20]
         identities = identify(refs)
         build = _Build(refs, identities, plain, here, budget_bytes)
-        with _turn(here, progress):
+        with _turn(here, lambda: progress(0, len(identities)) if progress else None):
             rows = build.run(workers, progress)
             store = cls(refs, plain, [rows[name] if name in rows else build.bad[name] for name in identities])
             store.hold()
@@ -210,42 +210,6 @@ def decode(ref: ImageRef, network: Mapping[str, Any]) -> np.ndarray:
     return files.read_pixels(ref, **wanted)
 
 
-def identify(refs: Sequence[ImageRef]) -> list[str]:
-    """Get the identity of each image's content: sha256 of the file's bytes, and which image in the file.
-
-    A file that cannot be opened gets an identity of its own, so that its decoding says why.
-    """
-    hashed: dict[Path, str] = {}  # for this call only, as files change; the rows of an array share a file
-
-    def one(ref: ImageRef) -> str:
-        try:
-            if ref.files:
-                return _identity(ref, source_sha256(ref))
-            path = ref.path.parent if _in_npz(ref) else ref.path
-            if path not in hashed:
-                hashed[path] = storage.sha256_file(path)
-            return _identity(ref, hashed[path])
-        except OSError:
-            return f"unreadable:{ref}"
-
-    if len(refs) < 64:
-        return [one(ref) for ref in refs]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # hashing lets go of the interpreter
-        return list(threads.map(one, refs, chunksize=32))
-
-
-def _identity(ref: ImageRef, sha256: str) -> str:
-    array = f"/{quote(ref.path.name)}" if _in_npz(ref) else ""
-    return f"{sha256}{array}" if ref.index is None else f"{sha256}{array}#{ref.index}"
-
-
-def _in_npz(ref: ImageRef) -> bool:
-    """Whether the reference names an array inside an npz, as if that were a folder."""
-    return ref.path.parent.suffix.lower() == ".npz" and ref.path.parent.is_file()
-
-
 class _Build:
     """One opening of a store: finds rows, decodes the missing ones within the budget."""
 
@@ -312,7 +276,7 @@ class _Build:
         fits = self._make_room(pixels.nbytes)
         self.total += pixels.nbytes if fits else 0
         self.over += not fits
-        now = _identity(
+        now = identity(
             self.first[name], record["sha256"]
         )  # differs from `name` when the file changed since it was hashed
         return writer.add(now, pixels, record=record, keep=fits)
@@ -354,17 +318,22 @@ def _plain(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _turn(folder: Path, progress: Callable[[int, int], None] | None) -> Iterator[None]:
-    """Wait for other processes that fill the same pool: their rows are ours too."""
+def _turn(folder: Path, poll: Callable[[], None]) -> Iterator[None]:
+    """Wait for other processes that fill the same pool: their rows are ours too.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     with contextlib.ExitStack() as held:
         while True:
             try:
                 held.enter_context(storage.lock(folder))
                 break
             except RunLocked:
-                if progress is not None:
-                    progress(0, 0)  # may raise to stop
+                poll()  # may raise to stop
                 time.sleep(0.2)
+            except OSError as error:
+                raise segments.explained(error, folder) from error
         yield
 
 
