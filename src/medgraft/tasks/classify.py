@@ -16,7 +16,7 @@ from medgraft.tasks.base import Answers, ImageTask, inverse_frequency
 # Words that say "nothing found": the other of two classes is then the positive one.
 _NEGATIVE = {
     "normal", "healthy", "negative", "benign", "no", "none", "0", "false", "clear", "control", "absent",
-    "no_finding", "no_findings", "no finding", "normals", "neg", "nodisease", "no_disease", "no_tumor", "non",
+    "well", "sane", "unremarkable", "uninfected", "no_finding", "no_findings", "no finding", "normals", "neg", "nodisease", "no_disease", "no_tumor", "non",
 }  # fmt: skip
 
 
