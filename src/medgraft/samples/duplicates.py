@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -157,14 +158,17 @@ def near_pairs(thumbnails: np.ndarray) -> list[tuple[int, int, float, int]]:
     count = len(thumbnails)
     if count < 2:
         return []
-    local, detail = _features(thumbnails)
-    shared = _shared_part(local)
+    waves, shared = _descriptors(thumbnails)
     found = []
-    for i, j, turn in _candidates(local - shared):
-        score = _whole(local, shared, i, j, turn)
+    for i, j, turn in _candidates(waves):
+        # made anew for the few candidates: kept for all, they would take 32 KB an image
+        places, where = np.unique(np.concatenate([i, j]), return_inverse=True)
+        local, detail = _features(thumbnails[places])
+        one, other = where[: len(i)], where[len(i) :]
+        score = _whole(local, shared, one, other, turn)
         keep = score >= NEAR
-        i, j, turn, score = i[keep], j[keep], turn[keep], score[keep]
-        middle, contrast = _middle(detail, i, j, turn)
+        i, j, one, other, turn, score = i[keep], j[keep], one[keep], other[keep], turn[keep], score[keep]
+        middle, contrast = _middle(detail, one, other, turn)
         keep = np.where(contrast >= FLAT, middle >= NEAR_MIDDLE, score >= NEAR_FLAT)
         found += [
             (int(a), int(b), float(s), int(t))
@@ -176,18 +180,14 @@ def near_pairs(thumbnails: np.ndarray) -> list[tuple[int, int, float, int]]:
 def _features(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Local contrast and plain detail, float32 `(N, 64, 64)`: brightness and slow shading are gone from both."""
     fine, middle, wide = _blur(0.7), _blur(1.0), _blur(4.0)
-    local = np.empty(thumbnails.shape, np.float32)
-    detail = np.empty(thumbnails.shape, np.float32)
-    for start in range(0, len(thumbnails), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        gray = thumbnails[part].astype(np.float32)
-        around = wide @ gray @ wide.T
-        spread = np.sqrt(np.maximum(wide @ np.square(gray - around) @ wide.T, 0))
-        local[part] = (fine @ gray @ fine.T - around) / (spread + 4.0)  # 4 gray levels: noise stays small
-        detail[part] = middle @ gray @ middle.T - around
-    return local, detail
+    gray = thumbnails.astype(np.float32)
+    around = wide @ gray @ wide.T
+    spread = np.sqrt(np.maximum(wide @ np.square(gray - around) @ wide.T, 0))
+    local = (fine @ gray @ fine.T - around) / (spread + 4.0)  # 4 gray levels: noise stays small
+    return local, middle @ gray @ middle.T - around
 
 
+@cache
 def _blur(sigma: float) -> np.ndarray:
     """The matrix that blurs along an axis of 64 by a Gaussian, mirrored at the ends."""
     reach = int(4 * sigma + 0.5)
@@ -207,10 +207,20 @@ def _cosines() -> np.ndarray:
     return waves.astype(np.float32)
 
 
-def _shared_part(local: np.ndarray) -> np.ndarray:
-    """The mean over images and all eight orientations: rims, borders, burnt-in frames."""
-    mean = local.mean(axis=0)
-    return np.mean([turned(mean, turn) for turn in range(8)], axis=0)
+def _descriptors(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The low frequencies `(N, 12, 12)` without what all images share, and that shared part `(64, 64)`.
+
+    The shared part is the mean over images and all eight orientations: rims, borders, burnt-in frames.
+    """
+    cosines = _cosines()
+    waves = np.empty((len(thumbnails), _BAND, _BAND), np.float32)
+    total = np.zeros((_SIDE, _SIDE))
+    for start in range(0, len(thumbnails), _CHUNK):
+        local, _ = _features(thumbnails[start : start + _CHUNK])
+        waves[start : start + _CHUNK] = cosines @ local @ cosines.T
+        total += local.sum(axis=0, dtype=np.float64)
+    shared = np.mean([turned(total / len(thumbnails), turn) for turn in range(8)], axis=0).astype(np.float32)
+    return waves - cosines @ shared @ cosines.T, shared
 
 
 def turned(pictures: np.ndarray, turn: int) -> np.ndarray:
@@ -219,11 +229,9 @@ def turned(pictures: np.ndarray, turn: int) -> np.ndarray:
     return np.rot90(flipped, turn % 4, axes=(-2, -1))
 
 
-def _candidates(local: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _candidates(waves: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Chunks of (i, j, turn) whose descriptors correlate, the best turn of each pair."""
-    count = len(local)
-    cosines = _cosines()
-    waves = cosines @ local @ cosines.T
+    count = len(waves)
     base = _unit(waves.reshape(count, -1))
     others = [_unit(_turned_waves(waves, turn).reshape(count, -1)) for turn in range(8)]
     for start in range(0, count, _CHUNK):
@@ -238,8 +246,8 @@ def _candidates(local: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.
         i, j = np.nonzero(which >= 0)
         later = j > i
         i, j = i[later], j[later]
-        for part in range(0, len(i), 4096):
-            cut = slice(part, part + 4096)
+        for part in range(0, len(i), _CHUNK):
+            cut = slice(part, part + _CHUNK)
             yield i[cut] + start, j[cut] + start, which[i[cut], j[cut]]
 
 
