@@ -63,6 +63,18 @@ def test_bca_is_scipys(monkeypatch: pytest.MonkeyPatch):
     assert mine.value == pytest.approx(values.mean()) and mine.n == 150 and mine.n_patients is None
 
 
+def test_calibration_error_of_a_calibrated_model_reaches_down_to_zero():
+    rng = np.random.default_rng(3)
+    chance = rng.random(300)
+    truth = (rng.random(300) < chance).astype(int)
+    alone = bootstrap(probabilities.ece, [truth, chance], patients=None, seed=0, count=500)
+    table = score_table(Cases("binary", truth, chance), seed=0, count=500)["ece"]
+    assert alone.value > 0.02 and alone.low == 0 and alone == table
+    assert "noise" in alone.method
+    off = bootstrap(probabilities.ece, [truth, chance**3], patients=None, seed=0, count=500)
+    assert 0.1 < off.low < off.value < off.high
+
+
 def test_few_patients_widen_the_interval():
     assert wide(10) == pytest.approx(2.262157 * math.sqrt(10 / 9), abs=1e-5)
     assert wide(100_000) == pytest.approx(1.959964, abs=1e-6)

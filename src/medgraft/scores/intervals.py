@@ -11,6 +11,7 @@ from scipy.stats import beta, norm
 from scipy.stats import t as student
 
 from medgraft.scores.delong import Z95
+from medgraft.scores.probabilities import ece, ece_classwise
 from medgraft.scores.resample import Value, known_patients, leave_out, patient_codes, resamples
 from medgraft.scores.score import Score
 
@@ -175,7 +176,7 @@ def bca(value: float, drawn: Draws) -> tuple[float | None, float | None, str | N
     return min(float(low), value), max(float(high), value), drawn.note
 
 
-def noisy_sum(value: float, drawn: Draws, noise: Draws) -> tuple[float | None, float | None, str | None]:
+def noisy_sum(value: float, drawn: Draws, *, noise: Draws) -> tuple[float | None, float | None, str | None]:
     """Get low, high and a note for a sum of absolute gaps (a calibration error), which chance only adds to.
 
     The true sum is nearer to the seen one than the noise of all gaps together, which bounds it from below;
@@ -195,9 +196,15 @@ def noisy_sum(value: float, drawn: Draws, noise: Draws) -> tuple[float | None, f
     return low, max(value, 2 * value - float(np.quantile(drawn.usable, tail))), drawn.note
 
 
-def bootstrap_method(known: int | None, count: int, *, note: str | None = None) -> str:
+def ends(value: float, drawn: Draws, *, noise: Draws | None) -> tuple[float | None, float | None, str | None]:
+    """Get low, high and a note: by `noisy_sum` where the noise of a sum of gaps is given, else by `bca`."""
+    return bca(value, drawn) if noise is None else noisy_sum(value, drawn, noise=noise)
+
+
+def bootstrap_method(known: int | None, count: int, *, note: str | None = None, noise: bool = False) -> str:
     """Say in words how an interval was bootstrapped."""
-    words = f"{count} bootstrap resamples of {'images' if known is None else 'patients'}, BCa"
+    way = "low end by the noise of all bins, high end reflected" if noise else "BCa"
+    words = f"{count} bootstrap resamples of {'images' if known is None else 'patients'}, {way}"
     return f"{words} ({note})" if note else words
 
 
@@ -209,7 +216,7 @@ def bootstrap(
     seed: int,
     count: int = COUNT,
 ) -> Score:
-    """Get any score with a 95 % BCa interval from resampling patients.
+    """Get any score with a 95 % interval from resampling patients: BCa, or `noisy_sum` for `ece` and `ece_classwise`.
 
     Args:
         metric: called as `metric(*arrays, weights=rows)`; rows are (B, n) or None; see `medgraft.scores.resample`.
@@ -233,8 +240,11 @@ def bootstrap(
         return Score.missing("there are no cases" if n == 0 else "these cases do not define it", n=n, n_patients=known)
     if people < 2:
         return Score(value, None, None, n, known, method, "a single patient gives no interval")
-    found = draws({"it": lambda rows: metric(*arrays, weights=rows)}, codes, seed=seed, count=count)["it"]
-    low, high, note = bca(value, found)
-    return Score(
-        value, low, high, n, known, bootstrap_method(known, count, note=note), why=note if low is None else None
-    )
+    wanted: dict[str, Statistic] = {"it": lambda rows: metric(*arrays, weights=rows)}
+    if metric in (ece, ece_classwise):
+        wanted["noise"] = lambda rows: metric(*arrays, weights=rows, changes=True)
+    found = draws(wanted, codes, seed=seed, count=count)
+    low, high, note = ends(value, found["it"], noise=found.get("noise"))
+    said = note if low is not None else None
+    method = bootstrap_method(known, count, note=said, noise="noise" in found)
+    return Score(value, low, high, n, known, method, why=note if low is None else None)

@@ -106,14 +106,13 @@ def _resampled(
     count: int,
 ) -> Score:
     (n, known), (found, noise) = sizes, drawn
-    method = intervals.bootstrap_method(known, count)
     if found is None:
+        method = intervals.bootstrap_method(known, count)
         return Score(value, None, None, n, known, method, "a single patient gives no interval")
     ends = row.flat() if found.flat and row.flat is not None else None
     if ends is not None:
         return Score(value, ends[0], ends[1], n, known, ends[2])
-    low, high, note = intervals.bca(value, found) if noise is None else intervals.noisy_sum(value, found, noise)
-    method = intervals.bootstrap_method(known, count, note=note if low is not None else None)
-    if noise is not None:
-        method = method.replace("BCa", "low end by the noise of all bins, high end reflected")
+    low, high, note = intervals.ends(value, found, noise=noise)
+    said = note if low is not None else None
+    method = intervals.bootstrap_method(known, count, note=said, noise=noise is not None)
     return Score(value, low, high, n, known, method, note if low is None else None)
