@@ -40,7 +40,7 @@ class Outline:
 
 def outline(rng: np.random.Generator, size: int, *, atypia: float) -> Outline:
     """Draw the border: a wobbly ellipse that atypia makes ragged, notched and blurred on one side."""
-    radius = float(size * np.clip(rng.lognormal(-1.62 + 0.3 * atypia, 0.27), 0.08, 0.42))
+    radius = float(size * np.clip(rng.lognormal(-1.66 + 0.45 * atypia, 0.25), 0.08, 0.42))
     centre = tuple(float(v) for v in size / 2 + size * np.clip(rng.normal(0, 0.045, 2), -0.1, 0.1))
     row, column = paint.pixel_grid(size)
     rows = np.broadcast_to((row - centre[0]) / radius, (size, size)).astype(np.float32)
@@ -49,7 +49,7 @@ def outline(rng: np.random.Generator, size: int, *, atypia: float) -> Outline:
     oval, lean = rng.uniform(0.72, 1.0), rng.uniform(0, np.pi)
     reach = 1 / np.sqrt(np.cos(angle - lean) ** 2 + (np.sin(angle - lean) / oval) ** 2) / np.float32(oval**-0.5)
     for wave in range(1, 8):
-        strength = (0.03 + 0.13 * atypia) / wave**0.75 * rng.uniform(0.2, 1.0)
+        strength = (0.025 + 0.16 * atypia) / wave**0.75 * rng.uniform(0.2, 1.0)
         reach = reach + np.float32(strength) * np.cos(wave * angle + rng.uniform(0, 6.3)).astype(np.float32)
     reach = np.maximum(reach, 0.35)
     rough = paint.noise(rng, size, cells=min(4.5 * size / radius / 2, size / 4), octaves=3, keep=0.65)
@@ -80,7 +80,7 @@ def pigment(rng: np.random.Generator, form: Outline, *, atypia: float) -> Pigmen
     inner = paint.ramp(form.depth, (-0.1, rng.uniform(0.4, 1.0)))
     melanin = base * (0.55 + rng.uniform(0.1, 0.6) * inner)
     mottle = paint.noise(rng, size, cells=2.6 * lumps, octaves=5, keep=0.78)
-    melanin = melanin * np.exp((0.17 + 0.25 * atypia) * mottle)
+    melanin = melanin * np.exp((0.14 + 0.36 * atypia) * mottle)
     melanin = melanin * (1 + _network(rng, form, atypia=atypia))
     tilt = rng.uniform(0, 6.3)
     gradient = form.rows * np.float32(np.sin(tilt)) + form.columns * np.float32(np.cos(tilt))
@@ -93,10 +93,10 @@ def pigment(rng: np.random.Generator, form: Outline, *, atypia: float) -> Pigmen
     haem = np.clip(rng.uniform(0.05, 0.4) + 0.15 * paint.noise(rng, size, cells=1.6 * lumps, octaves=2), 0, 1)
     blank = np.zeros((size, size), np.float32)
     veil, scar = blank, blank
-    if rng.uniform() < 0.02 + 0.65 * atypia**1.5:
+    if rng.uniform() < 0.01 + 0.85 * atypia**1.6:
         field = paint.noise(rng, size, cells=1.5 * lumps, octaves=4, keep=0.65)
         veil = paint.ramp(field, (-0.2, 2.2)) * paint.ramp(form.depth, (0.0, 0.5)) * np.float32(rng.uniform(0.35, 0.85))
-    if rng.uniform() < 0.06 + 0.55 * atypia:
+    if rng.uniform() < 0.03 + 0.7 * atypia:
         field = paint.noise(rng, size, cells=2.2 * lumps, octaves=5, keep=0.72)
         scar = paint.ramp(field, (0.0, 2.2)) * paint.ramp(form.depth, (-0.05, 0.35)) * np.float32(rng.uniform(0.3, 0.8))
     return Pigment(melanin * form.cover, haem.astype(np.float32) * form.cover, veil, scar)

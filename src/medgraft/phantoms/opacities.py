@@ -39,13 +39,13 @@ def paint_opacities(rng: np.random.Generator, chest: Chest, *, ill: bool) -> Dis
     zones = chest.zones()
     pattern = rng.choice(["lobe", "both", "spread"], p=[0.45, 0.37, 0.18])
     places = _places(rng, str(pattern))
-    strength = rng.uniform(0.5, 1.0)
+    strength = rng.uniform(0.65, 1.1)
     for zone in places:
         kind = _kind(rng, str(pattern))
         spot = _centre(rng, chest, zones, zone)
         if spot is None:
             continue
-        wide = {"lobe": rng.uniform(0.1, 0.3), "both": rng.uniform(0.07, 0.2), "spread": rng.uniform(0.18, 0.32)}
+        wide = {"lobe": rng.uniform(0.13, 0.32), "both": rng.uniform(0.09, 0.22), "spread": rng.uniform(0.18, 0.32)}
         radius = wide[str(pattern)]
         cover = _cloud(rng, chest, spot, radius=radius, kind=kind) * (chest.lung > 0.4)
         full = {"consolidation": 0.85, "ground_glass": 0.42, "patches": 0.62}[kind] * strength

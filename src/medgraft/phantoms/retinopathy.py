@@ -48,7 +48,7 @@ def burden(rng: np.random.Generator, grade: int) -> Burden:
     if grade == 0:
         return Burden()
     if grade == 1:
-        return Burden(microaneurysms=int(rng.integers(5, 18)))
+        return Burden(microaneurysms=int(rng.integers(6, 22)))
     if grade == 2:
         return Burden(
             microaneurysms=int(rng.integers(8, 26)),
@@ -125,7 +125,7 @@ def _note(eye: Eye, found: Findings, kind: str, cover: np.ndarray, *, place: np.
 
 def _microaneurysms(rng: np.random.Generator, eye: Eye, found: Findings, *, count: int) -> None:
     places = np.stack([_place(rng, eye, spread=0.36) for _ in range(count)])
-    radii = rng.uniform(0.008, 0.0145, count)
+    radii = rng.uniform(0.009, 0.0155, count)
     cover = eye.stamp(places, radii, soft=0.7)
     dark = rng.uniform(0.9, 1.25)
     np.maximum(found.blood, cover * np.float32(dark), out=found.blood)

@@ -35,7 +35,7 @@ def skin(index: int, *, seed: int = 0, size: int = 224) -> Case:
     rng = generator(seed, "phantom-skin", index=index)
     block, rank = divmod(index, _BLOCK)
     malignant = bool(permutation(_BLOCK, seed=seed, purpose="phantom-skin-order", epoch=block)[rank] < _BLOCK * 0.4)
-    atypia = float(rng.beta(4.2, 2.2) if malignant else rng.beta(1.6, 4.6))
+    atypia = float(rng.beta(5.0, 2.0) if malignant else rng.beta(1.5, 5.5))
     label = KINDS[1 + malignant]
     form = naevus.outline(rng, size, atypia=atypia)
     picture = _surface(rng, size, melanin=_MELANIN[kind] * rng.uniform(0.8, 1.2))
