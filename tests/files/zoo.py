@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 
 import zoo_dicom
+import zoo_dicom_code
+import zoo_dicom_look
 import zoo_other
 import zoo_raster
+import zoo_series
 import zoo_tiff
 
-CASES = [*zoo_raster.cases(), *zoo_tiff.cases(), *zoo_other.cases(), *zoo_dicom.cases()]
+MODULES = (zoo_raster, zoo_tiff, zoo_other, zoo_dicom, zoo_dicom_look, zoo_dicom_code, zoo_series)
+CASES = [case for module in MODULES for case in module.cases()]
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

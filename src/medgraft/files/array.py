@@ -75,7 +75,7 @@ def _member(archive: zipfile.ZipFile, name: str | None, path: Path) -> zipfile.Z
 def _describe(path: Path) -> tuple[tuple[int, ...], np.dtype]:
     """Get shape and number type from the header alone."""
     place, name = _split(path)
-    if not zipfile.is_zipfile(place):
+    if not _is_zip(place):
         with open(place, "rb") as file:
             shape, _, dtype = _numpy_header(file, path)
             _whole(os.fstat(file.fileno()).st_size - file.tell(), shape, dtype, path)
@@ -88,6 +88,11 @@ def _describe(path: Path) -> tuple[tuple[int, ...], np.dtype]:
         if needed > info.file_size or info.file_size > max(info.compress_size, 1) * _MOST_RATIO + 4096:
             raise BadImage("the sizes in the archive contradict each other", where=show(path))
     return shape, dtype
+
+
+def _is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -107,7 +112,7 @@ def _load(path: Path, index: int | None, limit: int) -> np.ndarray:
     shape, dtype = _describe(path)
     total = int(np.prod(shape, dtype=object)) * dtype.itemsize
     place, name = _split(path)
-    if not zipfile.is_zipfile(place):
+    if not _is_zip(place):
         check_size(total if index is None else total // max(shape[0], 1), limit, path)
         return np.load(place, mmap_mode="r", allow_pickle=False)
     check_size(total, limit, path)
@@ -149,7 +154,7 @@ def read(ref: ImageRef, wish: Wish) -> Image:
         source=str(ref),
         bits=bits,
         notes=notes,
-        facts={"container": "npz" if zipfile.is_zipfile(_split(ref.path)[0]) else "npy", "dtype": str(array.dtype)},
+        facts={"container": "npz" if _is_zip(_split(ref.path)[0]) else "npy", "dtype": str(array.dtype)},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +22,7 @@ from pydicom.uid import (
 
 from medgraft.errors import BadImage
 from medgraft.files.form import check_size, hush
-from medgraft.files.sniff import show
+from medgraft.files.sniff import open_regular, show
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _FOREIGN_STARTS = (b"mz", b"\x7felf", b"<html", b"<!doc", b"#!")
@@ -45,7 +46,8 @@ def open_dataset(path: Path, *, pixels: bool, max_bytes: int, tags: list[int] | 
     """
     check_size(path.stat().st_size, 2 * max_bytes, path)
     notes: list[str] = []
-    with open(path, "rb") as file:
+    with open_regular(path) as whole, mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as file:
+        # Reading from the map never gives more than the file holds, whatever lengths its elements claim.
         head = file.read(132)
         file.seek(0)
         preamble = head[128:132] == b"DICM"
@@ -55,6 +57,8 @@ def open_dataset(path: Path, *, pixels: bool, max_bytes: int, tags: list[int] | 
             notes.append("no DICOM preamble: parsed from its first tag")
         with hush():
             dataset = _parse(file, path, pixels, max_bytes, tags)
+        if pixels:
+            _check_length(dataset, path)
     _settle_syntax(dataset, path, notes)
     return dataset, notes
 
@@ -115,6 +119,15 @@ def _inflate(file: Any, path: Path, pixels: bool, max_bytes: int) -> Any:
 
 def _at_pixels(tag: Any, _vr: Any, _length: int) -> bool:
     return int(tag) in _PIXEL_TAGS
+
+
+def _check_length(dataset: Any, path: Path) -> None:
+    """Refuse pixel data that claim more bytes than the file has."""
+    for tag in _PIXEL_TAGS:
+        element = dataset.get_item(tag) if tag in dataset else None
+        length, value = getattr(element, "length", None), getattr(element, "value", None)
+        if length not in (None, 0xFFFFFFFF) and isinstance(value, bytes) and length > len(value):
+            raise BadImage(f"truncated: {len(value)} of {length} bytes of pixel data are there", where=show(path))
 
 
 def _settle_syntax(dataset: Any, path: Path, notes: list[str]) -> None:

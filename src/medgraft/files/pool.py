@@ -200,8 +200,14 @@ class _Crew:
                 task = self.tasks.get()
             if task is None:
                 return False
+            try:
+                worker.send(task[1])
+            except _Died:
+                waiting.appendleft(task)  # it never got there; what did is answered, or to blame
+                if not flying:
+                    raise
+                return True
             flying.append(task)
-            worker.send(task[1])
         return True
 
 

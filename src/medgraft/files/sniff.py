@@ -286,6 +286,17 @@ def _what_else(head: bytes, path: Path) -> str:
             return f"is {words}{tail}, which is not read here"
     if not any(head):
         return f"begins with {len(head)} zero bytes{tail}: the file was never written fully"
-    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
+    if _is_text(head):
         return f"is a text file{tail}"
     return f"is no known kind of image{tail}"
+
+
+def _is_text(head: bytes) -> bool:
+    """Tell whether bytes are UTF-8 text; the last character may be cut."""
+    if any(byte < 32 and byte not in b"\t\r\n\f" for byte in head):
+        return False
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start >= len(head) - 3 and len(head) >= HEAD_BYTES
+    return True

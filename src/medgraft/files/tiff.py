@@ -109,7 +109,8 @@ def _check(page: Any, path: Path, limit: int) -> None:
     if len(page.shape) > 3 or getattr(page, "imagedepth", 1) > 1:
         raise BadImage(f"its page has {len(page.shape)} axes ({page.axes}), not one image", where=show(path))
     if page.dtype is None or page.dtype.kind not in "buif":
-        raise BadImage(f"its samples are {page.dtype or page.sampleformat}, which are not read", where=show(path))
+        kind = page.dtype or f"{bits}-bit"
+        raise BadImage(f"its samples are {kind} numbers, which are not read", where=show(path))
     if int(page.photometric) not in _READ:
         raise BadImage(
             f"its colours ({getattr(page.photometric, 'name', page.photometric)}) are not read", where=show(path)
