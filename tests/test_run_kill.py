@@ -17,11 +17,7 @@ import pytest
 
 from medgraft.storage import sha256_file
 
-_OPTIONS = (
-    "--backbone none:timm:test_resnet --image-size 32 --batch-size 8 --epochs 10 --augment generic --device cpu "
-    "--label-column label --verbose --set fit.precision=fp32 --set fit.channels_last=false --set fit.ema=0.9 "
-    "--set fit.mixup=0.2 --set machine.save_seconds=0 --set scores.resamples=200"
-).split()
+_OPTIONS = ["--backbone", "none:timm:test_resnet", "--image-size", "32", "--batch-size", "8", "--epochs", "10", "--augment", "generic", "--device", "cpu", "--label-column", "label", "--verbose", "--set", "fit.precision=fp32", "--set", "fit.channels_last=false", "--set", "fit.ema=0.9", "--set", "fit.mixup=0.2", "--set", "machine.save_seconds=0", "--set", "scores.resamples=200"]
 
 
 def start(
@@ -54,8 +50,7 @@ def kill(process: subprocess.Popen[str], out: Path, *, moment: str, luck: random
         _wait_for_step(process, luck.randrange(1, 12))
         until = time.monotonic() + 20
         while time.monotonic() < until and process.poll() is None:
-            names = os.listdir(out / "resume") if (out / "resume").is_dir() else []
-            if any(name.endswith(".tmp") for name in names):
+            if any((out / "resume").glob(".*.tmp")):
                 break
     elif moment == "validation":
         last = 4 * luck.randrange(1, 8)  # four steps an epoch: the next thing is the validation
@@ -143,9 +138,7 @@ def test_a_changed_recipe_or_file_is_refused_by_name(tiny_data: Path, tmp_path: 
     from medgraft.errors import RunRefused
 
     out = tmp_path / "run"
-    kill(
-        start(tiny_data, out, depth="all", workers=0, resume=False), out, moment="validation", luck=random.Random(0)
-    )
+    kill(start(tiny_data, out, depth="all", workers=0, resume=False), out, moment="validation", luck=random.Random(0))
     with pytest.raises(RunRefused, match=r"fit\.batch_size is 4, the run has 8"):
         mg.train(tiny_data, out=out, resume=True, batch_size=4)
     (tiny_data.parent / "p00_0.png").write_bytes((tiny_data.parent / "p01_1.png").read_bytes())

@@ -64,7 +64,7 @@ def train(
     from medgraft import run
 
     chosen = _recipe(recipe, options, settings)
-    return Report(run.train(Path(data), Path(out), chosen, resume=resume, listen=listen))
+    return Report(run.train(Path(data), chosen, out=Path(out), resume=resume, listen=listen))
 
 
 def plan(
@@ -78,7 +78,7 @@ def plan(
     """Get the recipe that `train` would use, each choice with its reason; arguments as in `train`."""
     from medgraft import run
 
-    return run.prepare(Path(data), _recipe(recipe, options, settings), listen)[0]
+    return run.prepare(Path(data), _recipe(recipe, options, settings), listen=listen)[0]
 
 
 def survey(
@@ -120,7 +120,7 @@ def evaluate(
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     columns = Columns(label_column, patient_column, None)
-    found = outside.evaluate(opened, Path(data), Path(out), columns=columns, percent_bad=limit_bad, listen=listen)
+    found = outside.evaluate(opened, Path(data), out=Path(out), columns=columns, percent_bad=limit_bad, listen=listen)
     return Report(found)
 
 
@@ -182,7 +182,7 @@ def predict(
         done = Done(None, len(found), sum(bool(row.get("error")) for row in found), found)
     else:
         path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
-        done = Done(path, *opening.write_rows(path, opened.columns(), rows), [])
+        done = Done(path, *opening.write_rows(path, columns=opened.columns(), rows=rows), [])
     if done.failed == done.count:
         first = next((row["error"] for row in done.rows if row.get("error")), "see the column error")
         raise BadData(f"none of the {done.count} images could be read ({first})", where=out or paths[0])
@@ -214,7 +214,7 @@ def export(run: Data | Run, *, out: Data, format: str = "onnx") -> dict[str, Any
     from medgraft import exporting
 
     opened = open_run(run, device="cpu") if isinstance(run, str | Path) else run
-    return exporting.export(opened, Path(out), format)
+    return exporting.export(opened, out=Path(out), format=format)
 
 
 def backbones(word: str | None = None) -> dict[str, Any]:
@@ -253,4 +253,4 @@ def doctor() -> dict[str, Any]:
 
 def _recipe(given: Data | Recipe | None, options: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Recipe:
     base = given if isinstance(given, Recipe) else Recipe() if given is None else load(Path(given))  # type: ignore[call-arg]
-    return with_options(base, options, settings)
+    return with_options(base, options, settings=settings)

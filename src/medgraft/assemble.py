@@ -151,7 +151,7 @@ def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) ->
     places = [found.places[i] for i in found.of("train")]
     rows = found.store.rows(np.resize(places, min(32, fit.batch_size or 32)))
     batch = normalised(rows, task.backbone.spec).to(engine.device)
-    precision, last = probe(task, lambda x: task(x), batch)
+    precision, last = probe(task, batch, run=lambda x: task(x))
     precision = precision if fit.precision == "auto" else fit.precision
     last = last if fit.channels_last is None else fit.channels_last
     why = f"measured on {torch.get_num_threads()} threads of the {engine.device.type}"

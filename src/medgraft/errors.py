@@ -1,23 +1,23 @@
 """The tree of errors. Each says what is wrong, where, and what to do.
 
-    MedgraftError                     exit 1
-    ├── UserError                     exit 2: the user can mend it
-    │   ├── BadImage                  one file cannot be read as an image
-    │   ├── BadTable                  a CSV or split file is wrong
-    │   ├── BadData                   a data set as a whole cannot be used
-    │   │   └── Leak                  splits share a patient or an image
-    │   ├── BadRecipe                 a recipe field or option is wrong
-    │   ├── BadWeights                a weight file is damaged or does not fit
-    │   ├── UnknownName               no such task, backbone, format, layout
-    │   ├── MissingExtra              a package is needed that is not installed
-    │   ├── Offline                   the network is needed and forbidden
-    │   └── RunRefused                finished, changed or foreign run folder
-    │       └── RunLocked             another process holds the run folder
-    └── Stopped                       exit 3: stopped safely, can be resumed
-        ├── Interrupted               SIGTERM or SIGINT
-        ├── DiskFull
-        ├── OutOfMemory
-        └── NotFinite                 the loss became NaN or infinite
+MedgraftError                     exit 1
+├── UserError                     exit 2: the user can mend it
+│   ├── BadImage                  one file cannot be read as an image
+│   ├── BadTable                  a CSV or split file is wrong
+│   ├── BadData                   a data set as a whole cannot be used
+│   │   └── Leak                  splits share a patient or an image
+│   ├── BadRecipe                 a recipe field or option is wrong
+│   ├── BadWeights                a weight file is damaged or does not fit
+│   ├── UnknownName               no such task, backbone, format, layout
+│   ├── MissingExtra              a package is needed that is not installed
+│   ├── Offline                   the network is needed and forbidden
+│   └── RunRefused                finished, changed or foreign run folder
+│       └── RunLocked             another process holds the run folder
+└── Stopped                       exit 3: stopped safely, can be resumed
+    ├── Interrupted               SIGTERM or SIGINT
+    ├── DiskFull
+    ├── OutOfMemory
+    └── NotFinite                 the loss became NaN or infinite
 """
 
 from __future__ import annotations

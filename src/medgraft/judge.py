@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from medgraft.scores.subgroups import subgroup_table
 from medgraft.scores.summary import class_table, score_table
 from medgraft.tasks.base import ImageTask
 
+_FILES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".xml", ".txt", ".json", ".npy")
 _MOST_CURVES = 12
 _CURVE_RESAMPLES = 500  # bands are drawn, not quoted
 
@@ -46,6 +48,26 @@ class Predicted:
     targets: np.ndarray
     patients: tuple[str, ...] | None
     covariates: Mapping[str, Sequence[str | None]]
+
+
+def groupable(covariates: Mapping[str, Sequence[str | None]]) -> dict[str, Sequence[str | None]]:
+    """Get the columns that can part cases into groups: not those that name files or single cases."""
+    found = {}
+    for name, values in covariates.items():
+        known = [value for value in values if value]
+        numbers = sum(_is_number(value) for value in known)
+        names_files = any(Path(value).suffix.lower() in _FILES for value in known)
+        if known and not names_files and (numbers > len(known) / 2 or len(set(known)) <= max(8, len(known) // 10)):
+            found[name] = values
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def settle(task: ImageTask, val: Predicted, *, rule: str) -> tuple[Calibration | None, OperatingPoint]:
@@ -71,7 +93,7 @@ def _for_fit(task: ImageTask, logits: np.ndarray) -> np.ndarray:
 
 def cases_of(task: ImageTask, found: Predicted, *, temperature: tuple[float, ...] | None = None) -> Cases:
     """Get truth and predictions as the scores room takes them."""
-    threshold = task.threshold if len(task.threshold) > 1 else task.threshold[0]
+    threshold = task.threshold[0] if len(task.threshold) == 1 else task.threshold
     kept = task.temperature
     task.temperature = temperature or kept
     predictions = task.interpret(found.keys, found.logits)
@@ -114,7 +136,7 @@ def verdicts(
     }
     if len(task.answers.classes) == 2:
         report["per_class"] = {}
-    table = subgroup_table(cases, test.covariates, seed=seed, count=resamples)
+    table = subgroup_table(cases, groupable(test.covariates), seed=seed, count=resamples)
     report["subgroups"] = [row.to_dict() for row in table]
     people = by_patient(cases)
     if people.cases is not None:
@@ -133,7 +155,7 @@ def calibration_entry(task: ImageTask, test: Predicted, fitted: Calibration | No
     plain = cases_of(task, test, temperature=(1.0,) * len(task.temperature))
     mended = cases_of(task, test)
     entry: dict[str, Any] = {
-        "temperature": list(fitted.temperature) if len(fitted.temperature) > 1 else fitted.temperature[0],
+        "temperature": fitted.temperature[0] if len(fitted.temperature) == 1 else list(fitted.temperature),
         "fitted_on": "val",
         "bins": BINS,
         "validation": fitted.to_dict(),

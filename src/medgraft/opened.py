@@ -69,7 +69,7 @@ class Run:
         for number, item in enumerate([images] if single else images):  # type: ignore[list-item]
             if isinstance(item, np.ndarray):
                 name = f"array {number}"
-                found += self.predictor.predict(from_array(item, self.model.pixels, name)[None], [name])
+                found += self.predictor.predict(from_array(item, self.model.pixels, name=name)[None], [name])
                 continue
             for _, answer in self.predictor.files(list_images(Path(item)), batch_size=batch_size, workers=0):
                 if not isinstance(answer, Prediction):
@@ -117,7 +117,7 @@ def images_in(paths: Sequence[str | Path]) -> tuple[list[ImageRef], list[tuple[s
     return refs, passed
 
 
-def write_rows(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> tuple[int, int]:
+def write_rows(path: Path, *, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> tuple[int, int]:
     """Write a CSV row by row, whole or not at all: (rows, rows with an error)."""
     counts = [0, 0]
 

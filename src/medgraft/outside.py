@@ -26,7 +26,7 @@ from medgraft.values import Sample
 
 
 def evaluate(
-    run: Run, data: Path, out: Path, *, columns: Columns, percent_bad: float, cache_gb: float = 20.0, listen: Listen
+    run: Run, data: Path, *, out: Path, columns: Columns, percent_bad: float, cache_gb: float = 20.0, listen: Listen
 ) -> dict[str, Any]:
     """Score a run on labelled data and write report.json, report.html and predictions.csv.
 
@@ -120,7 +120,7 @@ def _report(
     run: Run, found: Predicted, kept: list[Sample], surveyed: Survey, bad: list[tuple[str, str]], notes: list[str]
 ) -> dict[str, Any]:
     task, before = run.model.task, run.report
-    threshold = task.threshold if len(task.threshold) > 1 else task.threshold[0]
+    threshold = task.threshold[0] if len(task.threshold) == 1 else task.threshold
     decided = task.answer_kind in ("binary", "labels")
     point = OperatingPoint(threshold if decided else None, run.model.card["calibration"]["rule"])
     resamples = 2000

@@ -255,7 +255,7 @@ def _depth_entry(recipe: Recipe, task: ImageTask) -> dict[str, Any]:
         "of": len(stages),
         "chosen_by": "rule by the number of training patients" if reason else "the user",
         "reason": reason,
-        "stages": stages[::-1][:thawed],
+        "stages": stages[::-1],
         "trained_parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
         "curve": [],
     }

@@ -255,7 +255,7 @@ OPTIONS = {
 }
 
 
-def with_options(recipe: Recipe, options: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
+def with_options(recipe: Recipe, options: Mapping[str, Any], *, settings: Mapping[str, Any] | None = None) -> Recipe:
     """Get the recipe changed by options that are not None, then by dotted settings.
 
     Raises:

@@ -42,13 +42,13 @@ class Times:
     predict_images_per_second: float | None = None
 
 
-def train(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, listen: Listen) -> dict[str, Any]:
+def train(data: Path, recipe: Recipe, *, out: Path, resume: bool = False, listen: Listen) -> dict[str, Any]:
     """Do the main job and get what report.json holds.
 
     Args:
         data: labelled images.
-        out: the run folder.
         recipe: fields that are empty or "auto" are planned.
+        out: the run folder.
         resume: go on with the run in `out`.
         listen: gets progress events.
 
@@ -58,7 +58,7 @@ def train(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, listen
     """
     with storage.lock(out), stopping.watching():
         recipe = _opened(out, recipe, resume)
-        recipe, found, task, pixels = prepare(data, recipe, listen)
+        recipe, found, task, pixels = prepare(data, recipe, listen=listen)
         _same_samples(out, found.samples, found.records)
         recipe, parts = assemble(recipe, found, task, pixels)
         _begin(out, recipe, found)
@@ -66,7 +66,7 @@ def train(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, listen
         return _finish(out, recipe, parts, found, fitted, times)
 
 
-def prepare(data: Path, recipe: Recipe, listen: Listen) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
+def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
     """Read and decode the data and fill the recipe: what `plan` and `train` share."""
     dataset = gathering.read(data, recipe)
     seen = gathering.peek(dataset)
@@ -213,7 +213,7 @@ def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> t
     if task.thawed == stages:
         return parts.train, parts.val
     blank = torch.zeros(1, task.backbone.spec.channels, *parts.pixels.size, device=parts.engine.device)
-    cut = find_cut(task, task.thawed, blank)
+    cut = find_cut(task, blank, thawed=task.thawed)
     views = min(recipe.depth.views, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
     needed = cut.bytes_of(len(parts.train.keys) * views + len(parts.val.keys))
     if not make_room(int(recipe.machine.cache_gb * GIGABYTE), needed):
@@ -224,9 +224,9 @@ def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> t
     content = [record["sha256"] for record in found.records]
     identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
     augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
-    words: dict[str, Any] = {"cut": cut, "listen": listen}
-    train_rows = freeze_source(task, parts.engine, parts.train, views=views, identity=[augment, "train"], **words)
-    val_rows = freeze_source(task, parts.engine, parts.val, views=1, identity=[augment, "val"], **words)
+    words: dict[str, Any] = {"engine": parts.engine, "cut": cut, "listen": listen}
+    train_rows = freeze_source(task, parts.train, views=views, identity=[augment, "train"], **words)
+    val_rows = freeze_source(task, parts.val, views=1, identity=[augment, "val"], **words)
     return train_rows, val_rows
 
 

@@ -9,6 +9,7 @@ from medgraft import gather as gathering
 from medgraft import storage
 from medgraft.gather import Listen
 from medgraft.learn import stopping
+from medgraft.pages import is_phantom
 from medgraft.recipe import Recipe
 from medgraft.report.survey_page import write_survey_page
 from medgraft.samples import duplicates
@@ -35,36 +36,9 @@ def survey_data(data: Path, recipe: Recipe, *, out: Path | None, listen: Listen)
     if out is not None:
         storage.write_json(out / "survey.json", found.to_dict())
         thumbnails = {r["key"]: r["thumbnail"] for r in records if r.get("error") is None}
-        write_survey_page(page_values(found), folder=out, thumbnails=thumbnails)
+        phantoms = is_phantom(dataset.samples)
+        write_survey_page(found.to_dict(), folder=out, thumbnails=thumbnails, phantoms=phantoms)
     return found
-
-
-def page_values(found: Survey) -> dict[str, Any]:
-    """Get the survey in the words of its page."""
-    values = found.to_dict()
-    values["name"] = Path(found.root).name
-    values["modality"] = found.preset
-    values["sizes"] = dict(found.shapes)
-    classes = found.classes or {}
-    values["classes"] = {name: {"images": dict(row)} for name, row in classes.items()}
-    for row in values["classes"].values():
-        if set(row["images"]) == {"all"}:
-            row["images"] = row["images"]["all"]
-        else:
-            row["images"].pop("all", None)
-    listed = found.duplicates.pairs[:1000]
-    values["duplicates"] = {
-        "exact": found.duplicates.count("exact"),
-        "near": found.duplicates.count("near"),
-        "pairs": [{k: getattr(p, k) for k in ("first", "second", "kind", "score", "how")} for p in listed],
-    }
-    values["leaks"] = [
-        {"kind": p.kind, "splits": list(p.splits), "patient": p.patient, "keys": [p.first, p.second]}
-        for p in found.leaks[:1000]
-    ]
-    values["notes"] = [*found.warnings, *found.notes]
-    values["facts"] = [["Images in colour", found.images - found.gray - found.gray_in_rgb]]
-    return values
 
 
 def lines(found: Survey) -> list[str]:

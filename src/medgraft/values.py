@@ -154,5 +154,6 @@ class InputSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
         """Read what `to_dict` wrote; unknown keys are ignored, lists become tuples."""
-        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+        known: dict[str, Any] = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        known = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
+        return cls(**known)

@@ -86,14 +86,14 @@ def resolve_device(name: str) -> str:
 
 
 def probe(
-    module: nn.Module, run: Callable[[Tensor], Tensor], pixels: Tensor, *, seconds: float = 0.5
+    module: nn.Module, pixels: Tensor, *, run: Callable[[Tensor], Tensor], seconds: float = 0.5
 ) -> tuple[str, bool]:
     """Measure which is faster here, float32 or channels-last bfloat16.
 
     Args:
         module: what `run` multiplies with; left in the memory layout of the faster arm.
-        run: forward pass to time.
         pixels: `(N, C, H, W)`, like the batches to come.
+        run: forward pass to time.
 
     Returns:
         ("fp32" | "bf16", channels_last).

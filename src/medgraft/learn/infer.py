@@ -78,7 +78,7 @@ class Predictor:
             for (index, _), prediction in zip(of_kind, self.predict(pixels, keys), strict=True):
                 predictions[index] = prediction
         for index, found in group:
-            yield index, predictions.get(index, found)
+            yield index, predictions.get(index) or found
 
     def _prepared(self, pixels: np.ndarray) -> Tensor:
         moved = normalised(pixels, self.model.spec).to(self.device)
@@ -99,7 +99,7 @@ def _groups(items: Iterable[tuple[int, Any]], size: int) -> Iterator[list[tuple[
         yield group
 
 
-def from_array(array: np.ndarray, pixels: Pixels, name: str) -> np.ndarray:
+def from_array(array: np.ndarray, pixels: Pixels, *, name: str) -> np.ndarray:
     """Turn a picture in memory into network pixels `(C, H, W)`.
 
     Args:

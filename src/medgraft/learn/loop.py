@@ -33,7 +33,9 @@ class Source(Protocol):
     """Batches by epoch; the same ones however often and wherever it starts."""
 
     def __len__(self) -> int: ...
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]: ...
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, from `start_step` on."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,13 @@ class Cut:
         return rows * math.prod(self.shape) * (4 if self.dtype == torch.float32 else 2)
 
 
-def find_cut(task: ImageTask, thawed: int, pixels: Tensor) -> Cut:
+def find_cut(task: ImageTask, pixels: Tensor, *, thawed: int) -> Cut:
     """Get where to cut so that the `thawed` last stages stay above.
 
     Args:
         task: the task whose stages are counted.
-        thawed: number of stages that learn.
         pixels: one image `(1, C, H, W)` to measure the activation with.
+        thawed: number of stages that learn.
     """
     stages = len(task.parts().stages)
     with torch.no_grad():
@@ -115,9 +115,9 @@ class Frozen:
 
 def freeze_source(
     task: ImageTask,
-    engine: Engine,
     loader: Loader,
     *,
+    engine: Engine,
     cut: Cut,
     views: int,
     identity: Any,
