@@ -263,11 +263,11 @@ def _decoder(syntax: UID, path: Path) -> Any:
             f"its transfer syntax {syntax} ({syntax.name}) is not supported", where=show(path), do=_CONVERT
         ) from error
     if not decoder.is_available:
-        wanted = sorted({name for needs in decoder.missing_dependencies for name in needs.split("requires ")[1:]})
+        package = "pyjpegls" if syntax in _JPEG_LS else "pylibjpeg pylibjpeg-openjpeg" if syntax in _J2K else None
         raise MissingExtra(
             f"no decoder for {syntax.name} ({syntax}) is installed",
             where=show(path),
-            do=f"Install one of: {'; '.join(wanted)}." if wanted else "Run medgraft doctor.",
+            do=f"Install it: pip install {package}." if package else _CONVERT,
         )
     return decoder
 

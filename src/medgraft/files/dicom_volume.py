@@ -23,7 +23,7 @@ from medgraft.files.form import Wish, check_size, robust_range, window_range
 from medgraft.files.sniff import show
 from medgraft.values import Image, ImageRef
 
-GAP = 1.5  # a gap this many times the median means a missing slice
+GAP = 1.5  # a gap this many times the median means a missing slice, the inverse one that does not belong
 _UNEVEN = 0.01
 _SAME_PLACE = 0.01  # of the median gap
 _SHIFT_PIXELS = 0.1
@@ -245,7 +245,7 @@ def _even(
         return stack, 1.0, ["a single slice: its thickness is not known, 1 mm is assumed"]
     gaps = np.diff(along)
     median = float(np.median(gaps))
-    wide = [k for k in range(len(gaps)) if gaps[k] > GAP * median]
+    wide = [k for k in range(len(gaps)) if not median / GAP <= gaps[k] <= GAP * median]
     if wide and not wish.allow_gaps:
         named = "; ".join(f"{gaps[k]:.2f} mm between {places[k].name} and {places[k + 1].name}" for k in wide[:_NAMED])
         raise BadImage(
