@@ -168,7 +168,12 @@ def meta_cases() -> list[Case]:
         ),
         Case("no-syntax.dcm", save(no_syntax), note="no TransferSyntaxUID", **want),
         Case("no-syntax-jpeg.dcm", save(lost), refused="does not say how"),
-        Case("trailing.dcm", save(written(dataset(STORED, **CTFACTS), STORED.tobytes() + b"\0" * 400)), **want),
+        Case(
+            "trailing.dcm",
+            save(written(dataset(STORED, **CTFACTS), STORED.tobytes() + b"\0" * 400)),
+            note="400 bytes after",
+            **want,
+        ),
         Case("junk-tail.dcm", save(good + b"\0" * 64), **want),
         Case("program.dcm", save(b"MZ" + good[2:]), note="looks like a program", **want),
         Case("page-polyglot.dcm", save((b"<html>" + b" " * 122) + good[128:]), note="web page", **want),

@@ -130,6 +130,12 @@ def numpy_cases() -> list[Case]:
         Case("bool.npy", save(npy(GRAY > 99)), planes((GRAY > 99) * 1), range=(0, 1)),
         Case("unit.npy", save(npy(unit)), planes(unit), within=1e-6, range=(0, 1)),
         Case("holes.npy", save(npy(holes)), planes(filled), within=1e-6, note="1 values were NaN"),
+        Case(
+            "far.npy",
+            save(npy(np.array([[1.0, 2.0], [1e300, 3.0]]))),
+            planes(np.array([[1.0, 2.0], [1.0, 3.0]])),
+            note="1 values",
+        ),
         Case("int64.npy", save(npy(GRAY.astype(np.int64) - 50)), planes(GRAY.astype(int) - 50)),
         Case("volume.npy", save(npy(volume)), volume[None].astype(np.float32)),
         Case("rows.npy", save(npy(volume)), planes(volume[3]), index=3),

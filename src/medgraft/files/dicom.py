@@ -12,7 +12,7 @@ import numpy as np
 
 from medgraft.files import dicom_values as stage
 from medgraft.files.dicom_open import open_dataset
-from medgraft.files.dicom_pixels import Layout, frames, layout_of
+from medgraft.files.dicom_pixels import Layout, frames, layout_of, trailing
 from medgraft.files.form import Format, Header, Wish, hush, pick, robust_range, window_range
 from medgraft.values import Image, ImageRef
 
@@ -55,6 +55,8 @@ def facts_of(dataset: Any) -> dict[str, str]:
         text = " ".join(str(value if value is not None else "").split())
         if text:
             found[keyword] = text[:200]
+    if "ICCProfile" in dataset:
+        found["icc_profile"] = f"{len(dataset.ICCProfile or b'')} bytes"
     found["TransferSyntaxUID"] = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     return found
 
@@ -80,6 +82,7 @@ def _read(ref: ImageRef, wish: Wish) -> Image:
 
 def _single(ref: ImageRef, dataset: Any, layout: Layout, index: int, wish: Wish, notes: list[str]) -> Image:
     stored, photometric = next(iter(frames(dataset, layout, ref.path, [index], wish.max_bytes)))
+    notes += trailing(dataset, layout)
     facts = facts_of(dataset)
     spacing = spacing_of(dataset, index)
     if layout.samples == 3 or photometric == "PALETTE COLOR":
@@ -87,6 +90,8 @@ def _single(ref: ImageRef, dataset: Any, layout: Layout, index: int, wish: Wish,
         return Image(pixels, (0.0, 1.0), str(ref), "display", bits, spacing, None, tuple(notes), facts)
     values, unit, empty, more = values_of(stored, dataset, layout, index)
     notes += more
+    if "MOSAIC" in str(dataset.get("ImageType", "")):
+        notes.append("a mosaic: many slices side by side in one picture")
     if wish.values:
         low_high = value_range(values, dataset, index, wish)
         if stage.inverted(dataset, layout):

@@ -141,13 +141,27 @@ def frames(
 
 def _whole(dataset: Any, layout: Layout, path: Path) -> None:
     """Check that uncompressed pixels are all there."""
-    bits = layout.rows * layout.columns * layout.samples * layout.allocated * layout.frames
-    if layout.photometric == "YBR_FULL_422":
-        bits = bits // 3 * 2
-    needed = (bits + 7) // 8
+    needed = _needed(layout)
     found = len(dataset[layout.keyword].value or b"")
     if found < needed:
         raise BadImage(f"truncated: {found} of {needed} bytes of pixel data are there", where=show(path))
+
+
+def trailing(dataset: Any, layout: Layout) -> list[str]:
+    """Get a note when uncompressed pixel data are longer than the image."""
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    if not syntax.is_transfer_syntax or syntax.is_encapsulated:
+        return []
+    extra = len(dataset[layout.keyword].value or b"") - _needed(layout)
+    return [f"{extra} bytes after the pixel data were ignored"] if extra > 1 else []
+
+
+def _needed(layout: Layout) -> int:
+    """Get how many bytes uncompressed pixels take."""
+    bits = layout.rows * layout.columns * layout.samples * layout.allocated * layout.frames
+    if layout.photometric == "YBR_FULL_422":
+        bits = bits // 3 * 2
+    return (bits + 7) // 8
 
 
 def _streams(dataset: Any, layout: Layout, path: Path, syntax: UID) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -125,7 +126,7 @@ def finite(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     if values.dtype.kind != "f":
         return values, ()
     with np.errstate(invalid="ignore", over="ignore"):
-        good = np.isfinite(values)
+        good = np.isfinite(values.astype(np.float32, copy=False))
     bad = int(values.size - np.count_nonzero(good))
     if not bad:
         return values, ()
@@ -151,13 +152,38 @@ def window_range(window: tuple[float, float]) -> tuple[float, float]:
     return center - width / 2, center + width / 2
 
 
+class _Ear(logging.Handler):
+    """Keeps what a library logs instead of printing it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self.heard.append(record.getMessage())
+
+
 @contextmanager
 def hush() -> Iterator[list[str]]:
-    """Collect the warnings of a library as text; one thread at a time, for Python's filters are global."""
+    """Collect the warnings and log lines of the reading libraries as text.
+
+    One thread at a time, for Python's warning filters are global.
+    """
     said: list[str] = []
+    ear = _Ear()
+    loggers = [logging.getLogger(name) for name in ("tifffile", "pydicom", "PIL", "nibabel")]
     with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        before = [logger.propagate for logger in loggers]
+        for logger in loggers:
+            logger.addHandler(ear)
+            logger.propagate = False
         try:
             yield said
         finally:
-            said.extend(dict.fromkeys(" ".join(str(w.message).split())[:300] for w in caught))
+            for logger, propagate in zip(loggers, before, strict=True):
+                logger.removeHandler(ear)
+                logger.propagate = propagate
+            texts = [str(w.message) for w in caught] + ear.heard
+            said.extend(dict.fromkeys(" ".join(text.split())[:300] for text in texts))

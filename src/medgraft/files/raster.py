@@ -134,7 +134,10 @@ def _finished(opened: Opened) -> Photo:
     if opened.orientation > 1:
         array = orient(array, opened.orientation)
         notes.append(f"turned upright as its EXIF orientation {opened.orientation} says")
-    return finish(array, bits, notes, {"container": opened.word})
+    facts = {"container": opened.word}
+    if profile := opened.picture.info.get("icc_profile"):
+        facts["icc_profile"] = f"{len(profile)} bytes"
+    return finish(array, bits, notes, facts)
 
 
 def finish(array: np.ndarray, bits: int, notes: list[str], facts: dict[str, str]) -> Photo:

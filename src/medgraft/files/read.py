@@ -107,3 +107,7 @@ def guarded(word: str, path: Path, act: Callable[[], _T]) -> _T:
     except Exception as error:
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise BadImage(f"damaged or unusual {word.upper()} file ({said})", where=show(path)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what a decoder written in Rust raises; no Exception
+            raise
+        raise BadImage(f"damaged {word.upper()} file: its decoder gave up ({error})", where=show(path)) from error

@@ -143,10 +143,11 @@ def sniff(path: Path, head: bytes | None = None) -> Kind:
         >>> import tempfile, pathlib
         >>> page = pathlib.Path(tempfile.mkdtemp()) / "scan.dcm"
         >>> _ = page.write_text("<html>404</html>")
-        >>> sniff(page)
-        Traceback (most recent call last):
-        ...
-        medgraft.errors.BadImage: ('is a web page (HTML) with the name of a DICOM file', ...
+        >>> try:
+        ...     sniff(page)
+        ... except BadImage as error:
+        ...     print(error.what)
+        is a web page (HTML) with the name of a DICOM file
     """
     head = read_head(path) if head is None else head
     kind = _by_signature(head, path) or _compressed(head, path) or _weak(head, path)

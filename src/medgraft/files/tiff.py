@@ -115,6 +115,8 @@ def _check(page: Any, path: Path, limit: int) -> None:
         raise BadImage(
             f"its colours ({getattr(page.photometric, 'name', page.photometric)}) are not read", where=show(path)
         )
+    if len(page.dataoffsets) < int(np.prod(page.chunked)) or len(page.databytecounts) < len(page.dataoffsets):
+        raise BadImage("an incomplete TIFF file: it does not say where all its strips or tiles are", where=show(path))
     size = path.stat().st_size
     for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
         if length == 0:

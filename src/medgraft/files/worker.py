@@ -30,7 +30,7 @@ def serve(memory_bytes: int, timeout_s: float) -> None:
         import medgraft.files.read  # noqa: F401
     except BaseException as error:
         _answer(answers, f"{type(error).__name__}: {error}")
-        return
+        os._exit(1)
     _answer(answers, "ready")
     inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, inbox), daemon=True).start()
@@ -45,7 +45,8 @@ def serve(memory_bytes: int, timeout_s: float) -> None:
         try:
             _answer(answers, result)
         except OSError:
-            return
+            break
+    os._exit(0)  # at once: the listening thread may hold stdin, which an orderly shutdown would trip over
 
 
 def _limit(memory_bytes: int) -> None:
@@ -67,7 +68,7 @@ def _do(work: Any, ref: Any) -> Any:
         return BadImage(error.what, where=error.where or ref, do=error.do)
     except MemoryError:
         return BadImage("decoding it needs more memory than a reader process may take", where=ref)
-    except Exception as error:
+    except BaseException as error:  # nothing but the parent ends this process
         said = " ".join(str(error).split())[:300]
         return BadImage(f"reading it failed ({type(error).__name__}: {said})", where=ref)
 
