@@ -17,7 +17,35 @@ import pytest
 
 from medgraft.storage import sha256_file
 
-_OPTIONS = ["--backbone", "none:timm:test_resnet", "--image-size", "32", "--batch-size", "8", "--epochs", "10", "--augment", "generic", "--device", "cpu", "--label-column", "label", "--verbose", "--set", "fit.precision=fp32", "--set", "fit.channels_last=false", "--set", "fit.ema=0.9", "--set", "fit.mixup=0.2", "--set", "machine.save_seconds=0", "--set", "scores.resamples=200"]
+_OPTIONS = [
+    "--backbone",
+    "none:timm:test_resnet",
+    "--image-size",
+    "32",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "10",
+    "--augment",
+    "generic",
+    "--device",
+    "cpu",
+    "--label-column",
+    "label",
+    "--verbose",
+    "--set",
+    "fit.precision=fp32",
+    "--set",
+    "fit.channels_last=false",
+    "--set",
+    "fit.ema=0.9",
+    "--set",
+    "fit.mixup=0.2",
+    "--set",
+    "machine.save_seconds=0",
+    "--set",
+    "scores.resamples=200",
+]
 
 
 def start(

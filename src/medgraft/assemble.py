@@ -14,6 +14,7 @@ from medgraft.errors import BadRecipe
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.engine import Engine, probe
 from medgraft.learn.model import Pixels, graft
+from medgraft.nets import has_folded_norms
 from medgraft.recipe import Recipe
 from medgraft.samples.loader import Items, Loader, normalised
 from medgraft.samples.presets import preset
@@ -79,6 +80,7 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
         modality_reason=found.survey.preset_why,
         stages=len(task.parts().stages),
         random=not task.backbone.sha256,
+        folded_norms=bool(task.backbone.sha256) and has_folded_norms(task.backbone),
         class_counts={label: labels[label] for label in task.answers.classes if labels[label]},
     )
     return planning.choose_rest(recipe, facts)
@@ -107,6 +109,7 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
         BadData: a validation or test label that training does not know.
     """
     task.thaw(stages_of(recipe, task))
+    task.stored_norms = recipe.fit.norms == "stored"
     task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
     targets = {split: task.encode(_labels(found, split)) for split in ("train", "val", "test")}
     share = task.balance(targets["train"], recipe.fit.balance)

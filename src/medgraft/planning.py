@@ -28,6 +28,7 @@ class Facts:
         modality: name of the augmentation preset that fits, and `modality_reason` why.
         stages: number of stages of the backbone.
         random: True when the backbone starts from random numbers.
+        folded_norms: True when BatchNorm was folded into the convolutions before the weights were saved.
         class_counts: training images a class; empty for numbers.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     modality_reason: str
     stages: int
     random: bool
+    folded_norms: bool
     class_counts: Mapping[str, int]
 
 
@@ -107,8 +109,16 @@ def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -
         steps = math.ceil(count / batch)
         epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS_WANTED / steps)))
         fill("fit.epochs", epochs, f"about {epochs * steps} steps at most; it stops earlier when validation says so")
+    if fit.norms == "auto":
+        stored = facts.folded_norms
+        why = (
+            "BatchNorm is folded into these weights, so batches would undo it"
+            if stored
+            else "each batch has enough images"
+        )
+        fill("fit.norms", "stored" if stored else "batch", why)
     if fit.lr is None:
-        rate = 1e-3 if facts.random else 5e-4
+        rate = 1e-3 if facts.random else 3e-4
         fill("fit.lr", rate, "random layers learn faster" if facts.random else "trained layers are changed with care")
     if fit.head_lr is None:
         rate = 5e-3 if head_only else 1e-3 if facts.random else 2e-3

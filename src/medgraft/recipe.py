@@ -89,6 +89,9 @@ class Fit(Section):
     layer_decay: float | None = Field(
         None, gt=0, le=1, description="factor on the rate of each stage further from the head; planned"
     )
+    norms: Literal["auto", "batch", "stored"] = Field(
+        "auto", description="BatchNorm of tuned stages: statistics of each batch, or those stored with the weights"
+    )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay; none on norms and biases")
     warmup: float = Field(0.1, ge=0, lt=1, description="part of all steps in which the rate rises from zero")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 = no limit")

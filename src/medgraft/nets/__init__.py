@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medgraft.registry import Registry
 
 if TYPE_CHECKING:
-    from medgraft.nets.adapt import depth_names, freeze, parameter_groups, train_mode
+    from medgraft.nets.adapt import depth_names, freeze, has_folded_norms, parameter_groups, train_mode
     from medgraft.nets.backbone import Backbone
     from medgraft.nets.heads import LinearHead
     from medgraft.nets.listing import default_backbone, list_backbones
@@ -37,6 +37,7 @@ _HOMES = {
     "default_backbone": "listing",
     "depth_names": "adapt",
     "freeze": "adapt",
+    "has_folded_norms": "adapt",
     "list_backbones": "listing",
     "parameter_groups": "adapt",
     "train_mode": "adapt",
@@ -50,6 +51,7 @@ __all__ = [
     "default_backbone",
     "depth_names",
     "freeze",
+    "has_folded_norms",
     "list_backbones",
     "parameter_groups",
     "train_mode",

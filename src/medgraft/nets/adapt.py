@@ -69,6 +69,17 @@ def train_mode(backbone: Backbone, *, thawed: int, frozen_norms: bool = False) -
                     part.eval()
 
 
+def has_folded_norms(backbone: Backbone) -> bool:
+    """Say whether BatchNorm was folded into the convolutions: every layer stores mean 0 and one variance.
+
+    Such a layer passes its input on; normalising by batches would change the net from the first step.
+    """
+    norms = [part for part in backbone.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    stored = [(norm.running_mean, norm.running_var) for norm in norms]
+    known = [(mean, var) for mean, var in stored if mean is not None and var is not None]
+    return bool(known) and all(bool((mean == 0).all() and (var == var.flatten()[0]).all()) for mean, var in known)
+
+
 def parameter_groups(
     backbone: Backbone,
     head: nn.Module,

@@ -83,6 +83,7 @@ class ImageTask(Task):
 
     Attributes:
         temperature: divides the logits, one or one a label; fitted on validation only.
+        stored_norms: True keeps BatchNorm of thawed stages on its stored statistics.
         threshold: operating point on the positive probability, one or one a label; chosen on validation only.
     """
 
@@ -99,6 +100,7 @@ class ImageTask(Task):
         self.label_smoothing = 0.0
         self.mixup = 0.0
         self.thawed = len(backbone.stages)
+        self.stored_norms = False
         count = max(1, self.outputs(answers))
         self.register_buffer("class_weights", torch.ones(count))
         self.register_buffer("adjust", torch.zeros(count))
@@ -167,7 +169,7 @@ class ImageTask(Task):
     def train(self, mode: bool = True) -> ImageTask:
         super().train(mode)
         if mode:
-            train_mode(self.backbone, thawed=self.thawed)
+            train_mode(self.backbone, thawed=self.thawed, frozen_norms=self.stored_norms)
         return self
 
     def parts(self) -> Parts:
