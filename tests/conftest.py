@@ -61,8 +61,9 @@ def make_tiny_data(folder: Path, *, patients: int = 24, size: int = 40) -> Path:
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / name)
             findings = "|".join(word for word, there in (("disc", ill), ("hole", grade > 0)) if there)
             site = "north" if person < 12 else "south"
+            amount = f"{grade * 1.5 + shot / 8:.3f}"
             rows.append(
-                f"{name},{'ill' if ill else 'well'},p{person:02d},{findings},{grade},{grade * 1.5 + shot / 8:.3f},{site}"
+                ",".join([name, "ill" if ill else "well", f"p{person:02d}", findings, str(grade), amount, site])
             )
     table = folder / "table.csv"
     table.write_text("\n".join(rows) + "\n")

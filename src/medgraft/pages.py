@@ -280,13 +280,13 @@ def _steps(chosen: Preset) -> list[str]:
 
 def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, Any]:
     fit = recipe.fit
-    stated = {"number": "mean absolute error", "ordinal": "quadratic kappa less a tenth of the loss"}
+    stated = {"number": "mean absolute error", "ordinal": "quadratic kappa less a fiftieth of the loss"}
     return {
         "epochs": len(fitted.history),
         "epochs_planned": fit.epochs,
         "best_epoch": fitted.best_epoch + 1,
         "stopped": fitted.stopped,
-        "score": stated.get(parts.task.answer_kind, "AUROC less a tenth of the loss"),
+        "score": stated.get(parts.task.answer_kind, "AUROC less a fiftieth of the loss"),
         "batch_size": fit.batch_size,
         "image_size": list(parts.pixels.size),
         "optimiser": "AdamW",

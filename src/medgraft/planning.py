@@ -15,6 +15,8 @@ from medgraft.recipe import Recipe
 # Sides that every backbone divides evenly; larger ones cost time without gain on most sets of a few thousand images.
 _SIZES = (96, 128, 160, 192, 224)
 _STEPS_WANTED = 1200
+# What the labels are, as the samples room says it, and the task that answers it.
+TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "numbers": "regress"}
 _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
 
 
@@ -105,7 +107,8 @@ def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -
     if batch is None:
         batch = 32 if count >= 128 else 16
         fill("fit.batch_size", batch, f"{batch} images a step for {count} training images")
-    if fit.epochs is None:
+    epochs = fit.epochs
+    if epochs is None:
         steps = math.ceil(count / batch)
         epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS_WANTED / steps)))
         fill("fit.epochs", epochs, f"about {epochs * steps} steps at most; it stops earlier when validation says so")
@@ -117,8 +120,11 @@ def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -
             else "each batch has enough images"
         )
         fill("fit.norms", "stored" if stored else "batch", why)
+    if fit.patience is None:
+        waited = max(10, math.ceil(epochs / 2))
+        fill("fit.patience", waited, "half of the epochs: the falling rate still brings late gains")
     if fit.lr is None:
-        rate = 1e-3 if facts.random else 3e-4
+        rate = 1e-3 if facts.random else 2e-4
         fill("fit.lr", rate, "random layers learn faster" if facts.random else "trained layers are changed with care")
     if fit.head_lr is None:
         rate = 5e-3 if head_only else 1e-3 if facts.random else 2e-3

@@ -101,7 +101,9 @@ class Fit(Section):
         "auto", description="rare classes: weigh the loss, draw them more often, or leave them"
     )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0 = off")
-    patience: int = Field(8, ge=0, description="epochs without a better validation score before stopping; 0 = never")
+    patience: int | None = Field(
+        None, ge=0, description="epochs without a better validation score before stopping; 0 = never; planned"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto measures at the start which is faster")
     channels_last: bool | None = Field(None, description="memory layout; measured at the start when empty")
 

@@ -28,6 +28,7 @@ from medgraft.nets import parameter_groups
 from medgraft.recipe import Recipe, load
 from medgraft.samples.loader import Loader
 from medgraft.samples.store import GIGABYTE
+from medgraft.surveying import values_of
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Sample
 from medgraft.version import VERSION
@@ -78,7 +79,8 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
         )
     recipe = planning.choose_input(recipe.changed({"medgraft": VERSION}), side=seen.side, gray=seen.gray)
     if recipe.task == "auto":
-        word, why = dataset.suggest_task()
+        kind, why = dataset.target_kind()
+        word = planning.TASK_OF[kind]
         recipe = planning.with_reasons(recipe.changed({"task": word}), {"task": why})
         listen({"event": "say", "text": f"task: {word}, because {why}"})
     size = recipe.input.image_size or 0
@@ -158,7 +160,7 @@ def _begin(out: Path, recipe: Recipe, found: Gathered) -> None:
     """Write what is known before training; the recipe last, as it says that the rest is there."""
     storage.write_json(out / "samples.json", _sample_prints(found.samples, found.records))
     pages.write_samples(out / "samples.csv", found)
-    storage.write_json(out / "survey.json", found.survey.to_dict())
+    storage.write_json(out / "survey.json", values_of(found.survey))
     rows = [{"path": path, "reason": reason} for path, reason in found.quarantine]
     storage.write_table(out / "quarantine.csv", ("path", "reason"), rows)
     recipe.save(out / "recipe.yaml")
@@ -188,7 +190,7 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Liste
         warmup=fit.warmup,
         clip=fit.clip,
         ema=fit.ema,
-        patience=fit.patience,
+        patience=fit.patience or 0,
         save_seconds=recipe.machine.save_seconds,
     )
     loop = Loop(

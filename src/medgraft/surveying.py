@@ -10,6 +10,7 @@ from medgraft import storage
 from medgraft.gather import Listen
 from medgraft.learn import stopping
 from medgraft.pages import is_phantom
+from medgraft.planning import TASK_OF
 from medgraft.recipe import Recipe
 from medgraft.report.survey_page import write_survey_page
 from medgraft.samples import duplicates
@@ -34,11 +35,18 @@ def survey_data(data: Path, recipe: Recipe, *, out: Path | None, listen: Listen)
             listen({"event": "decode", "done": len(records), "of": len(dataset.samples)})
         found = survey(dataset, records, duplicates=duplicates.find(records))
     if out is not None:
-        storage.write_json(out / "survey.json", found.to_dict())
+        values = values_of(found)
+        storage.write_json(out / "survey.json", values)
         thumbnails = {r["key"]: r["thumbnail"] for r in records if r.get("error") is None}
         phantoms = is_phantom(dataset.samples)
-        write_survey_page(found.to_dict(), folder=out, thumbnails=thumbnails, phantoms=phantoms)
+        write_survey_page(values, folder=out, thumbnails=thumbnails, phantoms=phantoms)
     return found
+
+
+def values_of(found: Survey) -> dict[str, Any]:
+    """Get what survey.json holds: the facts, and the task that the labels ask for."""
+    task = None if found.target is None else [TASK_OF[found.target[0]], found.target[1]]
+    return {**found.to_dict(), "task": task}
 
 
 def lines(found: Survey) -> list[str]:
@@ -72,6 +80,6 @@ def headline(found: Survey) -> dict[str, Any]:
         "near_duplicates": found.duplicates.count("near"),
         "leaks": len(found.leaks),
         "quarantined": len(found.quarantine),
-        "task": None if found.task is None else found.task[0],
+        "task": None if found.target is None else TASK_OF[found.target[0]],
         "preset": found.preset,
     }

@@ -74,7 +74,7 @@ def test_layout_is_found_by_itself(name: str, tmp_path: Path):
     found = read_samples(WRITERS[name](tmp_path))
     assert found.layout == name
     assert found.why
-    assert found.suggest_task()[0] == "classify"
+    assert found.target_kind()[0] == "classes"
 
 
 @each_layout

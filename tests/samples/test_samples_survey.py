@@ -50,7 +50,7 @@ def test_the_facts_of_a_small_set(tmp_path):
     assert found.bits == {"8": 12}
     assert (found.gray, found.gray_in_rgb) == (12, 0)
     assert found.intensity["8-bit"]["mean"] == pytest.approx(127.5, abs=4)
-    assert found.task is not None and found.task[0] == "classify"
+    assert found.target is not None and found.target[0] == "classes"
     assert found.leaks == ()
     assert found.preset == "generic"
 

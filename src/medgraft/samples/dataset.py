@@ -107,18 +107,6 @@ class DataSet:
             )
         return _kind_of(kinds, self.label_column)
 
-    def suggest_task(self) -> tuple[str, str]:
-        """Get the task that `target_kind` asks for, and the reason.
-
-        Raises:
-            BadData: there are no labels, or all are the same.
-        """
-        kind, why = self.target_kind()
-        return _TASK_OF[kind], why
-
-
-_TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "numbers": "regress"}
-
 
 def _kind_of(kinds: Counter[str | None], column: str | None) -> tuple[str, str]:
     values = [as_number(label) for label in kinds]

@@ -32,7 +32,7 @@ class Survey:
         images: how many can be used; `labelled` of them have a label.
         classes: class -> {"all": n, "train": n, ...}, images; None without labels and for many numbers.
         labels: smallest, median and largest label when they are numbers.
-        task: the task that the labels ask for and why; None without labels.
+        target: what the labels are (`DataSet.target_kind`) and why; None without labels.
         patients: how many are known, or None.
         images_per_patient: smallest, median, largest.
         splits: images a split, as given; empty when the data give none.
@@ -58,7 +58,7 @@ class Survey:
     labelled: int
     classes: Mapping[str, Mapping[str, int]] | None
     labels: Mapping[str, float] | None
-    task: tuple[str, str] | None
+    target: tuple[str, str] | None
     patients: int | None
     images_per_patient: Mapping[str, float] | None
     splits: Mapping[str, int]
@@ -132,7 +132,7 @@ def survey(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, duplicates
         labelled=sum(sample.label is not None for sample in samples),
         classes=None if many or not labelled else _classes(samples),
         labels=_spread([n for s in samples if (n := as_number(s.label)) is not None]) if many else None,
-        task=dataset.suggest_task() if labelled and _kind(dataset) else None,
+        target=dataset.target_kind() if labelled and _kind(dataset) else None,
         **_people(samples),
         splits=dict(Counter(sample.split for sample in samples if sample.split)),
         **_sizes(good),

@@ -15,8 +15,9 @@ from medgraft.tasks.base import Answers, ImageTask, inverse_frequency
 
 # Words that say "nothing found": the other of two classes is then the positive one.
 _NEGATIVE = {
-    "normal", "healthy", "negative", "benign", "no", "none", "0", "false", "clear", "control", "absent",
-    "well", "sane", "unremarkable", "uninfected", "no_finding", "no_findings", "no finding", "normals", "neg", "nodisease", "no_disease", "no_tumor", "non",
+    "0", "absent", "benign", "clear", "control", "false", "healthy", "neg", "negative", "no", "no finding",
+    "no_disease", "no_finding", "no_findings", "no_tumor", "nodisease", "non", "none", "normal", "normals",
+    "sane", "uninfected", "unremarkable", "well",
 }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from medgraft.values import Prediction
 
 # How much the log-loss counts beside the score of order: with few validation
 # images many epochs tie in AUROC, and the more certain of them is the better.
-_LOSS_SHARE = 0.1
+# More of it would let mere overconfidence, which the temperature mends, rule the choice.
+_LOSS_SHARE = 0.02
 
 
 class Meter:
