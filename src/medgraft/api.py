@@ -205,7 +205,7 @@ def predict_pretrained(
     rows = pretrained.predict(name, [Path(p) for p in paths], top=top, offline=offline, device=device)
     if out is not None:
         path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
-        write_table(path, ("path", "rank", "class", "probability"), rows)
+        write_table(path, rows, columns=("path", "rank", "class", "probability"))
     return rows
 
 

@@ -63,9 +63,7 @@ def evaluate(
     report["timing"] = {"predict_images_per_second": round(speed, 2)}
     drawn = judge.curves(run.model.task, found, seed=report["seed"])
     gallery = pages.gallery(run.model.task, kept, found, picture=lambda i: store[good[i]])
-    storage.write_table(
-        out / "quarantine.csv", ("path", "reason"), [{"path": path, "reason": reason} for path, reason in bad]
-    )
+    storage.write_table(out / "quarantine.csv", report["quarantine"], columns=("path", "reason"))
     pages.write_predictions(out / "predictions.csv", run.model.task, kept, {"test": found})
     write_report(report, folder=out, curves=drawn, gallery=gallery)
     write_card(report, out)
@@ -135,7 +133,7 @@ def _report(
         "data": pages.data_entry(
             kept, surveyed, quarantined=len(bad), split_source="all of it is test data", notes=notes
         ),
-        "quarantine": [{"path": path, "reason": reason} for path, reason in bad[:50]],
+        "quarantine": [{"path": path, "reason": reason} for path, reason in bad],
         **result,
         "calibration": {"temperature": run.model.card["calibration"]["temperature"], "fitted_on": "val"},
         "checksums": before.get("checksums", {}),

@@ -96,7 +96,7 @@ def write_samples(path: Path, found: Gathered) -> None:
         }
         for sample, record in zip(found.samples, found.records, strict=True)
     ]
-    storage.write_table(path, ("key", "path", "sha256", "patient", "split", "target", *columns), rows)
+    storage.write_table(path, rows, columns=("key", "path", "sha256", "patient", "split", "target", *columns))
 
 
 def write_predictions(path: Path, task: ImageTask, samples: Sequence[Sample], parts: Mapping[str, Predicted]) -> None:
@@ -109,7 +109,7 @@ def write_predictions(path: Path, task: ImageTask, samples: Sequence[Sample], pa
             row = {"key": sample.key, "path": str(sample.image.path), "patient": sample.patient, "split": split}
             rows.append({**row, "target": sample.label, **prediction_row(task, prediction)})
     columns = ("key", "path", "patient", "split", "target", *prediction_columns(task))
-    storage.write_table(path, columns, rows)
+    storage.write_table(path, rows, columns=columns)
 
 
 def prediction_columns(task: ImageTask) -> list[str]:

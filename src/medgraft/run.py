@@ -162,7 +162,7 @@ def _begin(out: Path, recipe: Recipe, found: Gathered) -> None:
     pages.write_samples(out / "samples.csv", found)
     storage.write_json(out / "survey.json", values_of(found.survey))
     rows = [{"path": path, "reason": reason} for path, reason in found.quarantine]
-    storage.write_table(out / "quarantine.csv", ("path", "reason"), rows)
+    storage.write_table(out / "quarantine.csv", rows, columns=("path", "reason"))
     recipe.save(out / "recipe.yaml")
 
 

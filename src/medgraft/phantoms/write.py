@@ -64,9 +64,9 @@ def write_set(
         if progress:
             progress(done, count)
     if lesions:
-        write_table(out / "lesions.csv", list(lesions[0]), lesions)
+        write_table(out / "lesions.csv", lesions, columns=list(lesions[0]))
     manifest = out / "manifest.csv"
-    write_table(manifest, list(rows[0]), rows)
+    write_table(manifest, rows, columns=list(rows[0]))
     return manifest
 
 
