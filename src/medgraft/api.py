@@ -196,13 +196,15 @@ def predict_pretrained(
     top: int = 5,
     offline: bool = False,
     device: str = "auto",
+    image_size: int | None = None,
     out: Data | None = None,
 ) -> list[dict[str, Any]]:
     """Ask a pre-trained net, head and all, for its own classes: rows of path, rank, class, probability."""
     from medgraft import pretrained
     from medgraft.storage import write_table
 
-    rows = pretrained.predict(name, [Path(p) for p in paths], top=top, offline=offline, device=device)
+    words: dict[str, Any] = {"top": top, "offline": offline, "device": device, "image_size": image_size}
+    rows = pretrained.predict(name, [Path(p) for p in paths], **words)
     if out is not None:
         path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
         write_table(path, rows, columns=("path", "rank", "class", "probability"))

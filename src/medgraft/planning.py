@@ -127,7 +127,7 @@ def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -
         rate = 1e-3 if facts.random else 2e-4
         fill("fit.lr", rate, "random layers learn faster" if facts.random else "trained layers are changed with care")
     if fit.head_lr is None:
-        rate = 5e-3 if head_only else 1e-3 if facts.random else 2e-3
+        rate = 1e-3 if head_only or facts.random else 2e-3
         fill("fit.head_lr", rate, "the head is new and starts from zero")
     if fit.layer_decay is None:
         decay = 1.0 if facts.random else 0.75

@@ -21,7 +21,11 @@ from typing import Any, BinaryIO
 
 from medgraft.errors import DiskFull, RunLocked
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than this system allows",
+}
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -36,9 +40,9 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None], *, needed_bytes:
     Raises:
         DiskFull: there is no space; the former file is intact.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
         if needed_bytes > free:
             raise OSError(errno.ENOSPC, "not enough space")
@@ -49,22 +53,23 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None], *, needed_bytes:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno in _FULL:
-            raise _disk_full(path, temporary, needed_bytes) from error
-        raise
+        written = temporary.stat().st_size if temporary.exists() else 0
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise explained(error, path, needed_bytes=max(needed_bytes, written + 1)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _disk_full(path: Path, temporary: Path, needed_bytes: int) -> DiskFull:
-    written = temporary.stat().st_size if temporary.exists() else 0
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    needed = max(needed_bytes, written + 1)
+def explained(error: OSError, path: Path, *, needed_bytes: int) -> OSError | DiskFull:
+    """Get what a failed write means for the user where there was no room, else the error itself."""
+    if error.errno not in _FULL:
+        return error
+    there = next((folder for folder in path.parents if folder.is_dir()), Path(path.anchor))
+    free = shutil.disk_usage(there).free
     return DiskFull(
-        f"the disk is full: this file needs {_megabytes(needed)}, {_megabytes(free)} are free",
+        f"{_FULL[error.errno]}: this file needs {_megabytes(needed_bytes)}, {_megabytes(free)} are free",
         where=path,
         do="What was saved before is intact. Free some space, then go on with --resume.",
     )
@@ -142,8 +147,12 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         RunLocked: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+b") as file:
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(open(folder / ".lock", "a+b"))
+        except OSError as error:
+            raise explained(error, folder / ".lock", needed_bytes=1) from error
         if not _try_lock(file):
             raise RunLocked(
                 "another process is working in this folder", where=folder, do="Wait for it, or give another --out."
@@ -186,8 +195,8 @@ def reserve(path: Path, size: int) -> None:
     Raises:
         DiskFull: there is no such space; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
             if size and hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -195,7 +204,6 @@ def reserve(path: Path, size: int) -> None:
                 file.truncate(size)
     except OSError as error:
         if error.errno in _FULL:
-            full = _disk_full(path, path, size)
-            path.unlink(missing_ok=True)
-            raise full from error
-        raise
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise explained(error, path, needed_bytes=size) from error

@@ -61,7 +61,8 @@ def plan(
 
     planned = api.plan(data, recipe=recipe, settings=settings(set), listen=screen.listen, **options)
     planned.save(output)
-    lines = [f"{field}: {why}" for field, why in planned.reasons.items()]
+    values = planned.model_dump()
+    lines = [f"{field} = {_value(values, field)}  ({why})" for field, why in planned.reasons.items()]
     return [*lines, f"Recipe: {output}"], {"recipe": str(output), "reasons": planned.reasons}
 
 
@@ -134,8 +135,7 @@ def predict(
 
     if not Path(run).is_dir():
         answers = api.predict_pretrained(run, paths, top=top, offline=offline, device=device, out=out)
-        lines = [f"{row['path']}  {row['rank']}. {row['class']} {row['probability']:.3f}" for row in answers]
-        return lines, {"out": None if out is None else str(out), "predictions": answers}
+        return _own_classes(answers), {"out": None if out is None else str(out), "predictions": answers}
     done = api.predict(
         Path(run), paths, out=out, device=device, batch_size=batch_size, workers=workers, listen=screen.listen
     )
@@ -226,12 +226,27 @@ def _run_lines(report: dict[str, Any], out: Path) -> Result:
     return [*lines, f"Report: {paths['report']}"], {**paths, "task": report["task"], "scores": headline}
 
 
+def _value(values: dict[str, Any], field: str) -> Any:
+    for part in field.split("."):
+        values = values[part]
+    return values
+
+
 _HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae")
 
 
 def _score_line(name: str, score: dict[str, Any]) -> str:
     interval = f" (95 % interval {score['low']:.3f} to {score['high']:.3f})" if score["low"] is not None else ""
     return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}, n = {score['n']}"
+
+
+def _own_classes(rows: list[dict[str, Any]]) -> list[str]:
+    """The file once, then its classes."""
+    lines: list[str] = []
+    for row in rows:
+        lines += [row["path"]] if row["rank"] == 1 else []
+        lines.append(f"  {row['rank']}. {row['class']}  {row['probability']:.3f}")
+    return lines
 
 
 def _backbone_line(row: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ class Screen:
         self._task: Any = None
         self._phase = ""
         self._note = ""
-        self._last_line = 0.0
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Screen:
         return self

@@ -5,14 +5,13 @@ It is cut back to the checkpoint when a run resumes, so it never contradicts the
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from medgraft.errors import DiskFull
+from medgraft import storage
 
 
 class Log:
@@ -26,15 +25,17 @@ class Log:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def write(self, event: dict[str, Any]) -> None:
-        """Append one event with the time of day."""
+        """Append one event with the time of day.
+
+        Raises:
+            DiskFull: there is no space; half a line may be left, which `cut` takes away.
+        """
         line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise DiskFull("the disk is full", where=self.path, do="Free some space, then --resume.") from error
-            raise
+            raise storage.explained(error, self.path, needed_bytes=len(line.encode())) from error
 
     def cut(self, size: int) -> None:
         """Drop everything after the first `size` bytes."""
