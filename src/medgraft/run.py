@@ -19,7 +19,7 @@ from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
 from medgraft.learn import model as models
 from medgraft.learn import stopping
-from medgraft.learn.engine import Engine
+from medgraft.learn.engine import Engine, memory_said
 from medgraft.learn.loop import Fitted, Loop, Schedule, Source
 from medgraft.learn.model import Model, Pixels
 from medgraft.learn.prefix import find_cut, freeze_source, make_room
@@ -57,7 +57,7 @@ def train(data: Path, recipe: Recipe, *, out: Path, resume: bool = False, listen
         RunRefused: the folder holds another run, or what `resume` needs has changed.
         Stopped: it stopped safely and can be resumed.
     """
-    with storage.lock(out), stopping.watching():
+    with storage.lock(out), stopping.watching(), memory_said():
         recipe = _opened(out, recipe, resume)
         recipe, found, task, pixels = prepare(data, recipe, listen=listen)
         _same_samples(out, found.samples, found.records)

@@ -19,12 +19,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medgraft.errors import DiskFull, RunLocked
+from medgraft.errors import DiskFull, MedgraftError, RunLocked, UserError
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would be larger than this system allows",
+}
+_NOT_THERE = {
+    errno.EACCES: "you may not write here, or not read",
+    errno.EPERM: "this is not permitted",
+    errno.EROFS: "this disk can only be read",
+    errno.ENOENT: "there is no such file or folder, and it cannot be made",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EISDIR: "this is a folder, not a file",
+    errno.EEXIST: "this is a file, not a folder",
+    errno.ENAMETOOLONG: "this name is too long",
 }
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -62,8 +72,10 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None], *, needed_bytes:
             temporary.unlink(missing_ok=True)
 
 
-def explained(error: OSError, path: Path, *, needed_bytes: int) -> OSError | DiskFull:
-    """Get what a failed write means for the user where there was no room, else the error itself."""
+def explained(error: OSError, path: Path, *, needed_bytes: int) -> OSError | MedgraftError:
+    """Get what it means for the user that there was no room, or that a path is not to be had; else the error itself."""
+    if error.errno in _NOT_THERE:
+        return UserError(_NOT_THERE[error.errno], where=path, do="Give another path.")
     if error.errno not in _FULL:
         return error
     there = next((folder for folder in path.parents if folder.is_dir()), Path(path.anchor))
@@ -147,12 +159,12 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         RunLocked: another process holds it.
     """
-    with contextlib.ExitStack() as held:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(open(folder / ".lock", "a+b"))
-        except OSError as error:
-            raise explained(error, folder / ".lock", needed_bytes=1) from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / ".lock", "a+b")  # noqa: SIM115
+    except OSError as error:
+        raise explained(error, folder, needed_bytes=1) from error
+    with handle as file:
         if not _try_lock(file):
             raise RunLocked(
                 "another process is working in this folder", where=folder, do="Wait for it, or give another --out."

@@ -18,6 +18,16 @@ def main() -> None:
         _fail("stopped", 3)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        # Every file of a run says for itself that it found no room; this is for those that libraries write.
+        from pathlib import Path
+
+        from medgraft.storage import explained
+
+        plain = explained(error, Path(error.filename or "."), needed_bytes=1)
+        if not isinstance(plain, MedgraftError):
+            raise
+        _fail(str(plain), plain.exit_code)
     except Exception as error:
         # Typer's usage errors are told apart by their face, so that no class of a library it vendors is named here.
         if hasattr(error, "format_message"):

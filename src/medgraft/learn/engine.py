@@ -6,14 +6,14 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medgraft.errors import BadRecipe
+from medgraft.errors import BadRecipe, OutOfMemory
 from medgraft.values import Batch
 
 
@@ -116,3 +116,28 @@ def probe(
     precision, layout = min(arms, key=lambda arm: arms[arm])
     module.to(memory_format=layout)  # type: ignore[call-overload]
     return precision, layout is torch.channels_last
+
+
+@contextlib.contextmanager
+def memory_said() -> Iterator[None]:
+    """Turn every way in which libraries say that memory ran out into one plain error.
+
+    Raises:
+        OutOfMemory: the block ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        ran_out = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not ran_out and "allocate memory" not in text and "out of memory" not in text:
+            raise
+        raise OutOfMemory(
+            f"memory ran out{f' ({_first_line(text)})' if text else ''}",
+            do="Give a smaller --batch-size or --image-size, in a new --out.",
+        ) from error
+
+
+def _first_line(text: str) -> str:
+    """Get the sentence that counts: allocators put the place in their source code before it."""
+    return text.splitlines()[0].rpartition("Allocator: ")[2].strip().rstrip(".")

@@ -11,18 +11,19 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medgraft import seeds
-from medgraft.errors import NotFinite, OutOfMemory, Stopped
+from medgraft.errors import NotFinite, Stopped
 from medgraft.learn import stopping
-from medgraft.learn.engine import Engine
+from medgraft.learn.engine import Engine, memory_said
 from medgraft.learn.log import Log
 from medgraft.learn.resume import Checkpoint, Checkpoints, optimiser_tensors, restore_optimisers
 from medgraft.tasks.base import Task
@@ -122,6 +123,7 @@ class Loop:
         self.best: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.ema: dict[str, Tensor] = {}
+        self.recent: Sequence[str] = ()
         self.last_saved = time.monotonic()
 
     def run(self) -> Fitted:
@@ -132,7 +134,7 @@ class Loop:
         """
         self._restore()
         stopped = f"all {self.schedule.epochs} epochs done"
-        try:
+        with memory_said():
             while self.epoch < self.schedule.epochs:
                 if self._is_patience_over():
                     waited = self.schedule.patience
@@ -140,10 +142,6 @@ class Loop:
                     break
                 self._train_epoch()
                 self._end_epoch()
-        except Stopped:
-            raise
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            raise _plain_memory_error(error) from error
         self._save()
         self._load(self.best)
         speed = self.trained_images / self.trained_seconds if self.trained_seconds else None
@@ -172,7 +170,7 @@ class Loop:
                     self._save()
 
     def _step(self, batch: Batch) -> float:
-        batch = self.engine.move(batch)
+        batch, self.recent = self.engine.move(batch), batch.keys
         total = self.schedule.epochs * len(self.train)
         now = self.epoch * len(self.train) + self.step
         factor = self.schedule.rate(now, total)
@@ -186,7 +184,7 @@ class Loop:
             name, loss = named
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise self._not_finite(value, batch)
+                raise self._not_finite(f"the loss became {value} at step {self.step + 1}", self.recent)
             self._descend(name, loss, factor)
             sum_of_losses += value
         self._average()
@@ -203,10 +201,10 @@ class Loop:
             nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
         optimiser.step()
 
-    def _not_finite(self, value: float, batch: Batch) -> NotFinite:
-        shown = ", ".join(batch.keys[:8]) + (" ..." if len(batch.keys) > 8 else "")
+    def _not_finite(self, what: str, keys: Sequence[str]) -> NotFinite:
+        shown = ", ".join(keys[:8]) + (" ..." if len(keys) > 8 else "")
         return NotFinite(
-            f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}; the samples were {shown}",
+            f"{what} in epoch {self.epoch + 1}; the samples were {shown}",
             do="Look at these files, or train anew with a lower --set fit.lr=... (the last checkpoint is from before).",
         )
 
@@ -263,6 +261,9 @@ class Loop:
             with self.engine.autocast():
                 predictions = self.task.predict(batch)
             assert batch.targets is not None
+            strange = [p.key for p in predictions if not np.isfinite(p.logits).all()]
+            if strange:
+                raise self._not_finite("answers in validation are not finite", strange)
             meter.update(predictions, batch.targets.cpu().numpy())
         loss, score = meter.watch()
         return {"val_loss": loss, "val_score": score}
@@ -289,6 +290,9 @@ class Loop:
         tensors = {f"model/{name}": tensor for name, tensor in self._thawed().items()}
         tensors |= {f"ema/{name}": tensor for name, tensor in self.ema.items()}
         tensors |= optimiser_tensors(self.optimisers)
+        if not all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point()):
+            # Saved, they would push out the good checkpoints.
+            raise self._not_finite(f"weights became infinite at step {self.step}", self.recent)
         facts = {name: getattr(self, name) for name in _COUNTERS}
         facts["best_score"] = self.best_score if math.isfinite(self.best_score) else None
         facts["log_bytes"] = self.log.size()
@@ -319,13 +323,3 @@ _COUNTERS = ("epoch", "step", "trained_images", "trained_seconds", "loss_sum", "
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _plain_memory_error(error: Exception) -> Exception:
-    text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text:
-        return OutOfMemory(
-            f"memory ran out: {text.splitlines()[0]}",
-            do="Give a smaller --batch-size or --image-size, in a new --out.",
-        )
-    return error
