@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Listen = Callable[[dict[str, Any]], None]
 Data = str | Path
+_NAMED = 3  # files passed over that are named one by one
 
 
 def _silent(event: dict[str, Any]) -> None:
@@ -174,19 +175,28 @@ def predict(
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     refs, passed = opening.images_in(paths)
-    for where, reason in passed:
-        listen({"event": "warning", "text": f"{where}: {reason}"})
+    _say_passed(passed, listen)
     rows = opened.predict_files(refs, batch_size=batch_size, workers=workers, listen=listen)
     if out is None:
         found = list(rows)
         done = Done(None, len(found), sum(bool(row.get("error")) for row in found), found)
+        first = next((row["error"] for row in found if row.get("error")), "")
     else:
         path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
-        done = Done(path, *opening.write_rows(path, columns=opened.columns(), rows=rows), [])
+        *counts, first = opening.write_rows(path, columns=opened.columns(), rows=rows)
+        done = Done(path, *counts, [])
     if done.failed == done.count:
-        first = next((row["error"] for row in done.rows if row.get("error")), "see the column error")
-        raise BadData(f"none of the {done.count} images could be read ({first})", where=out or paths[0])
+        raise BadData(f"none of the {done.count} images could be read ({first})", where=paths[0])
     return done
+
+
+def _say_passed(passed: Sequence[tuple[str, str]], listen: Listen) -> None:
+    """Name a few files that are no images; all of them with --verbose."""
+    if len(passed) > _NAMED:
+        where, reason = passed[0]
+        listen({"event": "warning", "text": f"{len(passed)} files are no images, such as {where}: {reason}"})
+    for where, reason in passed:
+        listen({"event": "warning" if len(passed) <= _NAMED else "detail", "text": f"{where}: {reason}"})
 
 
 def predict_pretrained(

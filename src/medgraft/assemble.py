@@ -12,12 +12,15 @@ import torch
 from medgraft import planning
 from medgraft.errors import BadRecipe
 from medgraft.gather import Gathered, Listen
-from medgraft.learn.engine import Engine, probe
+from medgraft.learn.engine import Engine, probe, resolve_device
 from medgraft.learn.model import Pixels, graft
 from medgraft.nets import has_folded_norms
+from medgraft.nets.backbone import Backbone, backbone
+from medgraft.nets.sources import resolve
 from medgraft.recipe import Recipe
 from medgraft.samples.loader import Items, Loader, normalised
 from medgraft.samples.presets import preset
+from medgraft.scores.operating import choose_threshold
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 
@@ -43,6 +46,36 @@ class Parts:
     test: Loader
 
 
+def check_words(recipe: Recipe) -> None:
+    """Refuse words that no part knows at once, before an image is read.
+
+    Raises:
+        BadRecipe, UnknownName: which word, and what there is.
+    """
+    if recipe.task != "auto":
+        TASKS[recipe.task]
+    if recipe.augment.preset != "auto":
+        preset(recipe.augment.preset)
+    choose_threshold(np.array([0, 1]), np.array([0.1, 0.9]), rule=recipe.scores.rule)
+    resolve_device(recipe.machine.device)
+    resolve(recipe.backbone.name)
+
+
+def check_backbone(recipe: Recipe, pixels: Pixels) -> None:
+    """Open the backbone once before all images are decoded, which may take long, and see whether the depth fits it.
+
+    Raises:
+        UnknownName, BadWeights, Offline: the backbone cannot be had.
+        BadRecipe: it has fewer stages than are to be thawed, or does not take images of this size.
+    """
+    words = recipe.backbone
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        net = backbone(words.name, channels=pixels.channels, image_size=pixels.size, offline=words.offline)
+    if recipe.depth.thaw != "auto":
+        _thawed(recipe, net)
+
+
 def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -> ImageTask:
     """Learn the answers from the training labels and graft a head for them on the backbone.
 
@@ -65,7 +98,8 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
             dropout=recipe.backbone.dropout,
         )
     for warning in said:
-        listen({"event": "warning", "text": str(warning.message)})
+        asked = recipe.backbone.name.startswith("none:")  # who asked for random numbers need not be warned of them
+        listen({"event": "say" if asked else "warning", "text": str(warning.message)})
     return task
 
 
@@ -92,11 +126,15 @@ def stages_of(recipe: Recipe, task: ImageTask) -> int:
     Raises:
         BadRecipe: the backbone has fewer.
     """
-    count, asked = len(task.parts().stages), recipe.depth.thaw
+    return _thawed(recipe, task.backbone)
+
+
+def _thawed(recipe: Recipe, net: Backbone) -> int:
+    count, asked = len(net.stages), recipe.depth.thaw
     thawed = {"head": 0, "all": count}.get(str(asked), asked)
     if not isinstance(thawed, int) or not 0 <= thawed <= count:
         raise BadRecipe(
-            f"depth {asked} is not possible: {task.backbone.name} has {count} stages",
+            f"depth {asked} is not possible: {net.name} has {count} stages",
             do=f"Give --depth head, 1 to {count}, or all.",
         )
     return thawed

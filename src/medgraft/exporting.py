@@ -66,12 +66,14 @@ def export(run: Run, *, out: Path, format: str) -> dict[str, Any]:
         {"format", "images": how many were compared, "largest_difference": of any output}.
 
     Raises:
-        BadRecipe: no such format.
+        BadRecipe: no such format, or `out` is a folder.
         MissingExtra: ONNX is wanted and not installed.
         UserError: the written file gives other numbers; it is not kept.
     """
     if format not in FORMATS:
         raise BadRecipe(f"there is no export format {format!r}", do=f"Known: {', '.join(FORMATS)}.")
+    if out.is_dir():
+        raise BadRecipe("this is a folder, not a file", where=out, do=f"Give a file, such as {out / 'model'}.{format}.")
     if format == "safetensors":
         shutil.copyfile(run.folder / "model.safetensors", _folder(out) / out.name)
         return {"format": format, "images": 0, "largest_difference": 0.0}

@@ -91,9 +91,11 @@ def peek(dataset: DataSet) -> Peek:
         BadData: none of them can be read.
     """
     places = np.unique(np.linspace(0, len(dataset.samples) - 1, min(_PEEKED, len(dataset.samples))).astype(int))
-    records = [r for r in facts_of([dataset.samples[i] for i in places], workers=1) if r["error"] is None]
+    tried = facts_of([dataset.samples[i] for i in places], workers=1)
+    records = [record for record in tried if record["error"] is None]
     if not records:
-        raise BadData("none of the images that were tried can be read", where=dataset.root, do="See medgraft survey.")
+        what = f"none of the {len(tried)} images that were tried can be read ({tried[0]['error']})"
+        raise BadData(what, where=dataset.root, do="medgraft survey tries all of them.")
     sides = [min(record["shape"][-2:]) for record in records]
     deep = sum(len(record["shape"]) == 4 for record in records)
     return Peek(int(np.median(sides)), all(record["gray"] for record in records), deep > len(records) / 2)

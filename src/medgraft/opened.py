@@ -47,7 +47,7 @@ class Run:
                 where=folder,
                 do="Finish it with medgraft train --resume." if unfinished else "Give the --out folder of a training.",
             )
-        self.report: dict[str, Any] = read_json(self.folder / "report.json")
+        self.report: dict[str, Any] = _report_in(self.folder)
         self.model: Model = load(self.folder / "model.safetensors")
         self.predictor = Predictor(self.model, device=resolve_device(device))
 
@@ -99,6 +99,14 @@ class Run:
         return f"<b>medgraft run</b> {html.escape(str(self.folder))}: {html.escape(self.report['task'])} {said}"
 
 
+def _report_in(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(folder / "report.json"))
+    except (OSError, ValueError, TypeError) as error:
+        what = "it is missing or damaged, and this run is not whole without it"
+        raise RunRefused(what, where=folder / "report.json", do="Copy the run folder again, or train anew.") from error
+
+
 def images_in(paths: Sequence[str | Path]) -> tuple[list[ImageRef], list[tuple[str, str]]]:
     """Get the images of files, folders and series, and what was passed over: (path, reason).
 
@@ -117,9 +125,9 @@ def images_in(paths: Sequence[str | Path]) -> tuple[list[ImageRef], list[tuple[s
     return refs, passed
 
 
-def write_rows(path: Path, *, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> tuple[int, int]:
-    """Write a CSV row by row, whole or not at all: (rows, rows with an error)."""
-    counts = [0, 0]
+def write_rows(path: Path, *, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> tuple[int, int, str]:
+    """Write a CSV row by row, whole or not at all: (rows, rows with an error, the first error)."""
+    counts, errors = [0, 0], [""]
 
     def write(file: Any) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
@@ -128,8 +136,10 @@ def write_rows(path: Path, *, columns: Sequence[str], rows: Iterator[dict[str, A
         for row in rows:
             writer.writerow([inert(row.get(name)) for name in columns])
             counts[0] += 1
-            counts[1] += bool(row.get("error"))
+            if row.get("error"):
+                counts[1] += 1
+                errors[0] = errors[0] or str(row["error"])
         text.detach()
 
     write_atomic(path, write)
-    return counts[0], counts[1]
+    return counts[0], counts[1], errors[0]

@@ -95,7 +95,10 @@ def _refuse_training_images(run: Run, samples: list[Sample], records: list[dict[
     again = [s.key for s, r in zip(samples, records, strict=True) if r.get("sha256") and r["sha256"] in learnt]
     if again and samples[0].image.index is None:
         shown = ", ".join(again[:5])
-        raise Leak(f"{len(again)} of these images were in the run's training or validation, such as {shown}")
+        raise Leak(
+            f"{len(again)} of these images were in the run's training or validation, such as {shown}",
+            do="Leave them out: a score on them says nothing about new patients.",
+        )
 
 
 def _predicted(run: Run, store: Store, samples: list[Sample], good: list[int]) -> Predicted:

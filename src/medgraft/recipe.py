@@ -230,8 +230,17 @@ def _say(error: ValidationError) -> str:
         path = ".".join(str(part) for part in item["loc"] if not _is_branch(part))
         given = item.get("input")
         shown = "" if isinstance(given, dict) else f" (got {given!r})"
-        said.setdefault(path, f"{path}: {item['msg']}{shown}")
+        said.setdefault(path, f"{path}{_words(item['type'], item['msg'])}{shown}")
     return "; ".join(said.values())
+
+
+def _words(kind: str, text: str) -> str:
+    """What pydantic says, for a person who never heard of it."""
+    if kind == "extra_forbidden":
+        return ": there is no such field"
+    if text.startswith("Input should be "):
+        return f" should be {text.removeprefix('Input should be ')}"
+    return f": {text}"
 
 
 def _is_branch(part: object) -> bool:
@@ -286,10 +295,18 @@ def load(path: Path) -> Recipe:
     except OSError as error:
         raise BadRecipe(f"the recipe cannot be read ({error.strerror})", where=path) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadRecipe(f"this is not YAML: {str(error).splitlines()[0]}", where=path) from None
+        raise BadRecipe(f"this is not YAML: {_yaml_fault(error)}", where=path) from None
     if not isinstance(tree, dict):
         raise BadRecipe("a recipe is a list of fields and values", where=path)
     return parse(tree, where=path)
+
+
+def _yaml_fault(error: Exception) -> str:
+    """What is wrong and in which line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error).splitlines()[0]
+    return f"{getattr(error, 'problem', None) or 'it cannot be read'} in line {mark.line + 1}"
 
 
 def setting(text: str) -> tuple[str, Any]:

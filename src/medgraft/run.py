@@ -13,7 +13,7 @@ import torch
 
 from medgraft import gather as gathering
 from medgraft import judge, pages, planning, storage
-from medgraft.assemble import Parts, assemble, graft_for, planned
+from medgraft.assemble import Parts, assemble, check_backbone, check_words, graft_for, planned
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
@@ -22,7 +22,7 @@ from medgraft.learn import stopping
 from medgraft.learn.engine import Engine, memory_said
 from medgraft.learn.loop import Fitted, Loop, Schedule, Source
 from medgraft.learn.model import Model, Pixels
-from medgraft.learn.prefix import find_cut, freeze_source, make_room
+from medgraft.learn.prefix import cache_place, find_cut, freeze_source, make_room
 from medgraft.learn.resume import Checkpoints
 from medgraft.nets import parameter_groups
 from medgraft.recipe import Recipe, load
@@ -69,6 +69,7 @@ def train(data: Path, recipe: Recipe, *, out: Path, resume: bool = False, listen
 
 def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
     """Read and decode the data and fill the recipe: what `plan` and `train` share."""
+    check_words(recipe)
     dataset = gathering.read(data, recipe)
     seen = gathering.peek(dataset)
     if seen.volume:
@@ -86,6 +87,7 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
     size = recipe.input.image_size or 0
     channels = 1 if recipe.input.channels == 1 else 3
     pixels = Pixels((size, size), channels, recipe.input.fit, window=recipe.input.window)
+    check_backbone(recipe, pixels)
     found = gathering.gather(dataset, recipe, network=pixels.to_dict(), listen=listen)
     for note in found.notes:
         listen({"event": "say", "text": note})
@@ -217,18 +219,22 @@ def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> t
     blank = torch.zeros(1, task.backbone.spec.channels, *parts.pixels.size, device=parts.engine.device)
     cut = find_cut(task, blank, thawed=task.thawed)
     views = min(recipe.depth.views, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
+    content = [record["sha256"] for record in found.records]
+    identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
+    augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
+    words: dict[str, Any] = {"engine": parts.engine, "cut": cut}
+    jobs = [(parts.train, views, [augment, "train"]), (parts.val, 1, [augment, "val"])]
+    places = [cache_place(task, loader, views=count, identity=said, **words) for loader, count, said in jobs]
     needed = cut.bytes_of(len(parts.train.keys) * views + len(parts.val.keys))
-    if not make_room(int(recipe.machine.cache_gb * GIGABYTE), needed):
+    if not make_room(int(recipe.machine.cache_gb * GIGABYTE), needed, keep=places):
         gigabytes = needed / 1e9
         text = f"the frozen layers run every epoch: their cache would take {gigabytes:.1f} GB, above machine.cache_gb"
         listen({"event": "warning", "text": text})
         return parts.train, parts.val
-    content = [record["sha256"] for record in found.records]
-    identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
-    augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
-    words: dict[str, Any] = {"engine": parts.engine, "cut": cut, "listen": listen}
-    train_rows = freeze_source(task, parts.train, views=views, identity=[augment, "train"], **words)
-    val_rows = freeze_source(task, parts.val, views=1, identity=[augment, "val"], **words)
+    train_rows, val_rows = (
+        freeze_source(task, loader, views=count, place=place, listen=listen, **words)
+        for (loader, count, _), place in zip(jobs, places, strict=True)
+    )
     return train_rows, val_rows
 
 

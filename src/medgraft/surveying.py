@@ -26,6 +26,8 @@ def survey_data(data: Path, recipe: Recipe, *, out: Path | None, listen: Listen)
     Raises:
         BadData, BadTable: the data cannot be read at all; single bad images are in the quarantine instead.
     """
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     with stopping.watching():
         dataset = gathering.read(data, recipe.changed({"data.limit_bad": 100.0}))
         records: list[dict[str, Any]] = []

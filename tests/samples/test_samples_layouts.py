@@ -135,7 +135,7 @@ def test_a_table_beside_class_folders_wins_and_says_so(tmp_path, name):
     assert dataset.layout == "table"
     assert {s.label for s in dataset.samples} == {"x", "y"}
     assert name in dataset.why
-    assert noted(dataset, "folder names say nothing")
+    assert noted(dataset, "not from the names of the folders")
     assert read_samples(tmp_path, layout="folder").layout == "folder"
 
 

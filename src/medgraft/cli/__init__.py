@@ -31,7 +31,7 @@ def main() -> None:
     except Exception as error:
         # Typer's usage errors are told apart by their face, so that no class of a library it vendors is named here.
         if hasattr(error, "format_message"):
-            _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+            _fail(error.format_message().replace("Input should", "it should").strip(), 2)  # type: ignore[attr-defined]
         if type(error).__name__ in {"Exit", "Abort"}:
             sys.exit(getattr(error, "exit_code", 1))
         raise

@@ -9,6 +9,7 @@ import typer
 
 from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
 from medgraft.cli.show import Screen
+from medgraft.errors import BadData
 
 app = typer.Typer(
     name="medgraft",
@@ -134,6 +135,7 @@ def predict(
     from medgraft import api
 
     if not Path(run).is_dir():
+        _refuse_path(run)
         answers = api.predict_pretrained(run, paths, top=top, offline=offline, device=device, out=out)
         return _own_classes(answers), {"out": None if out is None else str(out), "predictions": answers}
     done = api.predict(
@@ -238,6 +240,14 @@ _HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae")
 def _score_line(name: str, score: dict[str, Any]) -> str:
     interval = f" (95 % interval {score['low']:.3f} to {score['high']:.3f})" if score["low"] is not None else ""
     return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}, n = {score['n']}"
+
+
+def _refuse_path(run: str) -> None:
+    """Say that a folder is not there, before its path is taken for the name of a backbone."""
+    if ":" not in run and ("/" in run or "\\" in run) and not Path(run).exists():
+        raise BadData(
+            "there is no such run folder", where=run, do="Give the --out folder of a training, or a backbone."
+        )
 
 
 def _own_classes(rows: list[dict[str, Any]]) -> list[str]:

@@ -47,6 +47,8 @@ class Screen:
         kind = event["event"]
         if self.quiet and kind != "warning":
             return
+        if kind == "detail" and self.verbose:
+            self._say(str(event["text"]))
         if kind in {"say", "warning", "resumed", "epoch"}:
             self._say(_words(event))
         if kind == "epoch":

@@ -65,7 +65,8 @@ def layout_of(dataset: Any, path: Path, *, with_pixels: bool = True) -> Layout:
     keyword = next((k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in dataset), None)
     rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
     if keyword is None and (with_pixels or rows is None):
-        raise BadImage(f"not an image: {sop_name(dataset)}", where=show(path))
+        name = sop_name(dataset)
+        raise BadImage(f"not an image: {name}{' without pixels' if 'Image' in name else ''}", where=show(path))
     if not rows or not columns:
         raise BadImage("its Rows or Columns are missing or zero", where=show(path))
     keyword = keyword or "PixelData"

@@ -67,7 +67,7 @@ class Table:
         reading = _Reading(read_sheet(table))
         reading.notes += reading.sheet.notes
         if table != data:
-            reading.notes.append(f"{table.name} was read; the folder names say nothing about classes")
+            reading.notes.append(f"labels come from {table.name}, not from the names of the folders")
         return _read(reading, columns, limit_bad)
 
 
