@@ -230,12 +230,13 @@ class Loop:
             self._load(raw)
             self._save()  # all steps of the epoch are done: on resume only the validation is
             raise
-        rate = max(group["lr"] for optimiser in self.optimisers.values() for group in optimiser.param_groups)
+        total = self.schedule.epochs * len(self.train)
+        factor = self.schedule.rate((self.epoch + 1) * len(self.train) - 1, total)  # of the epoch's last step
         row = {
             "epoch": self.epoch + 1,
             "loss": self.loss_sum / max(1, len(self.train)),
             **scores,
-            "learning_rate": rate,
+            "learning_rate": factor * max(max(peaks) for peaks in self.peaks.values()),
         }
         if scores["val_score"] > self.best_score:
             self.best_score, self.best_epoch = scores["val_score"], self.epoch

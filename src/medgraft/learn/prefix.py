@@ -8,9 +8,12 @@ trains only what is thawed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +24,18 @@ import torch
 from torch import Tensor
 
 from medgraft import seeds, storage
+from medgraft.errors import RunLocked
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
 from medgraft.samples.loader import Loader
 from medgraft.samples.order import epoch_order
+from medgraft.samples.store import READER
 from medgraft.storage import write_json
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Batch
+from medgraft.version import VERSION
+
+_ROWS, _DONE = "rows.bin", "done.json"
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,30 @@ class Frozen:
             )
 
 
+def cache_place(task: ImageTask, loader: Loader, *, engine: Engine, cut: Cut, views: int, identity: Any) -> Path:
+    """Get the folder that holds, or will hold, these activations: its name is the hash of all that decides them.
+
+    Args:
+        task: its frozen stages count by their weights.
+        loader: gives the images, by whose keys their augmentation is drawn.
+        engine: precision and memory layout.
+        cut: where to stop.
+        views: how many views an image.
+        identity: plain values that decide pixels and augmentation.
+    """
+    described = {
+        "medgraft": [VERSION, READER],
+        "identity": identity,
+        "keys": list(loader.keys),
+        "net": [task.backbone.architecture, task.backbone.spec.to_dict(), _weights_sha256(task, cut.stage)],
+        "cut": [cut.stage, *cut.shape],
+        "views": views,
+        "precision": [engine.precision, engine.channels_last, engine.device.type],
+        "batch": loader.batch_size,
+    }
+    return storage.home() / "prefix" / storage.sha256_json(described)[:32]
+
+
 def freeze_source(
     task: ImageTask,
     loader: Loader,
@@ -120,7 +152,7 @@ def freeze_source(
     engine: Engine,
     cut: Cut,
     views: int,
-    identity: Any,
+    place: Path,
     listen: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> Frozen:
     """Run the frozen stages once over every view of every image, or find that it was done before.
@@ -128,30 +160,26 @@ def freeze_source(
     Args:
         task: in eval mode below the cut.
         loader: gives the views; view 0 is the plain image.
+        engine: device and precision.
         cut: where to stop.
         views: how many views an image.
-        identity: plain values that decide pixels and augmentation.
+        place: what `cache_place` gave for the same arguments.
         listen: gets progress events.
 
     Raises:
-        Interrupted, DiskFull: what was computed is kept and used next time.
+        Interrupted, DiskFull: the views that were completed are kept and used next time.
     """
     count = len(loader.keys)
-    described = {
-        "identity": identity,
-        "cut": [cut.stage, *cut.shape],
-        "views": views,
-        "precision": [engine.precision, engine.channels_last, engine.device.type],
-        "batch": loader.batch_size,
-        "weights": _weights_sha256(task, cut.stage),
-    }
-    path = storage.home() / "prefix" / f"{storage.sha256_json(described)[:32]}.bin"
-    rows = _open(path, count * views, cut)
-    progress = path.with_suffix(".json")
-    done = json.loads(progress.read_text())["views"] if progress.exists() else 0
-    for view in range(done, views):
-        _fill_view(task, engine, loader, cut, rows, view, views, listen)
-        write_json(progress, {"views": view + 1, "of": views})
+    with _turn(place):
+        rows = _open(place, count * views, cut)
+        progress = place / _DONE
+        done = json.loads(progress.read_text())["views"] if progress.exists() else 0
+        for view in range(done, views):
+            _fill_view(task, engine, loader, cut, rows, view, views, listen)
+            with open(place / _ROWS, "rb+") as file:
+                os.fsync(file.fileno())  # the rows are on the disk before the word that they are
+            write_json(progress, {"views": view + 1, "of": views})
+        os.utime(place / _ROWS)  # the time of last use, by which room is made
     return Frozen(
         rows,
         targets=torch.as_tensor(loader.targets),
@@ -163,6 +191,20 @@ def freeze_source(
         shuffle=loader.shuffle,
         share=loader.share,
     )
+
+
+@contextlib.contextmanager
+def _turn(place: Path) -> Iterator[None]:
+    """Wait for another process that fills the same cache: its rows are ours too."""
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(storage.lock(place))
+                break
+            except RunLocked:
+                stopping.check()
+                time.sleep(0.2)
+        yield
 
 
 @torch.no_grad()
@@ -191,11 +233,11 @@ def _fill_view(
         listen({"event": "prefix", "done": done, "of": views * len(loader.keys)})
 
 
-def _open(path: Path, count: int, cut: Cut) -> Tensor:
+def _open(place: Path, count: int, cut: Cut) -> Tensor:
     """Map the file, made full-sized first so that a full disk shows here and not as a crash in the map."""
-    size = cut.bytes_of(count)
+    size, path = cut.bytes_of(count), place / _ROWS
     if not path.exists() or path.stat().st_size != size:
-        path.with_suffix(".json").unlink(missing_ok=True)
+        (place / _DONE).unlink(missing_ok=True)
         storage.reserve(path, size)
     flat = torch.from_file(str(path), shared=True, size=count * math.prod(cut.shape), dtype=cut.dtype)
     return flat.view(count, *cut.shape)
@@ -210,17 +252,27 @@ def _weights_sha256(task: ImageTask, stage: int) -> str:
     return digest.hexdigest()
 
 
-def make_room(budget_bytes: int, needed_bytes: int) -> bool:
-    """Delete the least recently used caches of frozen layers until `needed_bytes` fit into the budget."""
+def make_room(budget_bytes: int, needed_bytes: int, *, keep: Sequence[Path] = ()) -> bool:
+    """Delete the least recently used caches of frozen layers until `needed_bytes` fit into the budget.
+
+    Args:
+        budget_bytes: for all of them.
+        needed_bytes: what the caches in `keep` take together, made or not.
+        keep: not deleted. Neither is a cache that another process is filling.
+
+    Returns:
+        False when they do not fit.
+    """
     if needed_bytes > budget_bytes:
         return False
     folder = storage.home() / "prefix"
-    files = sorted(folder.glob("*.bin"), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
-    total = sum(path.stat().st_size for path in files)
-    for path in files:
+    found = [(path.stat(), path.parent) for path in folder.glob(f"*/{_ROWS}") if path.parent not in keep]
+    total = sum(status.st_size for status, _ in found)
+    for status, place in sorted(found, key=lambda item: item[0].st_mtime_ns):
         if total + needed_bytes <= budget_bytes:
             break
-        total -= path.stat().st_size
-        path.unlink()
-        path.with_suffix(".json").unlink(missing_ok=True)
-    return True
+        with contextlib.suppress(RunLocked), storage.lock(place):
+            (place / _DONE).unlink(missing_ok=True)
+            (place / _ROWS).unlink()
+            total -= status.st_size
+    return total + needed_bytes <= budget_bytes
