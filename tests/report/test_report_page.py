@@ -228,7 +228,7 @@ def test_warnings_come_before_the_numbers() -> None:
     ):
         assert words in page
         assert page.index(words) < page.index('<dl class="figures">')
-    assert "“yes” 4 images" in words_of(page)
+    assert "4 of “yes”" in words_of(page)
 
 
 def test_sections_without_data_are_absent() -> None:

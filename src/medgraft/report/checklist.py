@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from medgraft.report.phrases import count, listed, rule_words, whole
+from medgraft.report.phrases import count, listed, rule_words, sentence, task_words, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -138,7 +138,8 @@ def _answers(report: Report) -> list[tuple[str, str]]:
 
 def _kind(report: Report) -> str:
     return (
-        f"Deep learning; fine-tuned {of(report, 'backbone').get('architecture') or 'encoder'} for {report.get('task')}."
+        f"Deep learning; fine-tuned {of(report, 'backbone').get('architecture') or 'encoder'} for "
+        f"{task_words(report.get('task'))}."
     )
 
 
@@ -166,7 +167,8 @@ def _missing(report: Report) -> str:
 def _partition(report: Report) -> str:
     by = of(report, "data").get("split_by")
     source = of(report, "data").get("split_source") or ""
-    return f"Disjoint by {by}. {source}".strip() if by else ""
+    apart = "Disjoint" if not of(report, "data").get("leaks_allowed") else "Not disjoint, as the user allowed; split"
+    return f"{apart} by {by}. {sentence(source)}".strip() if by else ""
 
 
 def _model(report: Report) -> str:

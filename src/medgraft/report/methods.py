@@ -72,10 +72,11 @@ def _data(report: Report, cite: _Citations) -> Iterator[str]:
         yield f"We used {total}{people}: {listed(each)}."
     by = of(report, "data").get("split_by")
     if by == "patient":
-        yield "The split was made by patient, so that no patient is in two parts."
+        parted = ", so that no patient is in two parts" if not of(report, "data").get("leaks_allowed") else ""
+        yield f"The split is by patient{parted}."
     elif by == "image":
-        yield "Patients were not known; the split was made by image, with near-duplicate images kept in one part."
-    if of(report, "data").get("split_source"):
+        yield "Patients were not known; the split is by image, with near-duplicate images kept in one part."
+    if of(report, "data").get("split_source") and not report.get("evaluated_run"):
         yield sentence(of(report, "data")["split_source"])
     if of(report, "data").get("quarantined"):
         yield f"{count(of(report, 'data')['quarantined'], 'file')} could not be read and took no part."
@@ -149,7 +150,7 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
     if "bootstrap" in how:
         unit = "patients" if of(report, "data").get("split_by") == "patient" else "images"
         lead = "Other intervals" if "delong" in how else "Intervals"
-        yield f"{lead} are percentiles of a bootstrap over {unit} {cite('bootstrap')}."
+        yield f"{lead} come from a bootstrap over {unit} {cite('bootstrap')}."
     if "wilson" in how:
         yield f"Intervals of proportions follow Wilson {cite('wilson')}."
     point = of(report, "operating_point")

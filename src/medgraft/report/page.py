@@ -228,7 +228,8 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
     test, val = of(report, "scores", "test"), of(report, "scores", "val")
     points = _point_scores(of(report, "operating_point"))
     per_class = of(report, "per_class")
-    columns = list(dict.fromkeys(name for scores in per_class.values() for name in scores))[:4]
+    told = points or set(*[row for row in list(_points(report).values())[:1]])  # stands in the table above
+    columns = [n for n in dict.fromkeys(n for row in per_class.values() for n in row) if n not in told][:4]
     return {
         "main": main,
         "table_scores": {name: score for name, score in test.items() if name not in points},

@@ -138,6 +138,27 @@ def rule_words(rule: object) -> str:
     return known.get(name, name) or "a fixed rule"
 
 
+def breakable(words: object) -> str:
+    """Get a name that may go on in the next line after each of its underscores."""
+    return str(words).replace("_", "_\u200b")
+
+
+def task_words(task: object) -> str:
+    """Get a task as the noun that stands in a title.
+
+    Example:
+        >>> task_words("classify")
+        'classification'
+    """
+    known = {
+        "classify": "classification",
+        "multilabel": "multi-label classification",
+        "grade": "grading",
+        "regress": "regression",
+    }
+    return known.get(str(task), str(task))
+
+
 def listed(words: list[str], last: str = "and") -> str:
     """Get "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""

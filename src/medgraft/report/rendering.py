@@ -50,6 +50,8 @@ def environment() -> jinja2.Environment:
         count=phrases.count,
         sentence=phrases.sentence,
         rule=phrases.rule_words,
+        task=phrases.task_words,
+        breakable=phrases.breakable,
         named=named,
     )
     made.tests.update(given=_given)

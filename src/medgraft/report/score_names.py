@@ -53,6 +53,7 @@ NAMES = {
     "quadratic_kappa": ScoreName("Quadratic weighted kappa", "agreement on grades beyond chance", chance=0.0),
     "brier": ScoreName("Brier score", "mean squared error of probabilities", lower_is_better=True),
     "ece": ScoreName("Calibration error (ECE)", "mean gap of stated and observed", lower_is_better=True),
+    "ece_classwise": ScoreName("Calibration error by class", "mean of the classes' ECE", lower_is_better=True),
     "log_loss": ScoreName("Log loss", "surprise at the truth", unit_range=False, lower_is_better=True),
     "mae": ScoreName("Mean absolute error", "", unit_range=False, lower_is_better=True),
     "rmse": ScoreName("Root mean squared error", "", unit_range=False, lower_is_better=True),

@@ -167,10 +167,10 @@ _LEAKS = {"patient": "shared patient", "exact": "identical pair", "near": "near-
 def _small(report: Report) -> list[dict[str, str]]:
     images = of(report, "data", "images").get("test")
     counts = {name: of(one, "images").get("test") for name, one in of(report, "data", "classes").items()}
-    few = [f"“{name}” {count(n, 'image')}" for name, n in counts.items() if n is not None and n < _FEW_OF_A_CLASS]
+    few = [f"{whole(n)} of “{name}”" for name, n in counts.items() if n is not None and n < _FEW_OF_A_CLASS]
     if few:
         more = f" and {len(few) - 6} more" if len(few) > 6 else ""
-        text = f"Few test images of {listed(few[:6])}{more}. The intervals are wide for a reason: look at them first."
+        text = f"Few test images: {listed(few[:6])}{more}. The intervals are wide for a reason: look at them first."
         return [{"level": "note", "title": "Small test set", "text": text}]
     if images is not None and images < _FEW_IMAGES:
         text = f"Only {count(images, 'test image')}. The intervals are wide for a reason: look at them first."
@@ -245,7 +245,8 @@ def limits(report: Report) -> list[str]:
     found.append("The labels were taken as given; their errors and the disagreement of readers were not measured.")
     few = [s for s in report.get("subgroups") or () if (s.get("n") or 0) < 30]
     if few:
-        found.append(f"{count(len(few), 'subgroup')} with fewer than 30 images: too few to compare.")
+        have = "has" if len(few) == 1 else "have"
+        found.append(f"{count(len(few), 'subgroup')} {have} fewer than 30 images: too few to compare.")
     if not report.get("subgroups"):
         found.append("No subgroups were given, so fairness between sites, sexes or ages was not looked at.")
     found.append(

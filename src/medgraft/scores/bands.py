@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,9 @@ def roc_band(
 
     Source: Fawcett, Pattern Recognit Lett 2006;27:861.
     """
-    return _band(targets, scores, (_roc_rows, _positives), patients=patients, seed=seed, count=count, points=points)
+    band = _band(targets, scores, (_roc_rows, _positives), patients=patients, seed=seed, count=count, points=points)
+    # Sensitivity never falls along the curve, so what bounds it at one point bounds it at all later ones.
+    return replace(band, low=np.maximum.accumulate(band.low)) if len(band.low) else band
 
 
 def pr_band(
@@ -116,10 +118,11 @@ def _band(
 def _widened(
     middle: np.ndarray, low: np.ndarray, high: np.ndarray, trials: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where no resample differs (all right so far) stands Wilson's interval in place of a width of 0."""
-    for spot in np.flatnonzero((high - low < 1e-12) & (trials > 0)):
-        hits = middle[spot] * trials[spot]
-        low[spot], high[spot] = wilson(hits, trials[spot])
+    """Where resamples hardly differ (all right so far) the band is no narrower than Wilson's interval."""
+    certain = (high - low < 1e-12) | (middle > 1 - 1e-12) | (middle < 1e-12)
+    for spot in np.flatnonzero(certain & (trials > 0)):
+        least, most = wilson(middle[spot] * trials[spot], trials[spot])
+        low[spot], high[spot] = min(low[spot], least), max(high[spot], most)
     return low, high
 
 
