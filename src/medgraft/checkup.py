@@ -14,8 +14,20 @@ from medgraft.version import VERSION
 
 _OPTIONAL = {
     "onnxruntime": ("export to ONNX", "pip install 'medgraft[onnx]'"),
-    "libjpeg": ("a second decoder of JPEG in DICOM (GPL-3.0)", "pip install 'medgraft[libjpeg]'"),
 }
+_IN_WORDS = {
+    "raster": "PNG, JPEG, TIFF, BMP, WEBP, GIF",
+    "dicom": "DICOM",
+    "nifti": "NIfTI",
+    "array": "npy, npz",
+}
+_DECODERS = {
+    "JPEG-LS": "pip install pyjpegls",
+    "JPEG 2000": "pip install pylibjpeg pylibjpeg-openjpeg",
+    "High-Throughput": "pip install pylibjpeg pylibjpeg-openjpeg",
+    "RLE": "pip install pylibjpeg pylibjpeg-rle",
+}
+_NO_DECODER = "no package is known; convert these files"
 _PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "pydicom", "nibabel", "pillow", "numpy")
 
 
@@ -30,12 +42,12 @@ def doctor() -> dict[str, Any]:
         **{name: _version(name) for name in _PACKAGES},
         "device": _device(torch),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
-        "bfloat16": torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else "unknown",
+        "instructions of the processor": torch.backends.cpu.get_cpu_capability(),
         "cache folder": f"{storage.home()} ({_free()} free)",
         **_reading(),
     }
     missing = [{"what": what, "do": do} for package, (what, do) in _OPTIONAL.items() if find_spec(package) is None]
-    return {"facts": facts, "missing": missing}
+    return {"facts": facts, "missing": missing + _unread()}
 
 
 def _version(name: str) -> str:
@@ -60,5 +72,22 @@ def _free() -> str:
 
 def _reading() -> dict[str, str]:
     from medgraft.files import FORMATS
+    from medgraft.files.dicom_pixels import codecs
 
-    return {"formats": ", ".join(FORMATS)}
+    read = list(dict.fromkeys(name.split(" (")[0] for _, name, available in codecs() if available))
+    return {"formats": ", ".join(_IN_WORDS.get(name, name) for name in FORMATS), "DICOM codecs": ", ".join(read)}
+
+
+def _unread() -> list[dict[str, str]]:
+    """The compressed kinds of DICOM that no package here decodes, and the package that would."""
+    from medgraft.files.dicom_pixels import codecs
+
+    return [
+        {"what": f"DICOM files in {name} ({uid})", "do": _DECODERS.get(_family(name), _NO_DECODER)}
+        for uid, name, available in codecs()
+        if not available
+    ]
+
+
+def _family(name: str) -> str:
+    return next((word for word in _DECODERS if name.startswith(word)), "")

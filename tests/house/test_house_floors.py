@@ -50,7 +50,6 @@ LIBRARIES = {
     "huggingface_hub": {"weights"},
     "sklearn": {"scores", "explain", "samples.split"},
     "scipy": {"scores", "explain", "samples.split", "samples.duplicates", "files", "phantoms"},
-    "plotly": {"report"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},

@@ -49,7 +49,7 @@ COMMANDS = {
     "survey",
     "train",
 }
-HEAVY = {"torch", "torchvision", "timm", "lightning_fabric", "scipy", "sklearn", "pydicom", "nibabel", "plotly"}
+HEAVY = {"torch", "torchvision", "timm", "lightning_fabric", "scipy", "sklearn", "pydicom", "nibabel"}
 HEAVY |= {"PIL", "tifffile", "imagecodecs", "huggingface_hub", "safetensors", "numpy", "jinja2"}
 
 
