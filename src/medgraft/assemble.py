@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from medgraft import planning
-from medgraft.errors import BadRecipe
+from medgraft.errors import BadRecipe, BadWeights
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.engine import Engine, probe, resolve_device
 from medgraft.learn.model import Pixels, graft
@@ -24,6 +23,7 @@ from medgraft.scores.operating import choose_threshold
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 
+_PROBED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting
 
 @dataclass(eq=False)
 class Parts:
@@ -97,6 +97,14 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
             seed=recipe.seed,
             dropout=recipe.backbone.dropout,
         )
+    wanted = recipe.backbone.sha256
+    if wanted is not None and wanted != task.backbone.sha256:
+        own = task.backbone.sha256[:12] or "none"
+        raise BadWeights(
+            f"the weights are not those of the recipe (sha256 {own}, not {wanted[:12] or 'none'})",
+            where=recipe.backbone.name,
+            do="Bring the former file back, or remove backbone.sha256 from the recipe and train anew.",
+        )
     for warning in said:
         asked = recipe.backbone.name.startswith("none:")  # who asked for random numbers need not be warned of them
         listen({"event": "say" if asked else "warning", "text": str(warning.message)})
@@ -106,7 +114,7 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
 def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
     """Fill what is empty or "auto" from the data and the backbone."""
     training = [found.samples[i] for i in found.of("train")]
-    labels = Counter(sample.label or "" for sample in training)
+    targets = task.encode([sample.label or "" for sample in training])
     facts = planning.Facts(
         train_images=len(training),
         train_patients=len({sample.patient or sample.key for sample in training}),
@@ -115,9 +123,12 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
         stages=len(task.parts().stages),
         random=not task.backbone.sha256,
         folded_norms=bool(task.backbone.sha256) and has_folded_norms(task.backbone),
-        class_counts={label: labels[label] for label in task.answers.classes if labels[label]},
+        class_ratio=task.rarity(targets),
     )
-    return planning.choose_rest(recipe, facts)
+    resolved = {"backbone.name": task.backbone.name, "backbone.sha256": task.backbone.sha256}
+    if task.answers.positive is not None:
+        resolved["scores.positive"] = task.answers.positive
+    return planning.choose_rest(recipe.changed(resolved), facts)
 
 
 def stages_of(recipe: Recipe, task: ImageTask) -> int:
@@ -150,6 +161,7 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
     task.stored_norms = recipe.fit.norms == "stored"
     task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
     targets = {split: task.encode(_labels(found, split)) for split in ("train", "val", "test")}
+    task.begin(targets["train"])
     share = task.balance(targets["train"], recipe.fit.balance)
     recipe, engine = _engine(recipe, found, task, pixels)
     chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
@@ -190,12 +202,13 @@ def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) ->
     engine = Engine(recipe.machine.device)
     task.to(engine.device).eval()
     places = [found.places[i] for i in found.of("train")]
-    rows = found.store.rows(np.resize(places, min(32, fit.batch_size or 32)))
+    rows = found.store.rows(np.resize(places, min(_PROBED, fit.batch_size or _PROBED)))
     batch = normalised(rows, task.backbone.spec).to(engine.device)
     precision, last = probe(task, batch, run=lambda x: task(x))
     precision = precision if fit.precision == "auto" else fit.precision
     last = last if fit.channels_last is None else fit.channels_last
-    why = f"measured on {torch.get_num_threads()} threads of the {engine.device.type}"
+    threads = torch.get_num_threads()
+    why = f"measured on {threads} thread{'s' if threads > 1 else ''} of the {engine.device.type}"
     recipe = recipe.changed({"fit.precision": precision, "fit.channels_last": last})
     recipe = planning.with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
     return recipe, Engine(recipe.machine.device, precision=precision, channels_last=last)

@@ -114,7 +114,8 @@ def gather(dataset: DataSet, recipe: Recipe, *, network: dict[str, Any], listen:
         BadData: too many unreadable images, or a class is missing.
         Leak: given splits share a patient or an image; the pairs are listed.
     """
-    labelled = [sample for sample in dataset.samples if sample.label is not None]
+    # By key, so that the order of rows in a table changes nothing.
+    labelled = sorted((s for s in dataset.samples if s.label is not None), key=lambda sample: sample.key)
     notes = list(dataset.notes)
     if len(labelled) < len(dataset.samples):
         notes.append(f"{len(dataset.samples) - len(labelled)} images have no label and are left out")
@@ -166,12 +167,15 @@ def _split(
     readable = [i for i, record in enumerate(records) if record["error"] is None]
     given = {samples[i].split for i in readable} - {None}
     part = recipe.split
-    found = assign_splits([samples[i] for i in readable], duplicates, seed=recipe.seed, val=part.val, test=part.test)
+    words: dict[str, Any] = {"seed": recipe.seed, "val": part.val, "test": part.test}
+    words["numbers"] = recipe.task == "regress"  # amounts are no classes, however few different ones there are
+    found = assign_splits([samples[i] for i in readable], duplicates, **words)
     if part.limit_train is not None:
         found = limit_train(found, part.limit_train, seed=recipe.seed)
     splits = {sample.key: sample.split for sample in found}
     whole = [replace(sample, split=splits.get(sample.key)) for sample in samples]
-    source = f"made with seed {recipe.seed}, stratified"
+    source = f"it was made with seed {recipe.seed}, with labels balanced over the parts"
     if "test" in given:
-        source = "given by the data" if "val" in given else "test given by the data; validation cut from train"
+        whole_given = "it was given with the data"
+        source = whole_given if "val" in given else "the test part was given with the data, validation cut from train"
     return whole, source

@@ -25,9 +25,11 @@ from medgraft.scores.score import Score
 from medgraft.scores.subgroups import subgroup_table
 from medgraft.scores.summary import class_table, score_table
 from medgraft.tasks.base import ImageTask
+from medgraft.values import Sample
 
 _FILES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".xml", ".txt", ".json", ".npy")
 _MOST_CURVES = 12
+_MANY_CASES = 20
 _CURVE_RESAMPLES = 500  # bands are drawn, not quoted
 
 
@@ -50,16 +52,37 @@ class Predicted:
     covariates: Mapping[str, Sequence[str | None]]
 
 
+def known_patients(samples: Sequence[Sample]) -> tuple[str, ...] | None:
+    """Get a patient's name for every sample; a sample of an unknown one stands alone; None when all are unknown."""
+    if not any(sample.patient for sample in samples):
+        return None
+    return tuple(sample.patient or f"\x00{sample.key}" for sample in samples)
+
+
 def groupable(covariates: Mapping[str, Sequence[str | None]]) -> dict[str, Sequence[str | None]]:
     """Get the columns that can part cases into groups: not those that name files or single cases."""
     found = {}
     for name, values in covariates.items():
         known = [value for value in values if value]
-        numbers = sum(_is_number(value) for value in known)
+        numbers, different = sum(_is_number(value) for value in known), len(set(known))
         names_files = any(Path(value).suffix.lower() in _FILES for value in known)
-        if known and not names_files and (numbers > len(known) / 2 or len(set(known)) <= max(8, len(known) // 10)):
+        names_cases = not numbers and 1 < len(known) == different
+        few = numbers > len(known) / 2 or different <= max(8, len(known) // 10)
+        if known and few and not names_files and not names_cases:
             found[name] = values
     return found
+
+
+def repeats_labels(values: Sequence[str | None], targets: np.ndarray) -> bool:
+    """Say whether a column only says the label again, as a grade or a diagnosis does: its groups cannot be scored."""
+    if targets.ndim != 1 or targets.dtype.kind == "f" or len(values) < _MANY_CASES:
+        return False
+    groups: dict[str, list[int]] = {}
+    for value, target in zip(values, targets.tolist(), strict=True):
+        if value:
+            groups.setdefault(value, []).append(target)
+    shared = [found for found in groups.values() if len(found) > 1]
+    return len(groups) <= max(8, len(values) // 10) and all(len(set(found)) == 1 for found in shared)
 
 
 def _is_number(text: str) -> bool:
@@ -134,9 +157,10 @@ def verdicts(
         "per_class": {name: _plain(row) for name, row in class_table(cases, seed=seed, count=resamples).items()},
         "operating_point": _operating(point, cases, seed=seed, resamples=resamples, prevalence=prevalence),
     }
-    if len(task.answers.classes) == 2:
+    if cases.kind == "binary":
         report["per_class"] = {}
-    table = subgroup_table(cases, groupable(test.covariates), seed=seed, count=resamples)
+    columns = {name: v for name, v in groupable(test.covariates).items() if not repeats_labels(v, cases.targets)}
+    table = subgroup_table(cases, columns, seed=seed, count=resamples)
     report["subgroups"] = [row.to_dict() for row in table]
     people = by_patient(cases)
     if people.cases is not None:

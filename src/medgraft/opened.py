@@ -40,7 +40,7 @@ class Run:
 
     def __init__(self, folder: Path, *, device: str = "auto") -> None:
         self.folder = Path(folder)
-        if not (self.folder / "model.safetensors").exists():
+        if not all((self.folder / name).exists() for name in ("model.safetensors", "report.json")):
             unfinished = (self.folder / "recipe.yaml").exists()
             raise RunRefused(
                 "this run is not finished" if unfinished else "this is no run folder of medgraft",
@@ -64,17 +64,24 @@ class Run:
         Raises:
             BadImage: one of them cannot be read; `predict_files` goes on instead.
         """
-        single = isinstance(images, str | Path | np.ndarray)
+        items: list[Any] = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
         found: list[Prediction] = []
-        for number, item in enumerate([images] if single else images):  # type: ignore[list-item]
+        refs: list[ImageRef] = []
+        for number, item in enumerate(items):
             if isinstance(item, np.ndarray):
-                name = f"array {number}"
+                found += self._of_files(refs, batch_size)  # answers come in the order of the images
+                refs, name = [], f"array {number}"
                 found += self.predictor.predict(from_array(item, self.model.pixels, name=name)[None], [name])
-                continue
-            for _, answer in self.predictor.files(list_images(Path(item)), batch_size=batch_size, workers=0):
-                if not isinstance(answer, Prediction):
-                    raise answer
-                found.append(answer)
+            else:
+                refs += list_images(Path(item))
+        return found + self._of_files(refs, batch_size)
+
+    def _of_files(self, refs: Sequence[ImageRef], batch_size: int) -> list[Prediction]:
+        found = []
+        for _, answer in self.predictor.files(refs, batch_size=batch_size, workers=0) if refs else ():
+            if not isinstance(answer, Prediction):
+                raise answer
+            found.append(answer)
         return found
 
     def predict_files(

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from medgraft import judge, pages, storage
-from medgraft.errors import BadData, Leak, RunRefused
+from medgraft.errors import BadData, BadTable, Leak, RunRefused
 from medgraft.gather import Listen
 from medgraft.judge import Predicted
 from medgraft.learn import stopping
 from medgraft.opened import Run
+from medgraft.recipe import load
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.samples import duplicates
@@ -40,7 +41,7 @@ def evaluate(
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    dataset = read_samples(data, columns=columns, limit_bad=percent_bad)
+    dataset = _read(run, data, columns, percent_bad)
     samples, notes = _chosen(dataset)
     store = Store.open(
         [sample.image for sample in samples],
@@ -71,6 +72,21 @@ def evaluate(
     return report
 
 
+def _read(run: Run, data: Path, columns: Columns, percent_bad: float) -> DataSet:
+    """Read the columns that the run was trained on, where the table has them and no others are asked for."""
+    path = run.folder / "recipe.yaml"
+    trained = load(path).data if path.exists() else None
+    if trained is None or columns.label or columns.patient:
+        return read_samples(data, columns=columns, limit_bad=percent_bad)
+    same = Columns(trained.label_column, trained.patient_column, columns.split)
+    try:
+        return read_samples(data, columns=same, limit_bad=percent_bad)
+    except BadTable:
+        found = read_samples(data, columns=columns, limit_bad=percent_bad)
+        note = f"the table has no column {trained.label_column!r} as in training; {found.label_column!r} is taken"
+        return replace(found, notes=(*found.notes, note))
+
+
 def _progress(done: int, count: int, listen: Listen) -> None:
     stopping.check()
     listen({"event": "decode", "done": done, "of": count})
@@ -91,9 +107,9 @@ def _refuse_training_images(run: Run, samples: list[Sample], records: list[dict[
     path = run.folder / "samples.json"
     if not path.exists():
         return
-    learnt = {values[0] for values in pages.read_json(path).values() if values[3] in ("train", "val")}
-    again = [s.key for s, r in zip(samples, records, strict=True) if r.get("sha256") and r["sha256"] in learnt]
-    if again and samples[0].image.index is None:
+    learnt = {values[4] for values in pages.read_json(path).values() if values[3] in ("train", "val")}
+    again = [s.key for s, r in zip(samples, records, strict=True) if r.get("content") and r["content"] in learnt]
+    if again:
         shown = ", ".join(again[:5])
         raise Leak(
             f"{len(again)} of these images were in the run's training or validation, such as {shown}",
@@ -112,7 +128,7 @@ def _predicted(run: Run, store: Store, samples: list[Sample], good: list[int]) -
         keys=tuple(sample.key for sample in own),
         logits=np.concatenate(logits),
         targets=task.encode([sample.label or "" for sample in own]),
-        patients=tuple(str(s.patient) for s in own) if all(s.patient for s in own) else None,
+        patients=judge.known_patients(own),
         covariates={name: [sample.covariates.get(name) or None for sample in own] for name in columns},
     )
 

@@ -49,6 +49,8 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "backbone": backbone_entry(task),
         "pixels": parts.pixels.to_dict(),
         "spec": task.backbone.spec.to_dict(),
+        "weights_spec": task.backbone.weights_spec.to_dict(),
+        "gray": task.backbone.gray,
         "thawed_stages": task.thawed,
         "precision": parts.engine.precision,
         "channels_last": parts.engine.channels_last,
@@ -275,7 +277,12 @@ def _steps(chosen: Preset) -> list[str]:
     """The ranges that are not zero, in words."""
     said = meanings()
     values = {name: float(getattr(chosen, name)) for name in numbers()}
-    return [f"{name.replace('_', ' ')} {value:g} ({said[name]})" for name, value in values.items() if value]
+    chances = ("_p", "_h", "_v")  # of these the meaning alone is the better name
+    return [
+        f"{said[name]} {value:g}" if name.endswith(chances) else f"{name.replace('_', ' ')} {value:g} ({said[name]})"
+        for name, value in values.items()
+        if value
+    ]
 
 
 def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, Any]:
@@ -294,7 +301,7 @@ def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, A
         "weight_decay": fit.weight_decay,
         "schedule": f"linear warm-up over {fit.warmup:.0%} of the steps, then a half cosine to zero",
         "loss": "cross-entropy" if parts.task.answer_kind != "number" else "Huber loss on standardised labels",
-        "balance": recipe.reasons.get("fit.balance"),
+        "balance": recipe.reasons.get("fit.balance") or f"{fit.balance}, as the user chose",
         "precision": parts.engine.precision,
         "ema": fit.ema or None,
         "label_smoothing": fit.label_smoothing,
@@ -319,7 +326,14 @@ def machine_entry(parts: Parts) -> dict[str, Any]:
 
 
 def _warnings(recipe: Recipe, found: Gathered) -> list[str]:
-    return [*found.survey.warnings, *(["the recipe limits the training images"] if recipe.split.limit_train else [])]
+    return [*found.survey.warnings, *_limited(recipe, found)]
+
+
+def _limited(recipe: Recipe, found: Gathered) -> list[str]:
+    """Say that not all training images were used."""
+    if not recipe.split.limit_train:
+        return []
+    return [f"only {len(found.of('train'))} training images were used, because split.limit_train says so"]
 
 
 def _rounded(value: float | None) -> float | None:
@@ -360,10 +374,20 @@ def gallery(
         sure = float(prediction.probabilities[task.answers.classes.index(prediction.predicted)])
         row = {"kind": kind, "key": sample.key, "truth": sample.label, "predicted": prediction.predicted}
         rows[kind].append({**row, "probability": sure, "patient": sample.patient})
-    chosen: list[dict[str, Any]] = []
-    for kind, count in _SHOWN.items():
-        chosen += sorted(rows[kind], key=lambda row: -row["probability"])[:count]
+    surest = {kind: sorted(found, key=lambda row: -row["probability"]) for kind, found in rows.items()}
+    surest["right"] = _of_each_class(surest["right"])
+    chosen = [row for kind, count in _SHOWN.items() for row in surest[kind][:count]]
     return [{**row, "image": _picture(picture(place[row["key"]]))} for row in chosen]
+
+
+def _of_each_class(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The surest of each class, then the second of each: one easy class shall not fill the row."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for row in rows:
+        ranked.append((seen[row["truth"]], row))
+        seen[row["truth"]] += 1
+    return [row for _, row in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _picture(pixels: np.ndarray) -> np.ndarray:

@@ -31,7 +31,8 @@ class Facts:
         stages: number of stages of the backbone.
         random: True when the backbone starts from random numbers.
         folded_norms: True when BatchNorm was folded into the convolutions before the weights were saved.
-        class_counts: training images a class; empty for numbers.
+        class_ratio: largest to smallest class, or negatives to positives of the rarest label; None without classes
+            that could be weighed.
     """
 
     train_images: int
@@ -41,7 +42,7 @@ class Facts:
     stages: int
     random: bool
     folded_norms: bool
-    class_counts: Mapping[str, int]
+    class_ratio: float | None
 
 
 def choose_input(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
@@ -83,7 +84,8 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
         thawed, why = depth_rule(facts)
         fill("depth.thaw", thawed, why)
     _fill_schedule(recipe, facts, thawed, fill)
-    fill("fit.balance", *balance_rule(recipe.fit.balance, facts.class_counts))
+    if recipe.fit.balance == "auto":
+        fill("fit.balance", *balance_rule(facts.class_ratio))
     return with_reasons(recipe.changed(changes), reasons)
 
 
@@ -135,13 +137,10 @@ def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -
         fill("fit.layer_decay", decay, why)
 
 
-def balance_rule(mode: str, counts: Mapping[str, int]) -> tuple[str, str]:
+def balance_rule(ratio: float | None) -> tuple[str, str]:
     """Choose how rare classes are handled, and say it in a sentence."""
-    present = [count for count in counts.values() if count > 0]
-    ratio = max(present) / min(present) if present else 1.0
-    if mode != "auto":
-        said = {"none": "rare classes are not treated apart", "weights": "rare classes weigh more in the loss"}
-        return mode, said.get(mode, "rare classes are drawn more often")
+    if ratio is None:
+        return "none", "numbers and grades have an order, so rare ones share strength with their neighbours"
     if ratio < 1.5:
-        return "none", f"the classes are balanced (largest to smallest {ratio:.1f})"
-    return "weights", f"rare classes weigh more in the loss (largest to smallest {ratio:.1f})"
+        return "none", f"the classes are balanced (ratio {ratio:.1f})"
+    return "weights", f"rare classes weigh more in the loss (ratio {ratio:.1f}); probabilities are corrected for it"

@@ -61,7 +61,8 @@ class Backbone(Section):
     name: str = Field(
         "auto", description="auto, embedded:NAME, timm:NAME, torchvision:NAME, hf-hub:…, file:…, none:NAME"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+    sha256: str | None = Field(None, description="of the weights; other weights under this name are refused; planned")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the head")
     offline: bool = Field(False, description="never open a network connection")
 
 
@@ -69,7 +70,9 @@ class Depth(Section):
     """How much of the encoder is tuned."""
 
     thaw: Thaw = Field("auto", description="auto, head, all, or how many stages from the head down are tuned")
-    views: int = Field(4, ge=1, le=64, description="augmented views of each image in the cache of the frozen layers")
+    views: int = Field(
+        4, ge=0, le=64, description="augmented views of each image in the cache of the frozen layers; 0 = no cache"
+    )
 
 
 class Augment(Section):
@@ -95,8 +98,8 @@ class Fit(Section):
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay; none on norms and biases")
     warmup: float = Field(0.1, ge=0, lt=1, description="part of all steps in which the rate rises from zero")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 = no limit")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of a label given to the other classes")
-    mixup: float = Field(0.0, ge=0, le=2, description="alpha of mixup; 0 = off")
+    label_smoothing: float = Field(0.1, ge=0, lt=0.5, description="share of a label given to the other classes")
+    mixup: float = Field(0.2, ge=0, le=2, description="alpha of mixup; 0 = off")
     balance: Literal["auto", "none", "weights", "sampling"] = Field(
         "auto", description="rare classes: weigh the loss, draw them more often, or leave them"
     )
@@ -154,6 +157,8 @@ class Recipe(Section):
         tree = self.model_dump()
         for path, value in values.items():
             _put(tree, path, value)
+            if path != "reasons":
+                tree["reasons"].pop(path, None)  # the reason was for the former value
         return parse(tree)
 
     def fingerprint(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from medgraft.learn import stopping
 from medgraft.learn.engine import Engine, memory_said
 from medgraft.learn.loop import Fitted, Loop, Schedule, Source
 from medgraft.learn.model import Model, Pixels
-from medgraft.learn.prefix import cache_place, find_cut, freeze_source, make_room
+from medgraft.learn.prefix import Cut, cache_place, find_cut, freeze_source, make_room
 from medgraft.learn.resume import Checkpoints
 from medgraft.nets import parameter_groups
 from medgraft.recipe import Recipe, load
@@ -43,7 +43,9 @@ class Times:
     predict_images_per_second: float | None = None
 
 
-def train(data: Path, recipe: Recipe, *, out: Path, resume: bool = False, listen: Listen) -> dict[str, Any]:
+def train(
+    data: Path, recipe: Recipe, *, out: Path, resume: bool = False, asked: Iterable[str] = (), listen: Listen
+) -> dict[str, Any]:
     """Do the main job and get what report.json holds.
 
     Args:
@@ -51,6 +53,7 @@ def train(data: Path, recipe: Recipe, *, out: Path, resume: bool = False, listen
         recipe: fields that are empty or "auto" are planned.
         out: the run folder.
         resume: go on with the run in `out`.
+        asked: dotted fields that were asked for; when resuming, they must be those of the run.
         listen: gets progress events.
 
     Raises:
@@ -58,13 +61,18 @@ def train(data: Path, recipe: Recipe, *, out: Path, resume: bool = False, listen
         Stopped: it stopped safely and can be resumed.
     """
     with storage.lock(out), stopping.watching(), memory_said():
-        recipe = _opened(out, recipe, resume)
+        recipe = _opened(out, recipe, resume, asked)
         recipe, found, task, pixels = prepare(data, recipe, listen=listen)
         _same_samples(out, found.samples, found.records)
         recipe, parts = assemble(recipe, found, task, pixels)
-        _begin(out, recipe, found)
-        fitted, times = _fit(out, recipe, parts, found, listen)
-        return _finish(out, recipe, parts, found, fitted, times)
+        try:
+            recipe = _with_cache(out, recipe, parts, found, listen)
+            _begin(out, recipe, found)
+            fitted, times = _fit(out, recipe, parts, found, listen)
+            return _finish(out, recipe, parts, found, fitted, times)
+        finally:
+            for part in (parts.train, parts.val, parts.test, found.store):
+                part.close()
 
 
 def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
@@ -78,7 +86,9 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
             where=dataset.root,
             do="Give slices as images, or frames of a multi-frame file.",
         )
-    recipe = planning.choose_input(recipe.changed({"medgraft": VERSION}), side=seen.side, gray=seen.gray)
+    # The label's column is settled, so that another run of this recipe cannot take another one.
+    recipe = recipe.changed({"medgraft": VERSION, "data.label_column": dataset.label_column})
+    recipe = planning.choose_input(recipe, side=seen.side, gray=seen.gray)
     if recipe.task == "auto":
         kind, why = dataset.target_kind()
         word = planning.TASK_OF[kind]
@@ -98,7 +108,7 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
 # ---- the run folder ------------------------------------------------------------------
 
 
-def _opened(out: Path, recipe: Recipe, resume: bool) -> Recipe:
+def _opened(out: Path, recipe: Recipe, resume: bool, asked: Iterable[str]) -> Recipe:
     """Check the folder; when resuming, take the recipe that is in it."""
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a finished run", where=out, do="Give another --out.")
@@ -110,7 +120,7 @@ def _opened(out: Path, recipe: Recipe, resume: bool) -> Recipe:
     if saved.medgraft != VERSION:
         what = f"this run was begun by medgraft {saved.medgraft}, and this is {VERSION}"
         raise RunRefused(what, where=out, do="Train anew in another --out.")
-    changed = _differences(recipe, saved)
+    changed = _differences(recipe, saved, asked)
     if changed:
         raise RunRefused(
             f"the recipe has changed: {'; '.join(changed)}", where=out, do="Resume without it, or train anew."
@@ -118,14 +128,14 @@ def _opened(out: Path, recipe: Recipe, resume: bool) -> Recipe:
     return saved.changed({"machine": recipe.machine.model_dump()})
 
 
-def _differences(asked: Recipe, saved: Recipe) -> list[str]:
+def _differences(recipe: Recipe, saved: Recipe, asked: Iterable[str]) -> list[str]:
     """Name the fields that were asked for now and differ from those of the run."""
-    usual, now, then = _flat(Recipe()), _flat(asked), _flat(saved)  # type: ignore[call-arg]
+    now, then = _flat(recipe), _flat(saved)
     skipped = ("machine.", "reasons", "medgraft")
     return [
-        f"{name} is {value!r}, the run has {then[name]!r}"
-        for name, value in now.items()
-        if not name.startswith(skipped) and value != usual[name] and value != then[name]
+        f"{name} is {now[name]!r}, the run has {then[name]!r}"
+        for name in asked
+        if not name.startswith(skipped) and now[name] not in (None, "auto", then[name])
     ]
 
 
@@ -155,7 +165,9 @@ def _named(gone: list[str], new: list[str], other: list[str]) -> list[tuple[list
 
 
 def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {s.key: [r["sha256"], s.label, s.patient, s.split] for s, r in zip(samples, records, strict=True)}
+    return {
+        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"]] for s, r in zip(samples, records, strict=True)
+    }
 
 
 def _begin(out: Path, recipe: Recipe, found: Gathered) -> None:
@@ -198,7 +210,7 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Liste
     loop = Loop(
         parts.task,
         parts.engine,
-        optimisers={"all": torch.optim.AdamW(groups)},
+        optimisers={"all": torch.optim.AdamW(groups, fused=True)},
         train=train_source,
         val=val_source,
         schedule=schedule,
@@ -211,29 +223,55 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Liste
     return fitted, times
 
 
-def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Source, Source]:
-    """Loaders, or cached activations when layers are frozen and the cache fits into the budget."""
-    task, stages = parts.task, len(parts.task.parts().stages)
-    if task.thawed == stages:
-        return parts.train, parts.val
+def _with_cache(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> Recipe:
+    """Settle whether the frozen layers are cached before the run begins, as it decides what an epoch shows.
+
+    Raises:
+        RunRefused: the run that is resumed had the cache, and now there is no room for it.
+    """
+    if not _is_cached(recipe, parts):
+        return recipe
+    cut, jobs = _cache_jobs(recipe, parts, found)
+    needed = cut.bytes_of(sum(len(loader.keys) * count for loader, count, _ in jobs))
+    if make_room(int(recipe.machine.cache_gb * GIGABYTE), needed, keep=[place for _, _, place in jobs]):
+        return recipe
+    text = f"their cache would take {needed / 1e9:.1f} GB, above machine.cache_gb"
+    if (out / "recipe.yaml").exists():
+        raise RunRefused(
+            f"this run keeps its frozen layers on disk, and {text}", where=out, do="Raise machine.cache_gb."
+        )
+    listen({"event": "warning", "text": f"the frozen layers run every epoch: {text}"})
+    return planning.with_reasons(recipe.changed({"depth.views": 0}), {"depth.views": text})
+
+
+def _is_cached(recipe: Recipe, parts: Parts) -> bool:
+    return recipe.depth.views > 0 and parts.task.thawed < len(parts.task.parts().stages)
+
+
+def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, list[tuple[Loader, int, Path]]]:
+    """Where the encoder is cut, and (loader, views, folder) of the two caches."""
+    task = parts.task
     blank = torch.zeros(1, task.backbone.spec.channels, *parts.pixels.size, device=parts.engine.device)
     cut = find_cut(task, blank, thawed=task.thawed)
     views = min(recipe.depth.views, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
-    content = [record["sha256"] for record in found.records]
+    content = [[record["sha256"], record["content"]] for record in found.records]
     identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
     augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
-    words: dict[str, Any] = {"engine": parts.engine, "cut": cut}
-    jobs = [(parts.train, views, [augment, "train"]), (parts.val, 1, [augment, "val"])]
-    places = [cache_place(task, loader, views=count, identity=said, **words) for loader, count, said in jobs]
-    needed = cut.bytes_of(len(parts.train.keys) * views + len(parts.val.keys))
-    if not make_room(int(recipe.machine.cache_gb * GIGABYTE), needed, keep=places):
-        gigabytes = needed / 1e9
-        text = f"the frozen layers run every epoch: their cache would take {gigabytes:.1f} GB, above machine.cache_gb"
-        listen({"event": "warning", "text": text})
+    jobs = []
+    for loader, count, name in ((parts.train, views, "train"), (parts.val, 1, "val")):
+        words: dict[str, Any] = {"engine": parts.engine, "cut": cut, "views": count, "identity": [augment, name]}
+        jobs.append((loader, count, cache_place(task, loader, **words)))
+    return cut, jobs
+
+
+def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Source, Source]:
+    """Loaders, or cached activations when layers are frozen."""
+    if not _is_cached(recipe, parts):
         return parts.train, parts.val
+    cut, jobs = _cache_jobs(recipe, parts, found)
     train_rows, val_rows = (
-        freeze_source(task, loader, views=count, place=place, listen=listen, **words)
-        for (loader, count, _), place in zip(jobs, places, strict=True)
+        freeze_source(parts.task, loader, engine=parts.engine, cut=cut, views=count, place=place, listen=listen)
+        for loader, count, place in jobs
     )
     return train_rows, val_rows
 
@@ -282,6 +320,6 @@ def predicted(
         keys=tuple(loader.keys),
         logits=np.concatenate(logits) if logits else np.zeros((0, 1)),
         targets=np.asarray(loader.targets),
-        patients=tuple(str(s.patient) for s in own) if own and all(s.patient for s in own) else None,
+        patients=judge.known_patients(own),
         covariates={name: [sample.covariates.get(name) or None for sample in own] for name in columns},
     ), (len(own) / seconds if own and seconds else None)

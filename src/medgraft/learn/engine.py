@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from medgraft.errors import BadRecipe, OutOfMemory
 from medgraft.values import Batch
 
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # what malloc.h calls M_MMAP_MAX and M_TRIM_THRESHOLD
 
 class Engine:
     """Where tensors live and in which precision they are multiplied.
@@ -32,6 +35,8 @@ class Engine:
     def __init__(self, device: str = "auto", *, precision: str = "fp32", channels_last: bool = False) -> None:
         self.precision, self.channels_last = precision, channels_last
         self.device = torch.device(resolve_device(device))
+        if self.device.type == "cpu":
+            keep_memory()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from lightning_fabric import Fabric
@@ -56,7 +61,8 @@ class Engine:
     def place(self, module: nn.Module) -> nn.Module:
         """Put a module on the device in the chosen memory layout, in place."""
         module.to(self.device)
-        return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload]
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return module.to(memory_format=layout)  # type: ignore[call-overload]
 
     def move(self, batch: Batch) -> Batch:
         """Put a batch on the device in the chosen memory layout."""
@@ -66,6 +72,19 @@ class Engine:
         targets = None if batch.targets is None else batch.targets.to(self.device, non_blocking=True)
         weights = None if batch.weights is None else batch.weights.to(self.device, non_blocking=True)
         return replace(batch, pixels=pixels, targets=targets, weights=weights)
+
+
+def keep_memory() -> None:
+    """Let freed memory stay with the program for the next step, where the C library is glibc.
+
+    By default every large activation is mapped anew and its pages are zeroed again, in each step: on two cores that
+    costs a fifth of the time of prediction and of float32 training. The peak of memory rises by a tenth.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library has no mallopt, and needs none
+            library = ctypes.CDLL(None)
+            library.mallopt(_MMAP_MAX, 0)
+            library.mallopt(_TRIM_THRESHOLD, -1)  # as a size, the largest: never
 
 
 def resolve_device(name: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medgraft.errors import BadImage
 from medgraft.files import network_pixels, read_many, read_pixels
+from medgraft.learn.engine import keep_memory
 from medgraft.learn.model import Model, Pixels
 from medgraft.samples.loader import normalised
 from medgraft.values import Batch, Image, ImageRef, Prediction
@@ -35,6 +36,8 @@ class Predictor:
     def __init__(self, model: Model, *, device: str = "cpu") -> None:
         self.model = model
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            keep_memory()
         self.bf16 = model.card.get("precision") == "bf16"
         self.layout = torch.channels_last if model.card.get("channels_last") else torch.contiguous_format
         model.task.to(self.device)

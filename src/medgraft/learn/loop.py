@@ -309,7 +309,7 @@ class Loop:
             self.log.cut(0)
             return
         self._load(_under("model/", found.tensors))
-        self.ema = _under("ema/", found.tensors)
+        self.ema = {name: t.to(self.engine.device) for name, t in _under("ema/", found.tensors).items()}
         restore_optimisers(self.optimisers, found.tensors)
         for name in _COUNTERS:
             setattr(self, name, found.facts[name])

@@ -89,15 +89,29 @@ def graft(
     offline: bool = False,
     seed: int = 0,
     dropout: float = 0.0,
+    saved: tuple[InputSpec, str] | None = None,
 ) -> ImageTask:
     """Cut off a net's prediction head and put on a new one for these answers.
+
+    Args:
+        task: a word of TASKS.
+        answers: what the training labels say.
+        backbone_name: see `medgraft.nets.backbone.backbone`.
+        channels: 1 or 3.
+        image_size: pixels.
+        offline: True never opens a network connection.
+        seed: of random numbers.
+        dropout: before the head.
+        saved: (`weights_spec`, `gray`) of the backbone of a saved model, to build the same layers.
 
     Raises:
         UnknownName, BadWeights, Offline: the backbone cannot be had; the message says what to do.
     """
     kind: type[ImageTask] = TASKS[task]
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    encoder = backbone(backbone_name, channels=channels, image_size=size, offline=offline, seed=seed)
+    spec, gray = saved or (None, "")
+    words: dict[str, Any] = {"channels": channels, "image_size": size, "weights_spec": spec, "gray": gray}
+    encoder = backbone(backbone_name, offline=offline, seed=seed, **words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.torch_seed(seed, "head"))
         head = LinearHead(encoder.channels, kind.outputs(answers), dropout=dropout)
@@ -133,6 +147,7 @@ def load(path: Path, *, device: str = "cpu") -> Model:
                 channels=pixels.channels,
                 image_size=pixels.size,
                 offline=True,
+                saved=(InputSpec.from_dict(card["weights_spec"]), str(card["gray"])),
             )
         task.load_state_dict(state)
         task.temperature = tuple(float(v) for v in card["calibration"]["temperature"])

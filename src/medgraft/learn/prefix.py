@@ -28,7 +28,7 @@ from medgraft.errors import RunLocked
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
 from medgraft.samples.loader import Loader
-from medgraft.samples.order import epoch_order
+from medgraft.samples.order import batch_slices, epoch_order
 from medgraft.samples.store import READER
 from medgraft.storage import write_json
 from medgraft.tasks.base import ImageTask
@@ -101,7 +101,7 @@ class Frozen:
         self.seed, self.shuffle, self.share = seed, shuffle, share
 
     def __len__(self) -> int:
-        return math.ceil(len(self.keys) / self.batch_size)
+        return len(batch_slices(len(self.keys), self.batch_size, training=self.shuffle))
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
         """Yield batches of one epoch, from `start_step` on; each image by one of its views."""
@@ -110,9 +110,9 @@ class Frozen:
         if self.shuffle:
             order = epoch_order(count, seed=self.seed, purpose="train", epoch=epoch, share=self.share)
             view = seeds.generator(self.seed, "view", epoch).integers(self.views, size=count)
-        for begin in range(start_step * self.batch_size, count, self.batch_size):
-            chosen = order[begin : begin + self.batch_size]
-            where = torch.from_numpy(chosen * self.views + view[begin : begin + self.batch_size])
+        for part in batch_slices(count, self.batch_size, training=self.shuffle)[start_step:]:
+            chosen = order[part]
+            where = torch.from_numpy(chosen * self.views + view[part])
             yield Batch(
                 pixels=self.rows[where].float(),
                 keys=tuple(self.keys[i] for i in chosen),

@@ -30,6 +30,7 @@ def watching() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _asked.clear()
 
 
 def _handle(number: int, frame: object) -> None:

@@ -23,6 +23,7 @@ from medgraft.nets.fold import fold_first, gray_spec
 from medgraft.nets.request import Opened, Request, Stage
 from medgraft.nets.sources import resolve
 from medgraft.nets.stages import strides_of
+from medgraft.values import InputSpec
 
 
 class Backbone(nn.Module):
@@ -37,14 +38,16 @@ class Backbone(nn.Module):
         licence: of the weights; "" for random numbers.
         source: where the weights came from, in words.
         sha256: of the weight file; "" for random numbers.
+        weights_spec: what the weights ate before folding, 3 channels.
         gray: "" for 3 channels; "folded" or "repeated" for 1. Both are exact; folded is faster.
     """
 
-    def __init__(self, name: str, opened: Opened, *, channels: int = 3) -> None:
+    def __init__(self, name: str, opened: Opened, *, channels: int = 3, gray: str = "") -> None:
         super().__init__()
         stages, spec, self.gray = list(opened.stages), opened.spec, ""
+        self.weights_spec = spec
         if channels == 1:
-            stem, self.gray = fold_first(stages[0].module, spec)
+            stem, self.gray = fold_first(stages[0].module, spec, how=gray)
             stages[0] = Stage(stages[0].name, stem, stages[0].to_level)
             spec = gray_spec(spec)
         self.name = name
@@ -100,6 +103,8 @@ def backbone(
     image_size: int | tuple[int, int] | None = None,
     offline: bool = False,
     seed: int = 0,
+    weights_spec: InputSpec | None = None,
+    gray: str = "",
 ) -> Backbone:
     """Get an encoder by name, its head cut off, in eval mode.
 
@@ -110,6 +115,8 @@ def backbone(
         image_size: pixels; None for the size its weights were made for.
         offline: True never opens a socket.
         seed: of random numbers.
+        weights_spec: mean and std to go by instead of the source's own: those of a saved model.
+        gray: how one channel was made, "folded" or "repeated", of a saved model; "" finds out.
 
     Raises:
         UnknownName: no such source or architecture.
@@ -128,7 +135,9 @@ def backbone(
     opened = open_net(full, Request(image_size=size, offline=offline, seed=seed))
     for warning in opened.warnings:
         warnings.warn(warning, stacklevel=2)
-    return Backbone(full, opened, channels=channels).eval()
+    if weights_spec is not None:
+        opened = replace(opened, spec=replace(weights_spec, size=opened.spec.size))
+    return Backbone(full, opened, channels=channels, gray=gray).eval()
 
 
 def open_net(name: str, request: Request) -> Opened:

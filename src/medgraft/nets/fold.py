@@ -66,22 +66,26 @@ def coefficients(spec: InputSpec) -> tuple[torch.Tensor, torch.Tensor]:
     return a.float(), torch.where(b.abs() < 1e-9, torch.zeros_like(b), b).float()
 
 
-def fold_first(stem: nn.Module, spec: InputSpec) -> tuple[nn.Module, str]:
+def fold_first(stem: nn.Module, spec: InputSpec, *, how: str = "") -> tuple[nn.Module, str]:
     """Make the first stage take one channel.
 
     Args:
         stem: the first stage, `(N, 3, H, W)` in; changed in place where its first convolution can be folded.
         spec: what the net eats, 3 channels.
+        how: "folded" or "repeated" as a saved model says; "" folds where a trial shows that it is exact.
 
     Returns:
         The stem for one channel, and how it was done: "folded" or "repeated". Both give what the RGB copy gives.
     """
     a, b = coefficients(spec)
     found = _first_conv(stem)
-    if found is None:
+    if found is None or how == "repeated":
         return nn.Sequential(Repeat(a, b), stem), "repeated"
     owner, name, conv = found
     folded = _fold(conv, a, b)
+    if how == "folded":
+        _replace(owner, name, folded)
+        return stem, how
     probe = torch.rand(1, 1, *spec.size, generator=torch.Generator().manual_seed(0))
     was = stem.training
     stem.eval()

@@ -6,7 +6,6 @@ any step, and worker processes change the speed alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import torch
 
 from medgraft.errors import BadImage
 from medgraft.samples import augment
-from medgraft.samples.order import epoch_order, occurrences
+from medgraft.samples.order import batch_slices, epoch_order, occurrences
 from medgraft.samples.presets import Preset
 from medgraft.samples.store import Store
 from medgraft.values import Batch, InputSpec
@@ -135,8 +134,8 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        count = len(self.keys)
-        return count // self.batch_size if self.drop_last else math.ceil(count / self.batch_size)
+        parts = batch_slices(len(self.keys), self.batch_size, training=self.shuffle)
+        return sum(part.stop - part.start >= self.batch_size for part in parts) if self.drop_last else len(parts)
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch from `start_step` on; the earlier ones are not drawn."""
@@ -147,8 +146,7 @@ class Loader:
 
     def view(self, view: int) -> Iterator[Batch]:
         """Yield every item once, in order: as it is for view 0, else augmented as in epoch `view`."""
-        steps = math.ceil(len(self.keys) / self.batch_size)
-        return self._batches(np.arange(len(self.keys)), view if view else None, 0, steps)
+        return self._batches(np.arange(len(self.keys)), view if view else None, 0, len(self.keys))
 
     def sample_sheet(self, count: int = 16, *, epoch: int = 1) -> tuple[np.ndarray, list[str]]:
         """Get a few augmented images to look at, as training sees them.
@@ -176,8 +174,7 @@ class Loader:
     def _batches(self, order: np.ndarray, epoch: int | None, start: int, stop: int) -> Iterator[Batch]:
         again = occurrences(order) if self.shuffle and self.share is not None else [0] * len(order)
         steps = []
-        for step in range(start, stop):
-            part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        for part in batch_slices(len(order), self.batch_size, training=self.shuffle)[start:stop]:
             steps.append(Step(tuple(int(i) for i in order[part]), tuple(again[part]), epoch))
         for step, pixels in zip(steps, self._pixels(steps), strict=True):
             where = torch.tensor(step.positions, dtype=torch.int64)

@@ -38,6 +38,19 @@ def epoch_order(
     return order[random.permutation(chosen)]
 
 
+def batch_slices(count: int, size: int, *, training: bool) -> list[slice]:
+    """Get the parts of an epoch; in training a last image alone joins the batch before it: BatchNorm needs company.
+
+    Example:
+        >>> batch_slices(9, 4, training=True)
+        [slice(0, 4, None), slice(4, 9, None)]
+    """
+    parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    if training and size > 1 and len(parts) > 1 and count % size == 1:
+        parts[-2:] = [slice(parts[-2].start, count)]
+    return parts
+
+
 def occurrences(order: Iterable[int]) -> list[int]:
     """Get for each position of an order how often it came before: the second showing of a sample is another one.
 

@@ -55,6 +55,7 @@ def assign_splits(
     seed: int,
     val: float = 0.1,
     test: float = 0.2,
+    numbers: bool = False,
 ) -> list[Sample]:
     """Give every labelled sample a split; given splits are kept, and a missing val or test is cut from train.
 
@@ -64,6 +65,7 @@ def assign_splits(
         seed: the draw depends on it and on the samples alone.
         val: part of the patients for validation.
         test: part of the patients for the test.
+        numbers: labels are amounts, however few different ones there are, and not names of classes.
 
     Returns:
         the samples in their order. Every class that has a label in at least three groups is in each split.
@@ -74,7 +76,7 @@ def assign_splits(
     given = {sample.split for sample in samples if sample.split and sample.label is not None}
     if not given:
         wanted = {"train": 1 - val - test, "val": val, "test": test}
-        return _draw(samples, groups, wanted, seed=seed, among=None)
+        return _draw(samples, groups, wanted, seed=seed, among=None, numbers=numbers)
     if "train" not in given:
         raise BadData(
             f"the data give {' and '.join(sorted(given))} but no train",
@@ -90,7 +92,7 @@ def assign_splits(
         )
     missing = "val" if "val" not in given else "test"
     part = val / (1 - test) if missing == "val" else test / (1 - val)
-    return _draw(samples, groups, {"train": 1 - part, missing: part}, seed=seed, among="train")
+    return _draw(samples, groups, {"train": 1 - part, missing: part}, seed=seed, among="train", numbers=numbers)
 
 
 def _check_given(samples: Sequence[Sample], given: set[str]) -> None:
@@ -132,12 +134,15 @@ def group_of(samples: Sequence[Sample], groups: Duplicates | None) -> dict[str, 
     return unite(keys, links)
 
 
-def strata(samples: Sequence[Sample]) -> list[tuple[str, ...]]:
-    """Get the classes of each sample for stratifying: parts of `a|b`, quantile bins of many different numbers."""
+def strata(samples: Sequence[Sample], *, numbers: bool = False) -> list[tuple[str, ...]]:
+    """Get the classes of each sample for stratifying: parts of `a|b`, quantile bins of numbers.
+
+    Labels are numbers when all are and many differ, or when `numbers` says so.
+    """
     labels = [sample.label or "" for sample in samples]
-    numbers = [as_number(label) for label in labels]
-    if labels and all(n is not None for n in numbers) and len(set(numbers)) >= _CONTINUOUS:
-        values = np.array(numbers, dtype=np.float64)
+    found = [as_number(label) for label in labels]
+    if labels and all(n is not None for n in found) and (numbers or len(set(found)) >= _CONTINUOUS):
+        values = np.array(found, dtype=np.float64)
         bins = max(1, min(_BINS, len(values) // 10))
         edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
         return [(f"bin {place}",) for place in np.searchsorted(edges, values, side="right")]
@@ -151,6 +156,7 @@ def _draw(
     *,
     seed: int,
     among: str | None,
+    numbers: bool,
 ) -> list[Sample]:
     pool = [s for s in samples if s.label is not None and s.split == among]
     # copies of a picture may link patients through an unlabelled sample, so all samples are united
@@ -159,7 +165,7 @@ def _draw(
     # by key, so that the order of rows in a table cannot change the draw
     for index in sorted(range(len(pool)), key=lambda place: pool[place].key):
         members[names[pool[index].key]].append(index)
-    parts = strata(pool)
+    parts = strata(pool, numbers=numbers)
     contents = [Counter(label for index in member for label in parts[index]) for member in members.values()]
     binned = any(label.startswith("bin ") for (label,) in [part for part in parts if len(part) == 1][:1])
     _refuse_rare(contents, len(wanted), binned, patients=any(s.patient for s in pool))

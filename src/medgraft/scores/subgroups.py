@@ -148,7 +148,7 @@ def _in_order(groups: Sequence[str]) -> list[str]:
 
     def place(group: str) -> tuple[int, float, str]:
         last = {"other": 2, NOT_STATED: 3}.get(group, 1)
-        lead = re.match(r"(below )?(-?[\d.]+(?:e[-+]?\d+)?)", group)
+        lead = re.match(r"(below )?(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?![\w.])", group)
         number = float(lead[2]) if lead else 0.0
         return last, (number - 1e-9 if lead and lead[1] else number), group
 

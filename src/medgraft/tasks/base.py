@@ -150,6 +150,15 @@ class ImageTask(Task):
         del targets, mode
         return None
 
+    def rarity(self, targets: np.ndarray) -> float | None:
+        """Get how much rarer the rarest class is than the most common; None where classes are not weighed."""
+        del targets
+        return None
+
+    def begin(self, targets: np.ndarray) -> None:
+        """Set what the head starts from, given the encoded training targets."""
+        del targets
+
     # ---- what all whole-image tasks share --------------------------------------
 
     @property
@@ -185,7 +194,8 @@ class ImageTask(Task):
         count = len(self.backbone.stages)
         if start <= count:
             pixels = self.pooled(self.backbone.run(pixels, start=start) if start < count else pixels)
-        return self.head.logits(pixels)  # type: ignore[operator]
+        with torch.autocast(pixels.device.type, enabled=False):  # few numbers: bfloat16 would only round the answer
+            return self.head.logits(pixels.float())  # type: ignore[operator]
 
     def pooled(self, raw: Tensor) -> Tensor:
         """Pool the encoder's last output to features `(N, F)`."""
@@ -198,12 +208,16 @@ class ImageTask(Task):
             share = torch.distributions.Beta(self.mixup, self.mixup).sample()
             order = torch.randperm(len(targets)).to(targets.device)
             logits = self(pixels * share + pixels[order] * (1 - share), batch.start).float()
-            each = share * self.loss(logits, targets) + (1 - share) * self.loss(logits, targets[order])
+            each = self.mixed_loss(logits, targets, targets[order], share)
         else:
             each = self.loss(self(pixels, batch.start).float(), targets)
         if batch.weights is not None:
             each = each * batch.weights
         yield "all", each.mean()
+
+    def mixed_loss(self, logits: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+        """Get the loss of each mixed sample: its two targets count by their shares."""
+        return share * self.loss(logits, first) + (1 - share) * self.loss(logits, second)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> np.ndarray:

@@ -54,14 +54,17 @@ class Classify(ImageTask):
         each = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
         return each * self.class_weights[targets]  # type: ignore[index]
 
+    def rarity(self, targets: np.ndarray) -> float | None:
+        counts = np.bincount(targets, minlength=len(self.answers.classes))
+        return float(counts.max() / max(1, counts[counts > 0].min()))
+
     def balance(self, targets: np.ndarray, mode: str) -> np.ndarray | None:
         counts = np.bincount(targets, minlength=len(self.answers.classes))
         if mode == "none":
             return None
         weights = inverse_frequency(counts)
-        if len(counts) == 2:
-            # Weighting tilts the odds by the ratio of weights; taking it back keeps two-class probabilities honest.
-            self.adjust.copy_(torch.from_numpy(-np.log(weights)).float())  # type: ignore[operator]
+        # Weighting tilts the odds by the ratio of weights; taking it back keeps the probabilities honest.
+        self.adjust.copy_(torch.from_numpy(-np.log(weights)).float())  # type: ignore[operator]
         if mode == "weights":
             self.class_weights.copy_(torch.from_numpy(weights).float())  # type: ignore[operator]
             return None

@@ -70,11 +70,18 @@ class Grade(ImageTask):
         each = functional.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)
         return each * self.class_weights[targets]  # type: ignore[index]
 
+    def begin(self, targets: np.ndarray) -> None:
+        """Start the cuts where the training grades put them, so that the head has only the images to learn."""
+        steps = np.arange(len(self.answers.classes) - 1)
+        above = np.clip((targets[:, None] > steps).mean(axis=0), 0.01, 0.99)
+        with torch.no_grad():
+            self.head.cuts.copy_(torch.from_numpy(np.log(1 - above) - np.log(above)).float())  # type: ignore[operator]
+
     def balance(self, targets: np.ndarray, mode: str) -> np.ndarray | None:
         if mode == "none":
             return None
-        counts = np.bincount(targets, minlength=len(self.answers.classes))
         # The square root: full weights would make the rarest grade rule the shared slope.
+        counts = np.bincount(targets, minlength=len(self.answers.classes))
         weights = np.sqrt(counts.sum() / (len(counts) * np.maximum(counts, 1.0)))
         if mode == "weights":
             self.class_weights.copy_(torch.from_numpy(weights).float())  # type: ignore[operator]

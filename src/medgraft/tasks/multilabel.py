@@ -45,6 +45,10 @@ class Multilabel(ImageTask):
         weights: Tensor = self.class_weights  # type: ignore[assignment]
         return functional.binary_cross_entropy_with_logits(logits, soft, reduction="none", pos_weight=weights).mean(1)
 
+    def rarity(self, targets: np.ndarray) -> float | None:
+        positive = np.maximum(targets.sum(axis=0), 1.0)
+        return float(((len(targets) - positive) / positive).max())
+
     def balance(self, targets: np.ndarray, mode: str) -> np.ndarray | None:
         positive = targets.sum(axis=0).astype(np.float64)
         ratio = np.clip((len(targets) - positive) / np.maximum(positive, 1.0), 1.0, _LARGEST_WEIGHT)

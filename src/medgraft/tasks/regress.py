@@ -37,6 +37,10 @@ class Regress(ImageTask):
         standard = (targets - self.answers.centre) / self.answers.scale
         return functional.smooth_l1_loss(logits[:, 0], standard.to(logits.dtype), reduction="none")
 
+    def mixed_loss(self, logits: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+        """Numbers mix themselves: the Huber loss is not linear in its target."""
+        return self.loss(logits, share * first + (1 - share) * second)
+
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
         value = float(logits[0]) * self.answers.scale + self.answers.centre
         return f"{value:.6g}", value
