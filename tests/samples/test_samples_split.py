@@ -267,3 +267,10 @@ def test_real_given_splits_share_no_patient(shared, name):
     moved[1] = replace(moved[1], patient=moved[0].patient)
     with pytest.raises(Leak, match="1 pairs|shared patients"):
         check_leaks(moved)
+
+
+def test_few_different_amounts_are_split_as_numbers():
+    samples = [sample(f"{i}.png", str(i % 13), f"p{i}") for i in range(26)]
+    with pytest.raises(BadData, match="too few patients"):
+        assign_splits(samples, seed=0)
+    assert {s.split for s in assign_splits(samples, seed=0, numbers=True)} == {"train", "val", "test"}

@@ -265,3 +265,16 @@ def test_subgroups_of_every_kind(kind: str):
     for row in subgroup_table(made(kind, patients=True), {"group": groups}, seed=0, count=50):
         assert row.n_patients and all(isinstance(score, Score) for score in row.scores.values())
         assert all(math.isfinite(score.value) for score in row.scores.values())
+
+
+def test_long_identifiers_are_no_numbers_to_sort_groups_by():
+    from medgraft.scores.subgroups import _in_order
+
+    uid = "1.2.826.0.1.3680043"
+    assert _in_order(["b", uid, "10 to below 20", "below 10", "other"]) == [
+        uid,
+        "b",
+        "below 10",
+        "10 to below 20",
+        "other",
+    ]
