@@ -25,6 +25,7 @@ from medgraft.tasks.base import ImageTask
 
 _PROBED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting
 
+
 @dataclass(eq=False)
 class Parts:
     """What a recipe is assembled to.

@@ -20,6 +20,7 @@ from medgraft.values import Batch
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # what malloc.h calls M_MMAP_MAX and M_TRIM_THRESHOLD
 
+
 class Engine:
     """Where tensors live and in which precision they are multiplied.
 
