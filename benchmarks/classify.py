@@ -1,14 +1,15 @@
 """How fast the main job is beside fastai, on two processor cores, and beside the bare network.
 
-    python benchmarks/classify.py [--fastai-python PATH] [--fastai-epochs 2] [--out runs/bench]
+    python benchmarks/classify.py [--fastai-python PATH] [--fastai-epochs 20]
 
 The same ResNet-18 (one file of random numbers that both load), the same fundus photographs (normal or cataract,
 split by patient), 224 pixels, batches of 32, the same threads, both with augmentation. Every arm is a process of its
 own, and imports are outside of every time. Decoding, surveying and the caches of medgraft start empty and are inside.
 
 fastai comes by `pip install "medgraft[bench]"`; where it lives in another environment, name its interpreter.
-Training takes whole batches, as fastai leaves out a last one that is not full. Frozen epochs of fastai take the same time each, so only --fastai-epochs are run and scaled to --epochs; give both
-the same number to run them all, which also makes the AUROC of that row comparable.
+Training images fill whole batches, as fastai leaves out a last one that is not full. Its frozen epochs take the same
+time each, so only --fastai-epochs are run and scaled to --epochs; give both the same number to run them all, which
+also makes the AUROC of that row comparable.
 """
 
 from __future__ import annotations

@@ -112,5 +112,5 @@ def test_numbers_are_mixed_and_not_their_losses() -> None:
     words: dict[str, Any] = {"backbone_name": QUICK["backbone"], "channels": 3, "image_size": 32}
     task = graft("regress", Answers((), None, 0.0, 1.0), **words)
     share = torch.tensor(0.5)
-    loss = task.mixed_loss(torch.tensor([[1.0]]), torch.tensor([0.0]), torch.tensor([2.0]), share)
+    loss = task.mixed_loss(torch.tensor([[1.0]]), (torch.tensor([0.0]), torch.tensor([2.0])), share=share)
     assert float(loss) == 0.0

@@ -113,7 +113,8 @@ def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(
         textwrap.dedent(f"""
-        import os, sys, time
+        import os, signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands down that it is ignored
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import pool_work
         from medgraft.files import read_many

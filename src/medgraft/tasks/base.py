@@ -208,15 +208,16 @@ class ImageTask(Task):
             share = torch.distributions.Beta(self.mixup, self.mixup).sample()
             order = torch.randperm(len(targets)).to(targets.device)
             logits = self(pixels * share + pixels[order] * (1 - share), batch.start).float()
-            each = self.mixed_loss(logits, targets, targets[order], share)
+            each = self.mixed_loss(logits, (targets, targets[order]), share=share)
         else:
             each = self.loss(self(pixels, batch.start).float(), targets)
         if batch.weights is not None:
             each = each * batch.weights
         yield "all", each.mean()
 
-    def mixed_loss(self, logits: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    def mixed_loss(self, logits: Tensor, targets: tuple[Tensor, Tensor], *, share: Tensor) -> Tensor:
         """Get the loss of each mixed sample: its two targets count by their shares."""
+        first, second = targets
         return share * self.loss(logits, first) + (1 - share) * self.loss(logits, second)
 
     @torch.no_grad()

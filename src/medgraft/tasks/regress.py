@@ -37,8 +37,9 @@ class Regress(ImageTask):
         standard = (targets - self.answers.centre) / self.answers.scale
         return functional.smooth_l1_loss(logits[:, 0], standard.to(logits.dtype), reduction="none")
 
-    def mixed_loss(self, logits: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    def mixed_loss(self, logits: Tensor, targets: tuple[Tensor, Tensor], *, share: Tensor) -> Tensor:
         """Numbers mix themselves: the Huber loss is not linear in its target."""
+        first, second = targets
         return self.loss(logits, share * first + (1 - share) * second)
 
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
