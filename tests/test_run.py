@@ -34,7 +34,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Get (table, run folder) of one finished run that the tests below only look at."""
-    from conftest import make_tiny_data
+    from tiny_data import make_tiny_data
 
     folder = tmp_path_factory.mktemp("trained")
     table = make_tiny_data(folder / "tiny")
@@ -115,7 +115,7 @@ def test_an_unreadable_file_costs_only_its_row(trained: tuple[Path, Path], tmp_p
 
 
 def test_evaluate_scores_other_data_and_refuses_training_images(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    from conftest import make_tiny_data
+    from tiny_data import make_tiny_data
 
     table, run = trained
     with pytest.raises(Leak, match="in the run's training"):

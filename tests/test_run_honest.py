@@ -75,7 +75,7 @@ def test_training_images_saved_again_are_found_in_an_evaluation(tmp_path: Path, 
 
 
 def test_evaluate_reads_the_column_of_the_training(tmp_path: Path, tiny_data: Path) -> None:
-    from conftest import make_tiny_data
+    from tiny_data import make_tiny_data
 
     mg.train(tiny_data, out=tmp_path / "run", **{**QUICK, "epochs": 1}, label_column="site")
     other = make_tiny_data(tmp_path / "other", size=44)

@@ -32,7 +32,7 @@ class Place:
     """A folder with one finished run, a table, pictures, and mistakes made on demand."""
 
     def __init__(self, root: Path) -> None:
-        from conftest import make_tiny_data
+        from tiny_data import make_tiny_data
 
         self.root = root
         self.table = make_tiny_data(root / "tiny")
@@ -48,7 +48,7 @@ class Place:
 
     def others(self) -> Path:
         """Get a table of pictures that the run has not seen, with classes that it does not know."""
-        from conftest import make_tiny_data
+        from tiny_data import make_tiny_data
 
         folder = self.root / "others"
         table = folder / "table.csv" if folder.exists() else make_tiny_data(folder, patients=6, size=44)

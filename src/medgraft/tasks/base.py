@@ -5,6 +5,7 @@ The training loop knows the five verbs of `Task` and no task by name.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -53,26 +54,26 @@ class Answers:
         return asdict(self)
 
 
-class Task(nn.Module):
+class Task(nn.Module, ABC):
     """A backbone, a head, and what they mean: the five verbs the loop knows."""
 
     wants: ClassVar[frozenset[str]] = frozenset()
 
+    @abstractmethod
     def parts(self) -> Parts:
         """Get the stages in order and the head."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """Yield (optimiser name, scalar loss), one at a time; most tasks yield once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, batch: Batch) -> list[Prediction]:
         """Get one prediction a sample, in eval mode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def meter(self) -> Meter:
         """Get an empty meter that turns predictions into scores."""
-        raise NotImplementedError
 
 
 class ImageTask(Task):
@@ -108,34 +109,34 @@ class ImageTask(Task):
     # ---- what a subclass says -------------------------------------------------
 
     @classmethod
+    @abstractmethod
     def read_answers(cls, labels: Sequence[str], positive: str | None = None) -> Answers:
         """Learn from the training labels which answers there are.
 
         Raises:
             BadData: the labels do not fit this task; the offending ones are named.
         """
-        raise NotImplementedError
 
     @classmethod
     def outputs(cls, answers: Answers) -> int:
         """Get how many numbers the head must give."""
         return len(answers.classes)
 
+    @abstractmethod
     def encode(self, labels: Sequence[str]) -> np.ndarray:
         """Turn labels into targets: `(N,)` int64 or float32, or `(N, K)` float32.
 
         Raises:
             BadData: a label that training did not know.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Get the loss of each sample, shape `(N,)`; logits float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
         """Get (the answer in the user's words, a number where the answer is one) of one sample."""
-        raise NotImplementedError
 
     def balance(self, targets: np.ndarray, mode: str) -> np.ndarray | None:
         """Handle rare classes: set the loss weights, or get each sample's share for balanced drawing.
