@@ -22,7 +22,6 @@ _IN_WORDS = {
     "array": "npy, npz",
 }
 _DECODERS = {
-    "JPEG-LS": "pip install pyjpegls",
     "JPEG 2000": "pip install pylibjpeg pylibjpeg-openjpeg",
     "High-Throughput": "pip install pylibjpeg pylibjpeg-openjpeg",
     "RLE": "pip install pylibjpeg pylibjpeg-rle",

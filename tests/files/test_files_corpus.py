@@ -105,7 +105,11 @@ def reference(path: Path) -> np.ndarray | None:
     gray = str(dataset.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
     if not gray or "TransferSyntaxUID" not in dataset.file_meta or "SharedFunctionalGroupsSequence" in dataset:
         return None
-    values = apply_modality_lut(pixel_array(dataset, index=0), dataset).astype(np.float64)
+    try:
+        stored = pixel_array(dataset, index=0)
+    except RuntimeError:  # none of the decoders that it has here reads this file
+        return None
+    values = apply_modality_lut(stored, dataset).astype(np.float64)
     return values * float(dataset.get("DoseGridScaling", 1) or 1)
 
 

@@ -71,10 +71,10 @@ def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    stream = bytes(imagecodecs.jpegls_encode(zoo_dicom.BYTES))
-    (tmp_path / "a.dcm").write_bytes(zoo_dicom.packed(zoo_dicom.BYTES, [stream], zoo_dicom.JLS))
-    monkeypatch.setattr(get_decoder(UID(zoo_dicom.JLS)), "_available", {})
-    with pytest.raises(MissingExtra, match=r"1\.2\.840\.10008\.1\.2\.4\.80.*pyjpegls"):
+    stream = bytes(imagecodecs.jpeg2k_encode(zoo_dicom.BYTES, codecformat="j2k", reversible=True))
+    (tmp_path / "a.dcm").write_bytes(zoo_dicom.packed(zoo_dicom.BYTES, [stream], zoo_dicom.J2K))
+    monkeypatch.setattr(get_decoder(UID(zoo_dicom.J2K)), "_available", {})
+    with pytest.raises(MissingExtra, match=r"1\.2\.840\.10008\.1\.2\.4\.90.*pylibjpeg-openjpeg"):
         read_image(tmp_path / "a.dcm")
 
 

@@ -1,4 +1,4 @@
-"""Compressed DICOM frames that imagecodecs decodes: every JPEG, JPEG XL, deflated frames, one-bit run lengths.
+"""Compressed DICOM frames that imagecodecs decodes: every JPEG, JPEG-LS, JPEG XL, deflated frames, one-bit run lengths.
 
 JPEG goes through libjpeg-turbo whatever else is installed, so the same file
 gives the same pixels everywhere; it also reads 12-bit and lossless JPEG. The
@@ -28,6 +28,10 @@ JPEG = {
     "1.2.840.10008.1.2.4.57": "JPEG Lossless",
     "1.2.840.10008.1.2.4.70": "JPEG Lossless SV1",
 }
+JPEG_LS = {
+    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS Near-lossless",
+}
 JPEG_XL = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
@@ -35,11 +39,12 @@ JPEG_XL = {
 }
 DEFLATED_FRAME = "1.2.840.10008.1.2.8.1"
 RUN_LENGTH = "1.2.840.10008.1.2.5"
+OWN = {**JPEG, **JPEG_LS, **JPEG_XL, DEFLATED_FRAME: "Deflated Image Frame"}
 
 
 def owns(syntax: str, layout: Layout) -> bool:
     """Tell whether frames of this transfer syntax are decoded here and not by pydicom's plug-ins."""
-    return syntax in JPEG or syntax in JPEG_XL or syntax == DEFLATED_FRAME or _is_bit_runs(syntax, layout)
+    return syntax in OWN or _is_bit_runs(syntax, layout)
 
 
 def _is_bit_runs(syntax: str, layout: Layout) -> bool:
@@ -63,6 +68,9 @@ def decode(stream: bytes, frame: Frame | None, layout: Layout, syntax: str, path
     if syntax in JPEG_XL:
         return _sized(_call("jpegxl_decode", stream, syntax, path), layout, path), _after(layout)
     assert frame is not None
+    if syntax in JPEG_LS:  # CharLS as imagecodecs has it reads streams with padding before their end; pyjpegls does not
+        array = _sized(_call("jpegls_decode", stream, syntax, path), layout, path)
+        return _signed(array, frame, layout), layout.photometric
     if "lossless" in frame.process:
         array = _sized(_jpeg(stream, syntax, path, "RGB" if layout.samples == 3 else None), layout, path)
         return _signed(array, frame, layout), layout.photometric
@@ -83,7 +91,7 @@ def _jpeg(stream: bytes, syntax: str, path: Path, colour: str | None) -> np.ndar
 def _call(name: str, stream: bytes, syntax: str, path: Path, **options: Any) -> np.ndarray:
     import imagecodecs
 
-    word = {**JPEG, **JPEG_XL}.get(syntax, syntax)
+    word = OWN.get(syntax, syntax)
     try:
         return np.asarray(getattr(imagecodecs, name)(stream, **options))
     except (ImportError, AttributeError) as error:

@@ -21,7 +21,6 @@ from medgraft.files.sniff import show
 
 _SPREADING = 66  # two bytes of PackBits make at most 128
 _J2K = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 92, 93, 201, 202, 203)}
-_JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
 _CONVERT = "Convert it, for example with dcmconv or gdcmconv."
 _RETIRED_COLOURS = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
 _BIG = {"DoubleFloatPixelData": 64, "FloatPixelData": 32}
@@ -179,7 +178,7 @@ def _streams(dataset: Any, layout: Layout, path: Path, syntax: UID) -> list[byte
     for stream in found[: layout.frames]:
         if syntax == RLELossless:
             _check_rle(stream, layout, path)
-        elif syntax in dicom_codecs.JPEG or syntax in _J2K or syntax in _JPEG_LS:
+        elif syntax in dicom_codecs.JPEG or syntax in dicom_codecs.JPEG_LS or syntax in _J2K:
             _check_stream(stream, layout, path)
     return found
 
@@ -278,7 +277,7 @@ def _decoder(syntax: UID, path: Path) -> Any:
             f"its transfer syntax {syntax} ({syntax.name}) is not supported", where=show(path), do=_CONVERT
         ) from error
     if not decoder.is_available:
-        package = "pyjpegls" if syntax in _JPEG_LS else "pylibjpeg pylibjpeg-openjpeg" if syntax in _J2K else None
+        package = "pylibjpeg pylibjpeg-openjpeg" if syntax in _J2K else None
         raise MissingExtra(
             f"no decoder for {syntax.name} ({syntax}) is installed",
             where=show(path),
@@ -292,6 +291,5 @@ def codecs() -> list[tuple[str, str, bool]]:
     from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS
 
     known = {str(uid): (uid.name, decoder.is_available) for uid, (decoder, _) in _PIXEL_DATA_DECODERS.items()}
-    ours = {**dicom_codecs.JPEG, **dicom_codecs.JPEG_XL, dicom_codecs.DEFLATED_FRAME: "Deflated Image Frame"}
-    known |= {uid: (name, True) for uid, name in ours.items()}
+    known |= {uid: (name, True) for uid, name in dicom_codecs.OWN.items()}
     return [(uid, *known[uid]) for uid in sorted(known)]

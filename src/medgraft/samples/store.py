@@ -327,6 +327,7 @@ def _turn(folder: Path, poll: Callable[[], None]) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         while True:
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(storage.lock(folder))
                 break
             except RunLocked:
