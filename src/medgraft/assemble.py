@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medgraft import planning
 from medgraft.errors import BadRecipe, BadWeights
@@ -23,7 +25,7 @@ from medgraft.scores.operating import choose_threshold
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 
-_PROBED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting
+_PROBED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting; half when layers learn
 
 
 @dataclass(eq=False)
@@ -203,9 +205,10 @@ def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) ->
     engine = Engine(recipe.machine.device)
     task.to(engine.device).eval()
     places = [found.places[i] for i in found.of("train")]
-    rows = found.store.rows(np.resize(places, min(_PROBED, fit.batch_size or _PROBED)))
+    count = _PROBED if task.thawed == 0 else _PROBED // 2
+    rows = found.store.rows(np.resize(places, min(count, fit.batch_size or count)))
     batch = normalised(rows, task.backbone.spec).to(engine.device)
-    precision, last = probe(task, batch, run=lambda x: task(x))
+    precision, last = probe(task, batch, run=partial(_once, task))
     precision = precision if fit.precision == "auto" else fit.precision
     last = last if fit.channels_last is None else fit.channels_last
     threads = torch.get_num_threads()
@@ -213,3 +216,13 @@ def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) ->
     recipe = recipe.changed({"fit.precision": precision, "fit.channels_last": last})
     recipe = planning.with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
     return recipe, Engine(recipe.machine.device, precision=precision, channels_last=last)
+
+
+def _once(task: ImageTask, pixels: Tensor) -> None:
+    """Do what each image costs: forward, and backward through the layers that learn."""
+    if task.thawed == 0:
+        with torch.no_grad():
+            task(pixels)
+        return
+    task(pixels).sum().backward()
+    task.zero_grad(set_to_none=True)
