@@ -74,6 +74,51 @@ def test_training_images_saved_again_are_found_in_an_evaluation(tmp_path: Path, 
         mg.evaluate(tmp_path / "run", again / "table.csv", out=tmp_path / "scores")
 
 
+def test_patients_of_the_training_are_named_in_an_evaluation(tmp_path: Path, tiny_data: Path) -> None:
+    from tiny_data import make_tiny_data
+
+    mg.train(tiny_data, out=tmp_path / "run", **{**QUICK, "epochs": 1})
+    other = make_tiny_data(tmp_path / "other", size=44)  # other pictures of p00 to p23
+    report = mg.evaluate(tmp_path / "run", other, out=tmp_path / "scores")
+    learnt = {
+        row[2] for row in json.loads((tmp_path / "run" / "samples.json").read_text()).values() if row[3] != "test"
+    }
+    assert [w for w in report["warnings"] if w.startswith(f"{len(learnt)} patients bear the name")]
+    other.write_text(other.read_text().replace(",p", ",another"))
+    assert not any("bear the name" in w for w in mg.evaluate(tmp_path / "run", other, out=tmp_path / "new")["warnings"])
+
+
+def test_colour_that_the_first_look_missed_is_kept(tmp_path: Path, tiny_data: Path) -> None:
+    from PIL import Image
+
+    said: list[str] = []
+    coloured = {f"p{person:02d}_1.png" for person in range(6)}  # every second row is looked at first
+    for path in tiny_data.parent.glob("*.png"):
+        if path.name not in coloured:
+            Image.open(path).convert("L").save(path)
+    planned = mg.plan(tiny_data, **QUICK, listen=lambda event: said.append(str(event.get("text"))))
+    assert planned.input.channels == 3 and planned.reasons["input.channels"] in said
+    assert "6 of 48 images have colour" in planned.reasons["input.channels"]
+
+
+def test_a_net_that_was_built_with_arguments_opens_again(tmp_path: Path, tiny_data: Path) -> None:
+    """A hub's config.json may change the architecture; the model has to bring that along."""
+    import timm
+
+    from medgraft.weights.tensors import save
+
+    net = timm.create_model("test_vit", pretrained=False, patch_size=8, img_size=32)
+    config = {"architecture": "test_vit", "model_args": {"patch_size": 8, "checkpoint_path": "/no/such/file.pth"}}
+    (tmp_path / "net").mkdir()
+    save(tmp_path / "net" / "w.safetensors", state=net.state_dict(), words={})
+    (tmp_path / "net" / "config.json").write_text(json.dumps({**config, "pretrained_cfg": {"fixed_input_size": True}}))
+    mg.train(tiny_data, out=tmp_path / "run", **{**QUICK, "backbone": f"file:{tmp_path}/net/w.safetensors"})
+    (tmp_path / "net" / "config.json").unlink()
+    opened = mg.open_run(tmp_path / "run")
+    assert opened.model.task.backbone.options["patch_size"] == 8
+    assert opened.predict(tiny_data.parent / "p00_0.png")[0].predicted in ("ill", "well")
+
+
 def test_evaluate_reads_the_column_of_the_training(tmp_path: Path, tiny_data: Path) -> None:
     from tiny_data import make_tiny_data
 

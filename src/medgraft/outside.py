@@ -52,6 +52,9 @@ def evaluate(
     )
     records = [{**record, "key": sample.key} for sample, record in zip(samples, store.records, strict=True)]
     _refuse_training_images(run, samples, records)
+    doubts = _same_patients(run, samples)
+    for doubt in doubts:
+        listen({"event": "warning", "text": doubt})
     whole = replace(dataset, samples=tuple(samples))
     bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
     surveyed = survey(whole, records, duplicates=duplicates.find(records))
@@ -61,6 +64,7 @@ def evaluate(
     speed = len(good) / max(time.perf_counter() - began, 1e-9)
     kept = [samples[i] for i in good]
     report = _report(run, found, kept, surveyed, bad, notes)
+    report["warnings"] += doubts
     report["timing"] = {"predict_images_per_second": round(speed, 2)}
     drawn = judge.curves(run.model.task, found, seed=report["seed"])
     gallery = pages.gallery(run.model.task, kept, found, picture=lambda i: store[good[i]])
@@ -115,6 +119,17 @@ def _refuse_training_images(run: Run, samples: list[Sample], records: list[dict[
             f"{len(again)} of these images were in the run's training or validation, such as {shown}",
             do="Leave them out: a score on them says nothing about new patients.",
         )
+
+
+def _same_patients(run: Run, samples: list[Sample]) -> list[str]:
+    """Say when patients bear the names of patients that the run learnt from: two hospitals may count alike."""
+    path = run.folder / "samples.json"
+    known = {values[2] for values in pages.read_json(path).values() if values[3] != "test"} if path.exists() else set()
+    again = sorted({sample.patient for sample in samples if sample.patient in known} - {None})
+    if not again:
+        return []
+    named = f"{len(again)} patients bear the name of a patient of the training or validation, such as {again[0]}"
+    return [f"{named}: if they are the same people, these scores say nothing about new patients"]
 
 
 def _predicted(run: Run, store: Store, samples: list[Sample], good: list[int]) -> Predicted:

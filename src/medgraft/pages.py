@@ -71,6 +71,7 @@ def backbone_entry(task: ImageTask) -> dict[str, Any]:
     return {
         "name": net.name,
         "architecture": net.architecture,
+        "options": net.options,
         "source": net.source,
         "licence": net.licence,
         "parameters": net.parameters_count,

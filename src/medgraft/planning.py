@@ -6,7 +6,7 @@ Only fields that are empty or "auto" are filled; what a person wrote stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ _SIZES = (96, 128, 160, 192, 224)
 _STEPS_WANTED = 1200
 # What the labels are, as the samples room says it, and the task that answers it.
 TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "numbers": "regress"}
+_FEW_IN_COLOUR = 0.01
 _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
 
 
@@ -62,6 +63,17 @@ def choose_input(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
         changes["input.channels"] = 1 if gray else 3
         reasons["input.channels"] = "1: no image has colour" if gray else "3: there are images in colour"
     return with_reasons(recipe.changed(changes), reasons)
+
+
+def colour_after_all(records: Sequence[Mapping[str, Any]]) -> str:
+    """Say why gray pixels will not do, now that every image was seen; "" when they will.
+
+    A few tinted scans among thousands of gray ones lose nothing as gray; more than that is a kind of its own.
+    """
+    coloured = sum(not record["gray"] for record in records)
+    if coloured <= _FEW_IN_COLOUR * len(records):
+        return ""
+    return f"3: {coloured} of {len(records)} images have colour, though none of those looked at first"
 
 
 def with_reasons(recipe: Recipe, reasons: Mapping[str, str]) -> Recipe:

@@ -88,6 +88,7 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
         )
     # The label's column is settled, so that another run of this recipe cannot take another one.
     recipe = recipe.changed({"medgraft": VERSION, "data.label_column": dataset.label_column})
+    channels_asked = recipe.input.channels
     recipe = planning.choose_input(recipe, side=seen.side, gray=seen.gray)
     if recipe.task == "auto":
         kind, why = dataset.target_kind()
@@ -99,6 +100,11 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
     pixels = Pixels((size, size), channels, recipe.input.fit, window=recipe.input.window)
     check_backbone(recipe, pixels)
     found = gathering.gather(dataset, recipe, network=pixels.to_dict(), listen=listen)
+    if channels_asked == "auto" and channels == 1 and (why := planning.colour_after_all(found.records)):
+        listen({"event": "say", "text": why})
+        found.store.close()
+        recipe = planning.with_reasons(recipe.changed({"input.channels": 3}), {"input.channels": why})
+        return prepare(data, recipe, listen=listen)
     for note in found.notes:
         listen({"event": "say", "text": note})
     task = graft_for(recipe, found, pixels, listen)
@@ -217,9 +223,8 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Liste
         folder=out,
         listen=listen,
     )
-    began = time.perf_counter()
     fitted = loop.run()
-    times.train = time.perf_counter() - began
+    times.train = fitted.seconds
     return fitted, times
 
 

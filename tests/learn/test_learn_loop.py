@@ -110,6 +110,17 @@ def once(at: tuple[int, int], strike: Callable[[], object]) -> Callable[[int, in
     return before
 
 
+def test_seconds_of_all_sessions_count(tmp_path: Path) -> None:
+    cut = made(tmp_path / "cut", train=Pictures(40, shuffle=True, before=once((1, 3), killed)))
+    with pytest.raises(Killed):
+        cut.run()
+    newest = cut.checkpoints.latest()
+    assert newest is not None and newest.facts["seconds"] > 0
+    again = made(tmp_path / "cut")
+    assert again.run().seconds > newest.facts["seconds"]
+    assert [row["step"] for row in logged(tmp_path / "cut")] == [5, 10, 15]
+
+
 def killed() -> None:
     raise Killed
 

@@ -76,12 +76,14 @@ class Fitted:
         best_epoch: the epoch whose weights the task now holds.
         history: one row an epoch: epoch, loss, val_loss, val_score, learning_rate, seconds.
         images_per_second: training images over training time, validation left out.
+        seconds: of all sessions together, validation included; work that a kill undid is not counted.
         stopped: why it ended, one sentence.
     """
 
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     images_per_second: float | None = None
+    seconds: float = 0.0
     stopped: str = ""
 
 
@@ -118,13 +120,13 @@ class Loop:
         self.listen = listen
         self.peaks = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.epoch = self.step = self.trained_images = 0
-        self.trained_seconds = self.loss_sum = 0.0
+        self.trained_seconds = self.loss_sum = self.seconds = 0.0
         self.best_score, self.best_epoch = -math.inf, -1
         self.best: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.ema: dict[str, Tensor] = {}
         self.recent: Sequence[str] = ()
-        self.last_saved = time.monotonic()
+        self.last_saved = self.last_looked = time.monotonic()
 
     def run(self) -> Fitted:
         """Train to the end, from the newest checkpoint when there is one; the task then holds the best weights.
@@ -133,6 +135,7 @@ class Loop:
             Interrupted, DiskFull, OutOfMemory, NotFinite: it stopped safely; the last checkpoint is good.
         """
         self._restore()
+        self.last_looked = time.monotonic()
         stopped = f"all {self.schedule.epochs} epochs done"
         with memory_said():
             while self.epoch < self.schedule.epochs:
@@ -145,7 +148,7 @@ class Loop:
         self._save()
         self._load(self.best)
         speed = self.trained_images / self.trained_seconds if self.trained_seconds else None
-        return Fitted(self.best_epoch, self.history, speed, stopped)
+        return Fitted(self.best_epoch, self.history, speed, self.seconds, stopped)
 
     # ---- one epoch ---------------------------------------------------------------
 
@@ -246,7 +249,8 @@ class Loop:
         self.history.append(row)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         speed = self.trained_images / max(self.trained_seconds, 1e-9)
-        self.log.write({"event": "epoch", **row, "images_per_second": round(speed, 1)})
+        step = self.epoch * len(self.train)
+        self.log.write({"event": "epoch", "step": step, **row, "images_per_second": round(speed, 1)})
         self.listen({"event": "epoch", **row, "epochs": self.schedule.epochs, "images_per_second": speed})
         if time.monotonic() - self.last_saved > self.schedule.save_seconds:
             self._save()
@@ -294,6 +298,8 @@ class Loop:
         if not all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point()):
             # Saved, they would push out the good checkpoints.
             raise self._not_finite(f"weights became infinite at step {self.step}", self.recent)
+        now = time.monotonic()
+        self.seconds, self.last_looked = self.seconds + now - self.last_looked, now
         facts = {name: getattr(self, name) for name in _COUNTERS}
         facts["best_score"] = self.best_score if math.isfinite(self.best_score) else None
         facts["log_bytes"] = self.log.size()
@@ -319,7 +325,7 @@ class Loop:
         self.listen({"event": "resumed", "epoch": self.epoch, "step": self.step})
 
 
-_COUNTERS = ("epoch", "step", "trained_images", "trained_seconds", "loss_sum", "best_epoch", "history")
+_COUNTERS = ("epoch", "step", "trained_images", "trained_seconds", "seconds", "loss_sum", "best_epoch", "history")
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

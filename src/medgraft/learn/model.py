@@ -89,7 +89,7 @@ def graft(
     offline: bool = False,
     seed: int = 0,
     dropout: float = 0.0,
-    saved: tuple[InputSpec, str] | None = None,
+    saved: Mapping[str, Any] | None = None,
 ) -> ImageTask:
     """Cut off a net's prediction head and put on a new one for these answers.
 
@@ -102,15 +102,14 @@ def graft(
         offline: True never opens a network connection.
         seed: of random numbers.
         dropout: before the head.
-        saved: (`weights_spec`, `gray`) of the backbone of a saved model, to build the same layers.
+        saved: `weights_spec`, `gray` and `options` of the backbone of a saved model, to build the same layers.
 
     Raises:
         UnknownName, BadWeights, Offline: the backbone cannot be had; the message says what to do.
     """
     kind: type[ImageTask] = TASKS[task]
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    spec, gray = saved or (None, "")
-    words: dict[str, Any] = {"channels": channels, "image_size": size, "weights_spec": spec, "gray": gray}
+    words: dict[str, Any] = {"channels": channels, "image_size": size, **(saved or {})}
     encoder = backbone(backbone_name, offline=offline, seed=seed, **words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.torch_seed(seed, "head"))
@@ -147,7 +146,11 @@ def load(path: Path, *, device: str = "cpu") -> Model:
                 channels=pixels.channels,
                 image_size=pixels.size,
                 offline=True,
-                saved=(InputSpec.from_dict(card["weights_spec"]), str(card["gray"])),
+                saved={
+                    "weights_spec": InputSpec.from_dict(card["weights_spec"]),
+                    "gray": str(card["gray"]),
+                    "options": dict(card["backbone"].get("options") or {}),
+                },
             )
         task.load_state_dict(state)
         task.temperature = tuple(float(v) for v in card["calibration"]["temperature"])

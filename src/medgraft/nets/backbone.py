@@ -11,7 +11,9 @@ last); `forward` gives levels, `run` gives the raw tensor.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,6 +41,7 @@ class Backbone(nn.Module):
         source: where the weights came from, in words.
         sha256: of the weight file; "" for random numbers.
         weights_spec: what the weights ate before folding, 3 channels.
+        options: plain values that the architecture was built with beside its name.
         gray: "" for 3 channels; "folded" or "repeated" for 1. Both are exact; folded is faster.
     """
 
@@ -51,7 +54,7 @@ class Backbone(nn.Module):
             stages[0] = Stage(stages[0].name, stem, stages[0].to_level)
             spec = gray_spec(spec)
         self.name = name
-        self.architecture = opened.architecture
+        self.architecture, self.options = opened.architecture, dict(opened.options)
         self.spec = spec
         self.licence = opened.licence
         self.source = opened.source
@@ -105,6 +108,7 @@ def backbone(
     seed: int = 0,
     weights_spec: InputSpec | None = None,
     gray: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Get an encoder by name, its head cut off, in eval mode.
 
@@ -117,6 +121,7 @@ def backbone(
         seed: of random numbers.
         weights_spec: mean and std to go by instead of the source's own: those of a saved model.
         gray: how one channel was made, "folded" or "repeated", of a saved model; "" finds out.
+        options: plain values to build the architecture with beside its name, of a saved model.
 
     Raises:
         UnknownName: no such source or architecture.
@@ -132,7 +137,7 @@ def backbone(
         raise BadRecipe(f"a backbone takes 1 or 3 channels, not {channels}")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     full = resolve(name)
-    opened = open_net(full, Request(image_size=size, offline=offline, seed=seed))
+    opened = open_net(full, Request(image_size=size, offline=offline, seed=seed, facts={"timm_args": options or {}}))
     for warning in opened.warnings:
         warnings.warn(warning, stacklevel=2)
     if weights_spec is not None:

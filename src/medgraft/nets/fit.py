@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -112,8 +112,10 @@ def opened(
     classes: tuple[str, ...] = (),
 ) -> Opened:
     """Put an `Opened` together; what the weight file says of its licence comes before what the library says."""
+    options = dict(request.facts.get("timm_args") or {})
     if fetched is None:
-        return Opened(architecture, spec, stages, whole, source="random numbers", classes=classes)
+        return Opened(architecture, spec, stages, whole, source="random numbers", classes=classes, options=options)
     if request.state is not None:
         licence = str(request.facts.get("licence") or "not stated")
-    return Opened(architecture, spec, stages, whole, licence, fetched.source, fetched.sha256, classes)
+    found = Opened(architecture, spec, stages, whole, licence, fetched.source, fetched.sha256, classes)
+    return replace(found, options=options)

@@ -25,7 +25,8 @@ class Request:
         state: weights to use instead of the source's own, by the keys of the architecture.
         origin: where `state` came from, for messages.
         sha256: of the file that `state` came from.
-        facts: what the file of `state` says of itself: `input_spec` values, `licence`, `source`, `classes`.
+        facts: what the file of `state` says of itself: `input_spec` values, `licence`, `source`, `classes`, and
+            `timm_args`, which build the architecture.
     """
 
     image_size: tuple[int, int] | None = None
@@ -68,6 +69,7 @@ class Opened:
         sha256: of the weight file; "" when random.
         classes: names of the outputs of `whole`.
         warnings: what a person should know.
+        options: plain values that the architecture was built with beside its name.
     """
 
     architecture: str
@@ -79,3 +81,4 @@ class Opened:
     sha256: str = ""
     classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)

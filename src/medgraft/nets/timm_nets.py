@@ -16,6 +16,8 @@ from medgraft.nets.timm_cut import HEADS, cut
 from medgraft.values import InputSpec
 from medgraft.weights import tensors
 
+# Arguments of timm.create_model that fetch or open files: a file of weights has no say in them.
+_NOT_OF_THE_NET = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "pretrained_filter_fn")
 
 
@@ -99,7 +101,8 @@ def _fetched(rest: str, cfg: dict[str, Any], request: Request) -> Fetched | None
 def _build(name: str, cfg: dict[str, Any], spec: InputSpec, request: Request, fetched: Fetched | None) -> nn.Module:
     import timm
 
-    options: dict[str, Any] = dict(request.facts.get("timm_args") or {})
+    given = dict(request.facts.get("timm_args") or {})
+    options: dict[str, Any] = {key: value for key, value in given.items() if key not in _NOT_OF_THE_NET}
     if spec.fixed_size:
         options["img_size"] = spec.size
     heads = _head_names(cfg)
