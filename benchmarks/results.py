@@ -43,7 +43,7 @@ def main() -> None:
     given.add_argument("--out", type=Path, default=Path("runs/results"))
     given.add_argument("--net", default="mobilenet_v2", choices=tuple(PRECISION))
     given.add_argument("--depth", default="all")
-    given.add_argument("--epochs", type=int, nargs=2, default=(24, 10), help="at 200 images, and at all")
+    given.add_argument("--epochs", type=int, nargs=2, default=(24, 6), help="at 200 images, and at all")
     given.add_argument("--part", type=int, nargs=2, default=(0, 1), help="this process's number, of how many")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()

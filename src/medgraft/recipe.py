@@ -70,8 +70,8 @@ class Depth(Section):
     """How much of the encoder is tuned."""
 
     thaw: Thaw = Field("auto", description="auto, head, all, or how many stages from the head down are tuned")
-    views: int = Field(
-        4, ge=0, le=64, description="augmented views of each image in the cache of the frozen layers; 0 = no cache"
+    views: int | None = Field(
+        None, ge=0, le=64, description="views of each image in the cache of the frozen layers; 0 = no cache; planned"
     )
 
 

@@ -250,7 +250,7 @@ def _with_cache(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen
 
 
 def _is_cached(recipe: Recipe, parts: Parts) -> bool:
-    return recipe.depth.views > 0 and parts.task.thawed < len(parts.task.parts().stages)
+    return (recipe.depth.views or 0) > 0 and parts.task.thawed < len(parts.task.parts().stages)
 
 
 def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, list[tuple[Loader, int, Path]]]:
@@ -258,7 +258,7 @@ def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, lis
     task = parts.task
     blank = torch.zeros(1, task.backbone.spec.channels, *parts.pixels.size, device=parts.engine.device)
     cut = find_cut(task, blank, thawed=task.thawed)
-    views = min(recipe.depth.views, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
+    views = min(recipe.depth.views or 1, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
     content = [[record["sha256"], record["content"]] for record in found.records]
     identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
     augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
