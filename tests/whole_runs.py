@@ -23,7 +23,7 @@ _OPTIONS: dict[str, Any] = {
 }
 _SETTINGS: dict[str, Any] = {
     "fit.precision": "fp32",
-    "fit.channels_last": "false",
+    "fit.channels_last": "true",
     "fit.ema": 0.9,
     "fit.mixup": 0.2,
     "machine.save_seconds": 0,

@@ -167,3 +167,8 @@ def restore_optimisers(optimisers: Mapping[str, torch.optim.Optimizer], tensors:
                 state.setdefault(int(parts[2]), {})[parts[3]] = tensor.clone()
         whole["state"] = state
         optimiser.load_state_dict(whole)
+        for parameter, own in optimiser.state.items():
+            for key, value in own.items():
+                # Fused optimisers read raw memory: a moment must lie as its weight does, channels last for instance.
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    own[key] = torch.empty_like(parameter).copy_(value)
