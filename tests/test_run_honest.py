@@ -143,6 +143,31 @@ def test_weighted_classes_leave_probabilities_honest(classes: int) -> None:
     assert task.probabilities(logits)[0] == pytest.approx(counts / counts.sum(), abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["weights", "sampling"])
+def test_balanced_grades_and_labels_keep_honest_probabilities(mode: str) -> None:
+    """A head that learnt nothing but how often answers came, weighted or drawn, has to say how often they are."""
+    words: dict[str, Any] = {"backbone_name": QUICK["backbone"], "channels": 3, "image_size": 32}
+    grades = np.repeat([0, 1, 2], [80, 15, 5])
+    task = graft("grade", Answers(("0", "1", "2"), None), **words)
+    share = task.balance(grades, mode)
+    weights = task.class_weights.numpy()[grades] if share is None else share
+    above = ((grades[:, None] > np.arange(2)) * weights[:, None]).sum(axis=0) / weights.sum()
+    logits = (np.log(above) - np.log1p(-above))[None] + task.adjust.numpy()
+    assert task.probabilities(logits)[0] == pytest.approx([0.80, 0.15, 0.05], abs=1e-4)
+
+    found = np.zeros((100, 2), np.float32)
+    found[:5, 0] = found[3:40, 1] = 1
+    task = graft("multilabel", Answers(("a", "b"), None), **words)
+    share = task.balance(found, mode)
+    if share is None:
+        heavy = found * task.class_weights.numpy()
+        rate = heavy.sum(axis=0) / (heavy + (1 - found)).sum(axis=0)
+    else:
+        rate = share @ found
+    logits = (np.log(rate) - np.log1p(-rate))[None] + task.adjust.numpy()
+    assert task.probabilities(logits)[0] == pytest.approx(found.mean(axis=0), abs=1e-4)
+
+
 def test_a_reason_goes_with_its_value() -> None:
     planned = Recipe().changed({"depth.thaw": "all", "reasons": {"depth.thaw": "many patients", "task": "names"}})  # type: ignore[call-arg]
     assert planned.changed({"depth.thaw": "head"}).reasons == {"task": "names"}

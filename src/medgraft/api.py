@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,7 @@ def evaluate(
     device: str = "auto",
     label_column: str | None = None,
     patient_column: str | None = None,
+    split_column: str | None = None,
     limit_bad: float = 1.0,
     listen: Listen = _silent,
 ) -> Report:
@@ -126,7 +128,7 @@ def evaluate(
     from medgraft.samples.dataset import Columns
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
-    columns = Columns(label_column, patient_column, None)
+    columns = Columns(label_column, patient_column, split_column)
     found = outside.evaluate(opened, Path(data), out=Path(out), columns=columns, percent_bad=limit_bad, listen=listen)
     return Report(found)
 
@@ -155,7 +157,13 @@ class Done:
     def headline(self) -> dict[str, Any]:
         """Get plain JSON values."""
         out = None if self.out is None else str(self.out)
-        return {"out": out, "images": self.count, "failed": self.failed, "predictions": self.rows or None}
+        rows = [{name: _number(name, cell) for name, cell in row.items()} for row in self.rows]
+        return {"out": out, "images": self.count, "failed": self.failed, "predictions": rows or None}
+
+
+def _number(name: str, cell: Any) -> Any:
+    """A cell of a table as JSON has it: probabilities and values are numbers there."""
+    return float(cell) if name == "value" or name.startswith("p_") else cell
 
 
 def _chances(row: Mapping[str, Any]) -> str:
@@ -182,7 +190,9 @@ def predict(
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     refs, passed = opening.images_in(paths)
     _say_passed(passed, listen)
-    rows = opened.predict_files(refs, batch_size=batch_size, workers=workers, listen=listen)
+    rows = chain(
+        opened.predict_files(refs, batch_size=batch_size, workers=workers, listen=listen), opening.rows_of(passed)
+    )
     if out is None:
         found = list(rows)
         done = Done(None, len(found), sum(bool(row.get("error")) for row in found), found)

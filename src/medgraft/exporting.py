@@ -43,16 +43,20 @@ class Deployed(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.task((pixels - self.mean) / self.std) + self.task.adjust
+        return self.answers(logits), logits
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """Get probabilities, or the number, of logits."""
         scaled = logits / self.temperature
         if self.kind == "number":
-            return logits * self.task.answers.scale + self.task.answers.centre, logits
+            return logits * self.task.answers.scale + self.task.answers.centre
         if self.kind == "labels":
-            return scaled.sigmoid(), logits
+            return scaled.sigmoid()
         if self.kind == "ordinal":
             above = scaled.sigmoid()
             ends = torch.ones_like(above[:, :1])
-            return torch.cat([ends, above], 1) - torch.cat([above, 0 * ends], 1), logits
-        return scaled.softmax(1), logits
+            return torch.cat([ends, above], 1) - torch.cat([above, 0 * ends], 1)
+        return scaled.softmax(1)
 
 
 def export(run: Run, *, out: Path, format: str) -> dict[str, Any]:
@@ -64,7 +68,9 @@ def export(run: Run, *, out: Path, format: str) -> dict[str, Any]:
         format: one of `FORMATS`.
 
     Returns:
-        {"format", "images": how many were compared, "largest_difference": of any output}.
+        {"format", "images": how many were compared, "largest_difference": of any output from the same net in float32,
+        "difference_from_predict": of any probability or number from what `predict` gives, which is more for a run
+        whose precision is bfloat16}.
 
     Raises:
         BadRecipe: no such format, or `out` is a folder.
@@ -77,11 +83,12 @@ def export(run: Run, *, out: Path, format: str) -> dict[str, Any]:
         raise BadRecipe("this is a folder, not a file", where=out, do=f"Give a file, such as {out / 'model'}.{format}.")
     if format == "safetensors":
         shutil.copyfile(run.folder / "model.safetensors", _folder(out) / out.name)
-        return {"format": format, "images": 0, "largest_difference": 0.0}
+        return {"format": format, "images": 0, "largest_difference": 0.0, "difference_from_predict": 0.0}
     net = Deployed(run).float().eval()
     net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     pixels = run.model.pixels
-    batch = torch.rand(_CHECKED, pixels.channels, *pixels.size, generator=torch.Generator().manual_seed(0))
+    stored = _pictures(pixels.channels, pixels.size)
+    batch = torch.from_numpy(stored).float() / 255
     with torch.inference_mode():
         expected = [part.numpy() for part in net(batch)]
     with tempfile.TemporaryDirectory(dir=_folder(out)) as folder:
@@ -92,7 +99,21 @@ def export(run: Run, *, out: Path, format: str) -> dict[str, Any]:
         if not difference <= _TOLERANCE * size:
             raise UserError(f"the {format} file gives other numbers (up to {difference:.2g})", where=out)
         shutil.move(made, out)
-    return {"format": format, "images": _CHECKED, "largest_difference": difference}
+    with torch.inference_mode():
+        ours = net.answers(torch.from_numpy(run.predictor.logits(stored)).float()).numpy()
+    apart = float(np.abs(ours - found[0]).max())
+    return {
+        "format": format,
+        "images": _CHECKED,
+        "largest_difference": difference,
+        "difference_from_predict": apart,
+    }
+
+
+def _pictures(channels: int, size: tuple[int, int]) -> np.ndarray:
+    """Smooth random pictures, uint8: nearer to images than noise is."""
+    coarse = torch.rand(_CHECKED, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    return (torch.nn.functional.interpolate(coarse, size=size, mode="bilinear") * 255).round().to(torch.uint8).numpy()
 
 
 def _folder(out: Path) -> Path:

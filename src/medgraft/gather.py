@@ -80,7 +80,7 @@ def read(data: Path, recipe: Recipe) -> DataSet:
         BadData, BadTable: what is wrong, where, and what to do.
     """
     part = recipe.data
-    columns = Columns(part.label_column, part.patient_column, part.split_column)
+    columns = Columns(part.label_column, part.patient_column, part.split_column, several=recipe.task == "multilabel")
     return read_samples(data, columns=columns, limit_bad=part.limit_bad)
 
 
@@ -130,20 +130,29 @@ def gather(dataset: DataSet, recipe: Recipe, *, network: dict[str, Any], listen:
     whole = replace(dataset, samples=tuple(samples))
     kept = [i for i, record in enumerate(records) if record["error"] is None and samples[i].split]
     known = all(sample.patient for sample in samples)
-    if not known and not recipe.data.patients_unknown:
-        notes.append("no patient column was found: images are treated as if each were of another patient")
+    notes += _patient_notes(samples, asked=not recipe.data.patients_unknown)
     return Gathered(
         samples=[samples[i] for i in kept],
         store=store,
         places=kept,
         records=[records[i] for i in kept],
-        survey=survey(whole, records, duplicates=duplicates),
+        survey=survey(whole, records, duplicates=duplicates, by_class=recipe.task != "regress"),
         quarantine=[(problem.path, problem.reason) for problem in bad],
         split_source=source,
         split_by="patient" if known else "image",
         leaks=leaks,
         notes=[*notes, *store.notes],
     )
+
+
+def _patient_notes(samples: Sequence[Sample], *, asked: bool) -> list[str]:
+    """Say how far patients are known, unless the user said that nobody knows them."""
+    without = sum(not sample.patient for sample in samples)
+    if not without or not asked:
+        return []
+    if without == len(samples):
+        return ["no patient column was found: images are treated as if each were of another patient"]
+    return [f"{without} of {len(samples)} images have no patient: each of them counts as a patient of its own"]
 
 
 def _store(samples: Sequence[Sample], recipe: Recipe, network: dict[str, Any], listen: Listen) -> Store:
@@ -171,7 +180,7 @@ def _split(
     words["numbers"] = recipe.task == "regress"  # amounts are no classes, however few different ones there are
     found = assign_splits([samples[i] for i in readable], duplicates, **words)
     if part.limit_train is not None:
-        found = limit_train(found, part.limit_train, seed=recipe.seed)
+        found = limit_train(found, part.limit_train, seed=recipe.seed, numbers=words["numbers"])
     splits = {sample.key: sample.split for sample in found}
     whole = [replace(sample, split=splits.get(sample.key)) for sample in samples]
     source = f"it was made with seed {recipe.seed}, with labels balanced over the parts"

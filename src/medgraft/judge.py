@@ -172,7 +172,9 @@ def verdicts(
     return report
 
 
-def calibration_entry(task: ImageTask, test: Predicted, fitted: Calibration | None, *, seed: int) -> dict[str, Any]:
+def calibration_entry(
+    task: ImageTask, test: Predicted, fitted: Calibration | None, *, seed: int, resamples: int
+) -> dict[str, Any]:
     """Get `calibration` of report.json: the temperature from validation, and errors on test before and after it."""
     if fitted is None:
         return {}
@@ -185,17 +187,17 @@ def calibration_entry(task: ImageTask, test: Predicted, fitted: Calibration | No
         "validation": fitted.to_dict(),
     }
     for name, cases in (("before", plain), ("after", mended)):
-        entry[f"ece_{name}"] = _interval(cases, ece, seed=seed)
-        entry[f"brier_{name}"] = _interval(cases, brier, seed=seed)
+        entry[f"ece_{name}"] = _interval(cases, ece, seed=seed, count=resamples)
+        entry[f"brier_{name}"] = _interval(cases, brier, seed=seed, count=resamples)
     return entry
 
 
-def _interval(cases: Cases, metric: Any, *, seed: int) -> dict[str, Any]:
+def _interval(cases: Cases, metric: Any, *, seed: int, count: int) -> dict[str, Any]:
     from medgraft.scores.intervals import bootstrap
 
     chances = cases.chance if cases.kind == "binary" else cases.probabilities
     truth = cases.truth.astype(np.int64) if cases.kind == "binary" else cases.targets
-    score: Score = bootstrap(metric, (truth, chances), patients=cases.patients, seed=seed)
+    score: Score = bootstrap(metric, (truth, chances), patients=cases.patients, seed=seed, count=count)
     return score.to_dict()
 
 
@@ -212,19 +214,27 @@ def curves(task: ImageTask, test: Predicted, *, seed: int) -> dict[str, Any]:
         name = cases.name(k)
         roc = roc_band(truth[:, k].astype(int), columns[:, k], **words)
         pr = pr_band(truth[:, k].astype(int), columns[:, k], **words)
-        if roc.why is None:
+        if len(roc.x):
             drawn["roc"][name] = _curve(roc)
             drawn["pr"][name] = {**_curve(pr), "prevalence": float(truth[:, k].mean())}
     for name, temperature in (("before", (1.0,) * len(task.temperature)), ("after", task.temperature)):
-        part = cases_of(task, test, temperature=temperature)
-        if part.kind != "labels":
-            chances = part.chance if part.kind == "binary" else part.probabilities
-            truths = part.truth.astype(np.int64) if part.kind == "binary" else part.targets
-            bins = reliability(truths, chances, bins=10, patients=part.patients, seed=seed, count=_CURVE_RESAMPLES)
-            drawn["reliability"][name] = [
-                {"p": b.confidence, "observed": b.observed, "low": b.low, "high": b.high, "n": b.n} for b in bins if b.n
-            ]
+        truths, chances, people = _judged(cases_of(task, test, temperature=temperature))
+        bins = reliability(truths, chances, bins=10, patients=people, seed=seed, count=_CURVE_RESAMPLES)
+        drawn["reliability"][name] = [
+            {"p": b.confidence, "observed": b.observed, "low": b.low, "high": b.high, "n": b.n} for b in bins if b.n
+        ]
     return drawn
+
+
+def _judged(part: Cases) -> tuple[np.ndarray, np.ndarray, Sequence[object] | None]:
+    """Truth, probabilities and patients as a reliability diagram takes them; labels are pooled, an image one case."""
+    if part.kind == "binary":
+        return part.truth.astype(np.int64), part.chance, part.patients
+    if part.kind == "labels":
+        count, labels = part.targets.shape
+        own = part.patients if part.patients is not None else range(count)
+        return part.targets.reshape(-1), part.probabilities.reshape(-1), [name for name in own for _ in range(labels)]
+    return part.targets, part.probabilities, part.patients
 
 
 def _curve(band: Band) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from medgraft.errors import BadData, RunRefused
 from medgraft.files import list_images
+from medgraft.files.sniff import KNOWN_SUFFIXES
 from medgraft.learn.engine import resolve_device
 from medgraft.learn.infer import Predictor, from_array
 from medgraft.learn.model import Model, load
@@ -20,7 +21,22 @@ from medgraft.pages import prediction_columns, prediction_row, read_json
 from medgraft.storage import inert, write_atomic
 from medgraft.values import ImageRef, Prediction
 
+_SHOWN = 20  # rows of a table in a notebook
+_IMAGE_ENDINGS = {ending for endings in KNOWN_SUFFIXES.values() for ending in endings}
 Listen = Callable[[dict[str, Any]], None]
+
+
+class Predictions(list[Prediction]):
+    """Predictions in the order of the images; a table in a notebook."""
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(one.key)}</td><td>{html.escape(one.predicted)}</td>"
+            f"<td>{', '.join(f'{p:.3f}' for p in one.probabilities)}</td></tr>"
+            for one in self[:_SHOWN]
+        )
+        more = f"<p>and {len(self) - _SHOWN} more</p>" if len(self) > _SHOWN else ""
+        return f"<table><tr><th>image</th><th>predicted</th><th>probabilities</th></tr>{rows}</table>{more}"
 
 
 class Run:
@@ -58,14 +74,14 @@ class Run:
 
     def predict(
         self, images: Sequence[str | Path | np.ndarray] | str | Path | np.ndarray, *, batch_size: int = 32
-    ) -> list[Prediction]:
-        """Get one prediction an image: files, folders or arrays.
+    ) -> Predictions:
+        """Get one prediction an image: files, folders (of a DICOM series each slice) or arrays.
 
         Raises:
             BadImage: one of them cannot be read; `predict_files` goes on instead.
         """
         items: list[Any] = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
-        found: list[Prediction] = []
+        found = Predictions()
         refs: list[ImageRef] = []
         for number, item in enumerate(items):
             if isinstance(item, np.ndarray):
@@ -73,8 +89,8 @@ class Run:
                 refs, name = [], f"array {number}"
                 found += self.predictor.predict(from_array(item, self.model.pixels, name=name)[None], [name])
             else:
-                refs += list_images(Path(item))
-        return found + self._of_files(refs, batch_size)
+                refs += list_images(Path(item), series=False)
+        return Predictions([*found, *self._of_files(refs, batch_size)])
 
     def _of_files(self, refs: Sequence[ImageRef], batch_size: int) -> list[Prediction]:
         found = []
@@ -125,11 +141,18 @@ def images_in(paths: Sequence[str | Path]) -> tuple[list[ImageRef], list[tuple[s
     for path in map(Path, paths):
         if not path.exists():
             raise BadData("there is no such file or folder", where=path)
-        refs += list_images(path, on_problem=lambda where, reason: passed.append((str(where), reason)))
+        refs += list_images(path, series=False, on_problem=lambda where, reason: passed.append((str(where), reason)))
     if not refs:
         reason = f" ({passed[0][0]}: {passed[0][1]})" if passed else ""
         raise BadData(f"no image was found{reason}", where=", ".join(map(str, paths)))
     return refs, passed
+
+
+def rows_of(passed: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield a row with its error for each file that was passed over although it is named like an image."""
+    for path, reason in passed:
+        if Path(path).suffix.lower().lstrip(".") in _IMAGE_ENDINGS:
+            yield {"key": path, "path": path, "error": reason}
 
 
 def write_rows(path: Path, *, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> tuple[int, int, str]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgraft import judge, pages, storage
+from medgraft import judge, pages, reporting, storage
 from medgraft.errors import BadData, BadTable, Leak, RunRefused
 from medgraft.gather import Listen
 from medgraft.judge import Predicted
 from medgraft.learn import stopping
 from medgraft.opened import Run
-from medgraft.recipe import load
+from medgraft.recipe import Recipe, load
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.samples import duplicates
@@ -24,6 +25,7 @@ from medgraft.samples.store import GIGABYTE, Store
 from medgraft.samples.survey import Survey, limit_bad, survey
 from medgraft.scores.operating import OperatingPoint
 from medgraft.values import Sample
+from medgraft.version import VERSION
 
 
 def evaluate(
@@ -40,6 +42,7 @@ def evaluate(
     """
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
+    storage.refuse_others(out)
     out.mkdir(parents=True, exist_ok=True)
     dataset = _read(run, data, columns, percent_bad)
     samples, notes = _chosen(dataset)
@@ -52,12 +55,14 @@ def evaluate(
     )
     records = [{**record, "key": sample.key} for sample, record in zip(samples, store.records, strict=True)]
     _refuse_training_images(run, samples, records)
+    for note in notes:
+        listen({"event": "say", "text": note})
     doubts = _same_patients(run, samples)
     for doubt in doubts:
         listen({"event": "warning", "text": doubt})
     whole = replace(dataset, samples=tuple(samples))
     bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
-    surveyed = survey(whole, records, duplicates=duplicates.find(records))
+    surveyed = survey(whole, records, duplicates=duplicates.find(records), by_class=False)
     good = [i for i, record in enumerate(records) if record["error"] is None]
     began = time.perf_counter()
     found = _predicted(run, store, samples, good)
@@ -78,11 +83,12 @@ def evaluate(
 
 def _read(run: Run, data: Path, columns: Columns, percent_bad: float) -> DataSet:
     """Read the columns that the run was trained on, where the table has them and no others are asked for."""
+    columns = replace(columns, several=run.report["task"] == "multilabel")
     path = run.folder / "recipe.yaml"
     trained = load(path).data if path.exists() else None
     if trained is None or columns.label or columns.patient:
         return read_samples(data, columns=columns, limit_bad=percent_bad)
-    same = Columns(trained.label_column, trained.patient_column, columns.split)
+    same = replace(columns, label=trained.label_column, patient=trained.patient_column)
     try:
         return read_samples(data, columns=same, limit_bad=percent_bad)
     except BadTable:
@@ -125,7 +131,7 @@ def _same_patients(run: Run, samples: list[Sample]) -> list[str]:
     """Say when patients bear the names of patients that the run learnt from: two hospitals may count alike."""
     path = run.folder / "samples.json"
     known = {values[2] for values in pages.read_json(path).values() if values[3] != "test"} if path.exists() else set()
-    again = sorted({sample.patient for sample in samples if sample.patient in known} - {None})
+    again = sorted({sample.patient for sample in samples if sample.patient and sample.patient in known})
     if not again:
         return []
     named = f"{len(again)} patients bear the name of a patient of the training or validation, such as {again[0]}"
@@ -154,22 +160,41 @@ def _report(
     task, before = run.model.task, run.report
     threshold = task.threshold[0] if len(task.threshold) == 1 else task.threshold
     decided = task.answer_kind in ("binary", "labels")
-    point = OperatingPoint(threshold if decided else None, run.model.card["calibration"]["rule"])
-    resamples = 2000
-    result = judge.verdicts(task, found, point, seed=before["seed"], resamples=resamples)
-    kept_keys = ("medgraft", "task", "classes", "positive", "backbone", "depth", "augment", "machine", "seed")
+    rule, why = run.model.card["calibration"]["rule"], before.get("operating_point", {}).get("why")
+    point = OperatingPoint(threshold if decided else None, rule, why)
+    path = run.folder / "recipe.yaml"
+    scores = load(path).scores if path.exists() else Recipe().scores  # type: ignore[call-arg]
+    words: dict[str, Any] = {"resamples": scores.resamples, "prevalence": scores.prevalence}
+    result = judge.verdicts(task, found, point, seed=before["seed"], **words)
+    temperature = run.model.card["calibration"]["temperature"]
+    fitted = before.get("calibration", {}).get("validation", {})
+    kept_keys = ("task", "classes", "positive", "backbone", "depth", "augment", "training", "seed")
     known = {name: before[name] for name in (*kept_keys, "recipe_sha256") if name in before}
     return {
+        "medgraft": VERSION,
         **known,
-        "title": f"Evaluation on {Path(surveyed.root).name}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "title": f"Evaluation on {reporting.name_of(surveyed)}",
         "evaluated_run": run.folder.name,
-        "phantoms": pages.is_phantom(kept),
-        "data": pages.data_entry(
-            kept, surveyed, quarantined=len(bad), split_source="all of it is test data", notes=notes
+        "phantoms": reporting.is_phantom(kept),
+        "target": reporting.target_entry(task, kept, name=before.get("target", {}).get("name")),
+        "data": reporting.data_entry(
+            kept,
+            surveyed,
+            kind=task.answer_kind,
+            quarantined=len(bad),
+            split_source="all of it is test data",
+            notes=notes,
+            splits=("test",),
         ),
         "quarantine": [{"path": path, "reason": reason} for path, reason in bad],
         **result,
-        "calibration": {"temperature": run.model.card["calibration"]["temperature"], "fitted_on": "val"},
+        "calibration": {
+            "temperature": temperature[0] if len(temperature) == 1 else temperature,
+            "fitted_on": "val",
+            **({"validation": fitted} if fitted else {}),
+        },
+        "machine": reporting.machine_entry(run.predictor.device),
         "checksums": before.get("checksums", {}),
         "warnings": list(surveyed.warnings),
     }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from medgraft import gather as gathering
-from medgraft import judge, pages, planning, storage
+from medgraft import judge, pages, planning, reporting, storage
 from medgraft.assemble import Parts, assemble, check_backbone, check_words, graft_for, planned
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
@@ -119,6 +119,7 @@ def _opened(out: Path, recipe: Recipe, resume: bool, asked: Iterable[str]) -> Re
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a finished run", where=out, do="Give another --out.")
     if not (out / "recipe.yaml").exists():
+        storage.refuse_others(out, known="samples.json")
         return recipe
     if not resume:
         raise RunRefused("this folder holds an unfinished run", where=out, do="Go on with --resume, or another --out.")
@@ -234,7 +235,7 @@ def _with_cache(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen
     Raises:
         RunRefused: the run that is resumed had the cache, and now there is no room for it.
     """
-    if not _is_cached(recipe, parts):
+    if not reporting.is_cached(recipe, parts):
         return recipe
     cut, jobs = _cache_jobs(recipe, parts, found)
     needed = cut.bytes_of(sum(len(loader.keys) * count for loader, count, _ in jobs))
@@ -247,10 +248,6 @@ def _with_cache(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen
         )
     listen({"event": "warning", "text": f"the frozen layers run every epoch: {text}"})
     return planning.with_reasons(recipe.changed({"depth.views": 0}), {"depth.views": text})
-
-
-def _is_cached(recipe: Recipe, parts: Parts) -> bool:
-    return (recipe.depth.views or 0) > 0 and parts.task.thawed < len(parts.task.parts().stages)
 
 
 def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, list[tuple[Loader, int, Path]]]:
@@ -271,7 +268,7 @@ def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, lis
 
 def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Source, Source]:
     """Loaders, or cached activations when layers are frozen."""
-    if not _is_cached(recipe, parts):
+    if not reporting.is_cached(recipe, parts):
         return parts.train, parts.val
     cut, jobs = _cache_jobs(recipe, parts, found)
     train_rows, val_rows = (
@@ -295,12 +292,14 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
         parts.task, test, point, seed=recipe.seed, resamples=scores.resamples, prevalence=scores.prevalence
     )
     result["scores"]["val"] = judge.table(parts.task, val, seed=recipe.seed, resamples=scores.resamples)
-    result["calibration"] = judge.calibration_entry(parts.task, test, calibration, seed=recipe.seed)
+    result["calibration"] = judge.calibration_entry(
+        parts.task, test, calibration, seed=recipe.seed, resamples=scores.resamples
+    )
     card = pages.card_of(recipe, parts)
     models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card))
     storage.write_json(out / "calibration.json", card["calibration"])
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, {"val": val, "test": test})
-    report = pages.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
+    report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
     pages.write_pages(out, report, parts=parts, found=found, test=test, curves=drawn)
     storage.write_json(out / "report.json", report)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medgraft.errors import DiskFull, MedgraftError, RunLocked, UserError
+from medgraft.errors import DiskFull, MedgraftError, RunLocked, RunRefused, UserError
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
@@ -150,6 +150,24 @@ def sha256_json(values: Any) -> str:
     """Get the sha256 of plain values, independent of the order of keys."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def refuse_others(folder: Path, *, known: str = "") -> None:
+    """Refuse a folder that holds a user's own files, which ours would be written over.
+
+    Args:
+        folder: it need not exist.
+        known: a file whose presence says that the rest is ours.
+
+    Raises:
+        RunRefused: it holds something else.
+    """
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in found if not name.startswith(".")]
+    if others and known not in others:
+        raise RunRefused(
+            f"the folder holds something else already, such as {others[0]}", where=folder, do="Give another --out."
+        )
 
 
 @contextlib.contextmanager

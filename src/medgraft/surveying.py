@@ -9,10 +9,10 @@ from medgraft import gather as gathering
 from medgraft import storage
 from medgraft.gather import Listen
 from medgraft.learn import stopping
-from medgraft.pages import is_phantom
 from medgraft.planning import TASK_OF
 from medgraft.recipe import Recipe
 from medgraft.report.survey_page import write_survey_page
+from medgraft.reporting import is_phantom
 from medgraft.samples import duplicates
 from medgraft.samples.facts import facts_of
 from medgraft.samples.survey import Survey, survey

@@ -27,7 +27,8 @@ EPOCH = {
 
 
 def step(number: int) -> dict[str, Any]:
-    return {"event": "step", "epoch": 0, "step": number, "steps": 4, "loss": 0.7}
+    facts = {"epoch": 0, "epochs": 3, "step": number, "steps": 4}
+    return {"event": "step", **facts, "loss": 0.7, "images_per_second": 31.0}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -100,7 +101,7 @@ def test_a_terminal_gets_a_bar_and_no_step_lines(monkeypatch: pytest.MonkeyPatch
             screen.listen(step(number))
         screen.listen(EPOCH)
     shown = terminal.getvalue()
-    assert "epoch 1" in shown and "4/4" in shown and "\x1b[" in shown
+    assert "epoch 1 of 3" in shown and "4/12" in shown and "\x1b[" in shown
     assert "epoch   1 of 3: loss 0.5000" in shown
 
 

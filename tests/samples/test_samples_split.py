@@ -126,12 +126,19 @@ def test_several_labels_are_all_everywhere():
 
 def test_numbers_are_spread_over_their_range():
     samples = [sample(f"{n}", f"{n / 7:.3f}") for n in range(300)]
-    split = assign_splits(samples, seed=0)
+    split = assign_splits(samples, seed=0, numbers=True)
     for word in ("val", "test"):
         values = sorted(float(s.label or 0) for s in split if s.split == word)
         assert values[0] < 6
         assert values[-1] > 36
         assert abs(sum(values) / len(values) - 21.4) < 2
+
+
+def test_many_classes_named_by_numbers_are_all_everywhere():
+    samples = [sample(f"{name}-{n}", str(name)) for name in range(24) for n in range(4)]
+    split = assign_splits(samples, seed=0)
+    for word in SPLITS:
+        assert {s.label for s in split if s.split == word} == {str(name) for name in range(24)}
 
 
 def test_unlabelled_samples_get_no_split():

@@ -157,6 +157,8 @@ def test_thresholds_of_awkward_cases():
         threshold, why = choose_threshold(truth, scores)
         assert threshold == 0.5 and word in why
     inverted = np.repeat([0, 1], 5), np.linspace(0.9, 0.1, 10)
+    threshold, why = choose_threshold(*inverted)
+    assert threshold == 0.5 and "no threshold tells the classes apart" in why
     threshold, note = choose_threshold(*inverted, rule="sensitivity>=1")
     assert (inverted[1][5:] >= threshold).all() and "every case" in note
     threshold, note = choose_threshold(*inverted, rule="specificity>=1")

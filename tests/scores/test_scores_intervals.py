@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from medgraft.scores import numeric, probabilities, ranking
+from medgraft.scores import collapse, numeric, probabilities, ranking
 from medgraft.scores.bands import pr_band, roc_band
 from medgraft.scores.cases import Cases
 from medgraft.scores.delong import delong, obuchowski
@@ -73,6 +73,27 @@ def test_calibration_error_of_a_calibrated_model_reaches_down_to_zero():
     assert "noise" in alone.method
     off = bootstrap(probabilities.ece, [truth, chance**3], patients=None, seed=0, count=500)
     assert 0.1 < off.low < off.value < off.high
+
+
+@pytest.mark.parametrize(("count", "gap"), [(50, 0.1), (100, 0.05), (300, 0.1)])
+def test_the_calibration_error_is_covered_from_above_too(count: int, gap: float):
+    """A model that is `gap` too sure everywhere: the true error lies inside in at least 93 of 100 draws."""
+    inside = 0
+    for draw in range(100):
+        rng = np.random.default_rng(draw)
+        chance = rng.uniform(0.7, 0.9, count)
+        truth = (rng.random(count) < chance - gap).astype(int)
+        score = bootstrap(probabilities.ece, [truth, chance], patients=None, seed=draw, count=200)
+        inside += score.low <= gap <= score.high
+    assert inside >= 93
+
+
+def test_a_share_without_spread_holds_its_own_value():
+    """One right and one wrong image a patient: every resample says one half, and the interval must too."""
+    codes = np.repeat(np.arange(6), 2)
+    low, high, how = collapse.exact_share(np.tile([True, False], 6), codes=codes)
+    assert low < 0.5 < high and "Wilson over 6 patients" in how
+    assert collapse.exact_share(np.ones(12, bool), codes=codes)[:2] == pytest.approx((0.5407, 1.0), abs=1e-3)
 
 
 def test_few_patients_widen_the_interval():

@@ -98,6 +98,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     label_column: Annotated[Optional[str], typer.Option(help="Column of the label.")] = None,  # noqa: UP045
     patient_column: Annotated[Optional[str], typer.Option(help="Column of the patient.")] = None,  # noqa: UP045
+    split_column: Annotated[Optional[str], typer.Option(help="Column of the split; none reads none.")] = None,  # noqa: UP045
     limit_bad: Annotated[float, typer.Option(help="Percentage of unreadable images above which to stop.")] = 1.0,
     screen: Screen,
 ) -> Result:
@@ -111,6 +112,7 @@ def evaluate(
         device=device,
         label_column=label_column,
         patient_column=patient_column,
+        split_column=split_column,
         limit_bad=limit_bad,
         listen=screen.listen,
     )
@@ -157,8 +159,9 @@ def export(
     from medgraft import api
 
     checked = api.export(run, out=out, format=format)
-    difference = checked["largest_difference"]
-    return [f"{out}: largest difference {difference:.1e} on {checked['images']} images"], {"out": str(out), **checked}
+    said = f"{out}: largest difference {checked['largest_difference']:.1e} from the net in float32"
+    said += f", {checked['difference_from_predict']:.1e} from predict, on {checked['images']} images"
+    return [said], {"out": str(out), **checked}
 
 
 @app.command()

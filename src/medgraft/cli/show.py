@@ -52,16 +52,21 @@ class Screen:
         if kind in {"say", "warning", "resumed", "epoch"}:
             self._say(_words(event))
         if kind == "epoch":
-            self._note = f"score {event['val_score']:.3f}  {event['images_per_second']:.0f} images/s"
+            self._note = f"  score {event['val_score']:.3f}"
         if kind == "step":
-            count, steps = event["epoch"] * event["steps"] + event["step"], event["steps"]
-            self._progress(
-                f"epoch {event['epoch'] + 1}", event["step"], steps, f"loss {event['loss']:.3f}  {self._note}"
-            )
-            if self.verbose and not self.terminal:
-                self._say(f"step {count}: loss {event['loss']:.4f}")
+            self._step(event)
+        if kind == "validate" and self._task is not None and self._phase == _TRAINING:
+            self._bar.update(self._task, note=f"epoch {event['epoch'] + 1} of {event['epochs']}  validating")
         if kind in _PHASES:
             self._progress(_PHASES[kind], event["done"], event["of"], "")
+
+    def _step(self, event: dict[str, Any]) -> None:
+        """One bar over all epochs, so that the time left is that of the run."""
+        done, total = event["epoch"] * event["steps"] + event["step"], event["epochs"] * event["steps"]
+        note = f"loss {event['loss']:.3f}{self._note}  {event['images_per_second']:.0f} images/s"
+        self._progress(_TRAINING, done, total, f"epoch {event['epoch'] + 1} of {event['epochs']}  {note}")
+        if self.verbose and not self.terminal:
+            self._say(f"step {done}: loss {event['loss']:.4f}")
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
@@ -85,7 +90,7 @@ class Screen:
     def _plain(self, phase: str, done: int, total: int, note: str) -> None:
         """A line at the end of a phase, and one each ten seconds of a long one."""
         long_ago = time.monotonic() - self._last_line > 10
-        ends = done >= total and not phase.startswith("epoch")
+        ends = done >= total and phase != _TRAINING
         if ends or long_ago:
             self._say(f"{phase}: {done} of {total}  {note}".rstrip())
             self._last_line = time.monotonic()
@@ -101,6 +106,7 @@ class Screen:
         sys.stdout.flush()
 
 
+_TRAINING = "training"
 _PHASES = {
     "decode": "reading images",
     "prefix": "running the frozen layers",

@@ -106,7 +106,8 @@ def from_array(array: np.ndarray, pixels: Pixels, *, name: str) -> np.ndarray:
     """Turn a picture in memory into network pixels `(C, H, W)`.
 
     Args:
-        array: `(H, W)` or `(H, W, 3)`; uint8 and uint16 count as 0..255 and 0..65535, floats as 0..1.
+        array: `(H, W)` or `(H, W, 3)`; uint8 counts as 0..255, uint16 as 0..65535 (0..4095 where nothing is larger,
+            as in files), floats as 0..1.
         pixels: what the model was trained on.
         name: for messages.
 
@@ -119,11 +120,16 @@ def from_array(array: np.ndarray, pixels: Pixels, *, name: str) -> np.ndarray:
 
 
 def _image(array: np.ndarray, name: str) -> Image:
-    whole = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(array.dtype)
+    if array.size == 0:
+        raise BadImage("an empty array is no picture", where=name)
+    whole = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 4095.0 if array.max() < 4096 else 65535.0}.get(array.dtype)
     if whole is None and not np.issubdtype(array.dtype, np.floating):
         raise BadImage(
             f"an array of {array.dtype} is no picture", where=name, do="Give uint8, uint16, or floats in 0..1."
         )
+    if whole is None and not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        what = "its numbers are not all between 0 and 1" if np.isfinite(array).all() else "it holds NaN or infinity"
+        raise BadImage(f"an array of floats is a picture in 0..1, and {what}", where=name, do="Scale it to 0..1 first.")
     if array.ndim == 3 and array.shape[2] == 3:
         array = np.moveaxis(array, 2, 0)
     elif array.ndim == 2:

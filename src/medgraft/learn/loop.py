@@ -165,7 +165,9 @@ class Loop:
                 self.trained_images += len(batch.keys)
                 self.trained_seconds += time.perf_counter() - began
                 began = time.perf_counter()
-                self.listen({"event": "step", "epoch": self.epoch, "step": self.step, "steps": steps, "loss": loss})
+                speed = self.trained_images / max(self.trained_seconds, 1e-9)
+                facts = {"epoch": self.epoch, "epochs": self.schedule.epochs, "step": self.step, "steps": steps}
+                self.listen({"event": "step", **facts, "loss": loss, "images_per_second": speed})
                 if stopping.asked():
                     self._save()
                     stopping.check()
@@ -258,6 +260,7 @@ class Loop:
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         self.task.eval()
+        self.listen({"event": "validate", "epoch": self.epoch, "epochs": self.schedule.epochs})
         meter = self.task.meter()
         for batch in self.val.epoch(0):
             if stopping.asked():

@@ -52,6 +52,7 @@ def _bare(name: str) -> str:
     if name in known_names():
         return f"torchvision:{name}"
     near = [f"timm:{n}" for n in difflib.get_close_matches(name, timm.list_models(), n=2)]
+    near += [f"timm:{n}" for n in timm.list_models(f"*{name}*")[:2]] if not near else []
     near += [f"torchvision:{n}" for n in difflib.get_close_matches(name, known_names(), n=1)]
     hint = f"Did you mean {' or '.join(near)}?" if near else "List them with: medgraft backbones"
     raise UnknownName(f"there is no backbone named {name!r}", do=hint)

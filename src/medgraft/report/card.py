@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import storage
-from medgraft.report.phrases import clean, decimal, has_interval, interval, listed, rule_words, value_of, whole
+from medgraft.report.choices import temperature_words, threshold_words
+from medgraft.report.phrases import clean, decimal, has_interval, interval, listed, percent, sentence, value_of, whole
 from medgraft.report.score_names import interval_note, named
 from medgraft.report.verdict import limits, of, verdict
 
@@ -87,9 +88,12 @@ def _data(report: Report) -> Iterator[str]:
             if of(data, kind):
                 counts = [f"{whole(n)} {_SPLITS.get(s, s)}" for s, n in of(data, kind).items() if n is not None]
                 yield f"- {kind.capitalize()}: {listed(counts)}"
-        if data.get("split_by"):
+        if report.get("evaluated_run"):
+            yield f"- All are test images of the run {plain(report['evaluated_run'])}"
+        elif data.get("split_by"):
             note = "" if data["split_by"] == "patient" else "; patients are not known, so scores may be too good"
-            yield f"- Split by {plain(data['split_by'])}{note}. {plain(data.get('split_source') or '')}".rstrip()
+            source = plain(sentence(data.get("split_source") or ""))
+            yield f"- Split by {plain(data['split_by'])}{note}. {source}".rstrip()
         if data.get("leaks_allowed"):
             yield "- **The splits share patients or images and the user allowed it: the scores are too good.**"
         if data.get("quarantined"):
@@ -107,29 +111,32 @@ def _scores(report: Report) -> Iterator[str]:
     if people:
         yield "## Scores of patients"
         yield ""
-        yield from _table(people)
+        yield from _table(people, patients=True)
     point = of(report, "operating_point")
     named_scores = {n: point[n] for n in ("sensitivity", "specificity", "ppv", "npv") if point.get(n)}
     if named_scores and isinstance(point.get("threshold"), int | float):
-        on = _SPLITS.get(str(point.get("chosen_on")), point.get("chosen_on"))
         yield "## Threshold"
         yield ""
-        rule = plain(rule_words(point.get("rule")))
-        yield f"{decimal(point['threshold'])}, chosen on {plain(on)} images by {rule}."
+        yield plain(f"{decimal(point['threshold'])}, {threshold_words(point)}.")
         yield ""
         yield from _table(named_scores)
-    temperature = of(report, "calibration").get("temperature")
-    if isinstance(temperature, int | float):
-        words = f"a temperature of {decimal(temperature, 2)}, fitted on validation images"
-        yield f"Probabilities are calibrated by {words}."
+        for one in point.get("at_prevalence") or ():
+            yield f"Where {percent(one.get('prevalence'), 1)} have the finding, by Bayes:"
+            yield ""
+            yield from _table({name: one[name] for name in ("ppv", "npv") if one.get(name)})
+    said = temperature_words(report)
+    if said:
+        yield plain(" ".join(said))
         yield ""
 
 
-def _table(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    yield "| Score | Value | 95 % interval | Images | Patients |"
-    yield "|---|---:|---|---:|---:|"
+def _table(scores: Mapping[str, Mapping[str, Any]], *, patients: bool = False) -> Iterator[str]:
+    """Rows of scores; with `patients` each of `n` is a patient."""
+    yield f"| Score | Value | 95 % interval |{'' if patients else ' Images |'} Patients |"
+    yield f"|---|---:|---|{'' if patients else '---:|'}---:|"
     for name, score in scores.items():
-        yield f"| {plain(named(name).title)} | {_cells(score)} |"
+        cells = _cells(score)
+        yield f"| {plain(named(name).title)} | {cells.rpartition(' | ')[0] if patients else cells} |"
     yield ""
     note = interval_note(scores)
     if note:

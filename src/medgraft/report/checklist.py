@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from medgraft.report.phrases import count, listed, rule_words, sentence, task_words, whole
+from medgraft.report.choices import threshold_words
+from medgraft.report.phrases import count, listed, sentence, task_words, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -259,5 +260,4 @@ def _output(report: Report) -> str:
     point = of(report, "operating_point")
     if not isinstance(point.get("threshold"), int | float):
         return ""
-    how = f"chosen on {point.get('chosen_on')} images by {rule_words(point.get('rule'))}"
-    return f"Probability; threshold {point['threshold']:.3f} {how}."
+    return f"Probability; threshold {point['threshold']:.3f}, {threshold_words(point)}."

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medgraft.report.phrases import count, decimal, listed, rule_words, sentence, whole
+from medgraft.report.choices import temperature_words, threshold_words
+from medgraft.report.phrases import count, decimal, listed, sentence, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -70,8 +71,10 @@ def _data(report: Report, cite: _Citations) -> Iterator[str]:
         names = {"train": "training", "val": "validation", "test": "test"}
         each = [f"{whole(n)} for {names.get(s, s)}" for s, n in images.items() if n]
         yield f"We used {total}{people}: {listed(each)}."
-    by = of(report, "data").get("split_by")
-    if by == "patient":
+    by = None if report.get("evaluated_run") else of(report, "data").get("split_by")
+    if report.get("evaluated_run"):
+        yield f"All of them are test images: the model of run {report['evaluated_run']} had not seen them."
+    elif by == "patient":
         parted = ", so that no patient is in two parts" if not of(report, "data").get("leaks_allowed") else ""
         yield f"The split is by patient{parted}."
     elif by == "image":
@@ -155,19 +158,16 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
         yield f"Intervals of proportions follow Wilson {cite('wilson')}."
     point = of(report, "operating_point")
     if _is_number(point.get("threshold")):
-        rule = rule_words(point.get("rule"))
-        source = f" {cite('youden')}" if "youden" in rule.lower() else ""
-        on = {"val": "validation", "test": "test"}.get(str(point.get("chosen_on")), str(point.get("chosen_on")))
+        source = f" {cite('youden')}" if "youden" in str(point.get("rule")).lower() and not point.get("why") else ""
         threshold = decimal(point["threshold"])
-        yield f"The threshold {threshold} was chosen on {on} images by {rule}{source} and then left alone."
-    temperature = of(report, "calibration").get("temperature")
-    if isinstance(temperature, list | tuple) and temperature:
-        ends = " to ".join(decimal(float(end(temperature)), 2) for end in (min, max))
-        words = f"one temperature a label ({ends}) fitted on validation images"
-        yield f"Probabilities were calibrated by {words} {cite('temperature')}."
-    elif isinstance(temperature, int | float):
-        words = f"one temperature ({decimal(temperature, 2)}) fitted on validation images"
-        yield f"Probabilities were calibrated by {words} {cite('temperature')}."
+        yield f"The threshold {threshold} was {threshold_words(point)}{source}, and then left alone."
+    elif point.get("threshold"):
+        source = f" {cite('youden')}" if "youden" in str(point.get("rule")).lower() else ""
+        ends = " to ".join(decimal(float(end(point["threshold"]))) for end in (min, max))
+        yield f"The thresholds, one a label ({ends}), were {threshold_words(point)}{source}, and then left alone."
+    said = temperature_words(report)
+    if said:
+        yield f"{said[0]} {cite('temperature')}".replace(". [", " [") + "."
     if "brier" in test:
         yield f"The Brier score {cite('brier')} measures probabilities as a whole."
     if "quadratic_kappa" in test:

@@ -11,6 +11,7 @@ import numpy as np
 from medgraft import storage
 from medgraft.report import grids, pictures, plots, rendering, verdict
 from medgraft.report.checklist import checklist
+from medgraft.report.choices import temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
 from medgraft.report.phrases import count, interval, value_of, whole, with_interval
 from medgraft.report.score_names import named
@@ -84,11 +85,13 @@ def render_report(
         "title": _title(report),
         "question": _question(report),
         "verdict": verdict.verdict(report),
-        "warnings": verdict.warnings(report),
+        "warnings": [*verdict.warnings(report), *(_note(words) for words in unsettled(report))],
         "figures": verdict.key_figures(report),
         "limits": verdict.limits(report),
         "machine_names": _MACHINE_NAMES,
         "methods": methods(report),
+        "threshold_words": threshold_words(of(report, "operating_point")),
+        "temperature_words": temperature_words(report),
         "checklist": checklist(report),
         **_data_view(report),
         **_training_view(report, drawn, augmented),
@@ -99,6 +102,10 @@ def render_report(
     largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     return rendering.page(sections, frame="report.html", view=view)
+
+
+def _note(words: str) -> dict[str, str]:
+    return {"level": "note", "title": "Not settled on validation", "text": words}
 
 
 def _title(report: Mapping[str, Any]) -> str:

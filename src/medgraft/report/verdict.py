@@ -109,9 +109,13 @@ def _found(report: Report) -> list[str]:
     found, cleared = point.get("sensitivity"), point.get("specificity")
     if value_of(found) is None or value_of(cleared) is None:
         return []
-    chosen = {"val": "on validation images", "test": "on the test images"}.get(str(point.get("chosen_on")), "before")
+    chosen = {"val": "chosen on validation images", "test": "chosen on the test images"}.get(
+        str(point.get("chosen_on")), "chosen before"
+    )
+    if point.get("why"):
+        chosen = decimal(point.get("threshold"), 2)
     return [
-        f"At the threshold chosen {chosen} it found {share_with_interval(found)} of the “{report.get('positive')}” "
+        f"At the threshold {chosen} it found {share_with_interval(found)} of the “{report.get('positive')}” "
         f"images and cleared {share_with_interval(cleared)} of the others."
     ]
 

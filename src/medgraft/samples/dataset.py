@@ -25,11 +25,14 @@ class Columns:
         label: name of the column, None = found by itself, "none" = do not read one.
         patient: the same for the patient.
         split: the same for the split.
+        several: True when an image may have several classes at once, so that an empty label means none of them;
+            False lets a `|` in any label say so.
     """
 
     label: str | None = None
     patient: str | None = None
     split: str | None = None
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,21 @@ class Problem:
 
     path: str
     reason: str
+
+
+def without_sidecars(problems: Sequence[Problem], notes: list[str]) -> list[Problem]:
+    """Get the problems that count; texts and tables beside the images, named like no image, are only noted."""
+    from medgraft.files.sniff import KNOWN_SUFFIXES
+
+    endings = {ending for ends in KNOWN_SUFFIXES.values() for ending in ends}
+    sidecars = [
+        problem
+        for problem in problems
+        if "text file" in problem.reason and problem.path.lower().rpartition(".")[2] not in endings
+    ]
+    if sidecars:
+        notes.append(f"{len(sidecars)} text files beside the images are not used ({some([p.path for p in sidecars])})")
+    return [problem for problem in problems if problem not in sidecars]
 
 
 @dataclass(frozen=True)

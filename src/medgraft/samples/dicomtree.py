@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medgraft.errors import BadData, BadTable, MedgraftError
-from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some, tolerated, words_of
+from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some, tolerated, without_sidecars, words_of
 from medgraft.samples.sheet import Sheet, head_of, read_sheet
 from medgraft.samples.table import column_named, find_table, pick_roles, read_roles
 from medgraft.values import ImageRef, Sample
@@ -55,16 +55,17 @@ class Dicomtree:
         # a label a file parts a series into its files
         refs = files.list_images(root, on_problem=note, series=key is None or key[1] != "SOPInstanceUID")
         skipped = None if table is None else table.name
-        problems = [problem for problem in problems if problem.path != skipped]
+        notes: list[str] = []
+        problems = without_sidecars([problem for problem in problems if problem.path != skipped], notes)
         if table is None:
             samples = tuple(Sample(key_of(ref, root), ref) for ref in refs)
-            return DataSet(samples, "dicomtree", "", root, ("no table gives labels",), tuple(problems))
+            return DataSet(samples, "dicomtree", "", root, ("no table gives labels", *notes), tuple(problems))
         sheet = read_sheet(table)
         found = key_column(sheet.columns)
         if found is None:
             raise BadTable("no column is named after a DICOM id", where=table, do=f"Name one of {', '.join(KEYS)}.")
         dataset = _join(sheet, found, refs, root, columns, limit_bad)
-        return replace(dataset, problems=(*dataset.problems, *problems))
+        return replace(dataset, notes=(*dataset.notes, *notes), problems=(*dataset.problems, *problems))
 
 
 def key_column(columns: Sequence[str]) -> tuple[str, str] | None:
@@ -131,19 +132,21 @@ def _join(
     if strangers:
         notes.append(f"{len(strangers)} images are not in the table and are not used ({some(strangers)})")
     kept = [index for index, row in enumerate(matched) if row is not None]
-    samples = _samples(sheet, roles, [refs[i] for i in kept], [ids[i] for i in kept], [matched[i] for i in kept], notes)
+    rows = [row for row in matched if row is not None]
+    cells: dict = read_roles(sheet, sorted(set(rows)), roles, notes, several=columns.several)
+    samples = _samples(cells, [refs[i] for i in kept], [ids[i] for i in kept], rows, by_header=not roles["patient"])
+    if not roles["patient"] and any(sample.patient for sample in samples):
+        notes.append("the patient is read from the DICOM headers")
     samples = [replace(sample, key=key_of(sample.image, root)) for sample in samples]
     return DataSet(tuple(samples), "dicomtree", "", root, tuple(notes), (), roles["label"])
 
 
-def _samples(sheet: Sheet, roles: dict, refs: Sequence[ImageRef], ids: Sequence, rows: Sequence, notes: list) -> list:
-    wanted = sorted(set(rows))
-    cells: dict = read_roles(sheet, wanted, roles, notes)
-    position = {row: place for place, row in enumerate(wanted)}
+def _samples(cells: dict, refs: Sequence[ImageRef], ids: Sequence, rows: Sequence, *, by_header: bool) -> list:
+    position = {row: place for place, row in enumerate(sorted(set(rows)))}
     samples = []
     for ref, facts, row in zip(refs, ids, rows, strict=True):
         place = position[row]
-        patient = cells["patient"][place] if roles["patient"] else facts.get("PatientID", "").strip() or None
+        patient = facts.get("PatientID", "").strip() or None if by_header else cells["patient"][place]
         samples.append(
             Sample(
                 key="",
@@ -154,8 +157,6 @@ def _samples(sheet: Sheet, roles: dict, refs: Sequence[ImageRef], ids: Sequence,
                 covariates={name: column[place] for name, column in cells["covariates"].items()},
             )
         )
-    if samples and not roles["patient"] and any(sample.patient for sample in samples):
-        notes.append("the patient is read from the DICOM headers")
     return samples
 
 

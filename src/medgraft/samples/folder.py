@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medgraft.errors import BadData, MedgraftError
-from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some
+from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some, without_sidecars
 from medgraft.samples.words import refuse_twin_classes, split_word
 from medgraft.values import ImageRef, Sample
 
@@ -57,6 +57,7 @@ class Folder:
             samples = _read_classes(root, root, None, problems, notes)
         refuse_twin_classes(sorted({sample.label or "" for sample in samples}), path=root)
         samples.sort(key=lambda sample: sample.key)
+        problems = without_sidecars(problems, notes)
         return DataSet(tuple(samples), "folder", "", root, tuple(notes), tuple(problems))
 
 

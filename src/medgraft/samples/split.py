@@ -22,7 +22,6 @@ from medgraft.values import Sample
 SPLITS = ("train", "val", "test")
 _TRIES = 40
 _BINS = 10
-_CONTINUOUS = 20  # this many different numbers are binned, fewer are classes
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def assign_splits(
             f"the data give {' and '.join(sorted(given))} but no train",
             do="Add training samples, or drop the split column with --split-column none.",
         )
-    _check_given(samples, given)
+    if not numbers:
+        _check_given(samples, given)
     if given == set(SPLITS):
         return list(samples)
     if given == {"train"}:
@@ -98,9 +98,6 @@ def assign_splits(
 def _check_given(samples: Sequence[Sample], given: set[str]) -> None:
     """Classes that are tested but never trained make the score meaningless."""
     classes = {word: set() for word in given}
-    numbers = [as_number(sample.label) for sample in samples if sample.label]
-    if numbers and all(n is not None for n in numbers) and len(set(numbers)) >= _CONTINUOUS:
-        return
     for sample in samples:
         if sample.split and sample.label:
             classes[sample.split].update(sample.label.split("|"))
@@ -137,11 +134,11 @@ def group_of(samples: Sequence[Sample], groups: Duplicates | None) -> dict[str, 
 def strata(samples: Sequence[Sample], *, numbers: bool = False) -> list[tuple[str, ...]]:
     """Get the classes of each sample for stratifying: parts of `a|b`, quantile bins of numbers.
 
-    Labels are numbers when all are and many differ, or when `numbers` says so.
+    Labels are amounts only when `numbers` says so: classes may be named by numbers too.
     """
     labels = [sample.label or "" for sample in samples]
     found = [as_number(label) for label in labels]
-    if labels and all(n is not None for n in found) and (numbers or len(set(found)) >= _CONTINUOUS):
+    if numbers and labels and all(n is not None for n in found):
         values = np.array(found, dtype=np.float64)
         bins = max(1, min(_BINS, len(values) // 10))
         edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
@@ -360,10 +357,11 @@ def check_leaks(
     )
 
 
-def limit_train(samples: Sequence[Sample], count: int, *, seed: int) -> list[Sample]:
+def limit_train(samples: Sequence[Sample], count: int, *, seed: int, numbers: bool = False) -> list[Sample]:
     """Keep about `count` training images, whole patients first, each class in its share; the rest is dropped.
 
-    Other splits are kept whole. Classes come in turn, so that a small limit still holds each class.
+    Other splits are kept whole. Classes (ranges of amounts, where `numbers` says so) come in turn, so that a small
+    limit still holds each class.
     """
     train = [s for s in samples if s.split == "train" and s.label is not None]
     if len(train) <= count:
@@ -371,7 +369,7 @@ def limit_train(samples: Sequence[Sample], count: int, *, seed: int) -> list[Sam
     of_patient: dict[str, list[int]] = defaultdict(list)
     for index, sample in sorted(enumerate(train), key=lambda item: item[1].key):
         of_patient[f"p {sample.patient}" if sample.patient else f"k {sample.key}"].append(index)
-    parts = strata(train)
+    parts = strata(train, numbers=numbers)
     groups = list(of_patient.values())
     order = permutation(len(groups), seed=seed, purpose="limit").tolist()
     share = Counter(label for part in parts for label in part)

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,16 @@ class Survey:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        facts = {"images": self.images, "layout": self.layout, "patients": self.patients, "splits": dict(self.splits)}
+        facts |= {f"class {name}": row["all"] for name, row in (self.classes or {}).items()}
+        facts |= {"exact copies": self.duplicates.count("exact"), "near copies": self.duplicates.count("near")}
+        facts |= {"leaks": len(self.leaks), "unreadable": len(self.quarantine)}
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in facts.items()
+        )
+        return f"<table>{rows}</table>" + "".join(f"<p>{escape(text)}</p>" for text in self.warnings)
+
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values; at most 1,000 pairs of copies and leaks are listed, all are counted."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -106,13 +117,20 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def survey(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, duplicates: Duplicates | None = None) -> Survey:
+def survey(
+    dataset: DataSet,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    duplicates: Duplicates | None = None,
+    by_class: bool = True,
+) -> Survey:
     """Gather the facts of a data set.
 
     Args:
         dataset: what `read_samples` gave.
         records: what `facts_of` gave, one a sample; unreadable ones have an `error`.
         duplicates: what `duplicates.find` gave, when it is known already.
+        by_class: warn of classes that are too rare to be trained and tested, and of signs of their source.
     """
     record_of = {str(record["key"]): record for record in records}
     samples = usable(dataset, records)
@@ -147,7 +165,7 @@ def survey(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, duplicates
         duplicates=found,
         leaks=leaks,
         notes=(*dataset.notes, *_file_notes(good)),
-        warnings=tuple(_warnings(samples, good, found, leaks, many)),
+        warnings=tuple(_warnings(samples, good, found, leaks, by_class and not many)),
     )
 
 
@@ -165,7 +183,7 @@ def limit_bad(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, percent
     in a small set, none at 0 percent.
 
     Returns:
-        the unreadable files with their reasons.
+        the files that cannot be used with their reasons: unreadable, or named and missing.
 
     Raises:
         BadData: more than `percent` of the files are bad, or all of them; the first five are named.
@@ -180,7 +198,7 @@ def limit_bad(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, percent
             where=dataset.root,
             do="Mend or remove them, or raise --limit-bad.",
         )
-    return broken
+    return bad
 
 
 def _kind(dataset: DataSet) -> str | None:
@@ -281,7 +299,7 @@ def _warnings(
     good: Sequence[Mapping[str, Any]],
     found: Duplicates,
     leaks: Sequence[LeakPair],
-    many: bool,
+    by_class: bool,
 ) -> Iterable[str]:
     if leaks:
         counts = Counter(leak.kind for leak in leaks)
@@ -296,7 +314,7 @@ def _warnings(
     colour = sum(not r["gray"] for r in good)
     if colour and colour < len(good):
         yield f"{colour} colour and {len(good) - colour} gray images are mixed"
-    if not many:
+    if by_class:
         yield from _rare_classes(samples)
         yield from source_warnings(samples, good)
 

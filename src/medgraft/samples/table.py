@@ -134,7 +134,7 @@ def _read(reading: _Reading, columns: Columns, limit_bad: float) -> DataSet:
     _limit_missing(reading, places, limit_bad)
     keep = _without_doubles(reading, refs, roles)
     keep = [index for index in keep if refs[index] is not None]
-    cells = read_roles(sheet, keep, roles, reading.notes)
+    cells = read_roles(sheet, keep, roles, reading.notes, several=columns.several)
     samples = []
     for position, index in enumerate(keep):
         ref = refs[index]
@@ -172,7 +172,7 @@ def pick_roles(sheet: Sheet, columns: Columns, notes: list[str]) -> dict[str, st
 
 
 def read_roles(
-    sheet: Sheet, keep: Sequence[int], roles: dict[str, str | None], notes: list[str]
+    sheet: Sheet, keep: Sequence[int], roles: dict[str, str | None], notes: list[str], *, several: bool = False
 ) -> dict[str, list[str | None] | dict[str, list]]:
     """Get the mended columns of the kept rows: label, patient, split (lists) and covariates (name -> list)."""
     rows = [sheet.rows[index] for index in keep]
@@ -190,7 +190,9 @@ def read_roles(
             notes.append(f"{error.what}; the column is kept as text")
             covariates[name] = column
     return {
-        "label": mend_labels([row[label] for row in rows], numbers, path=sheet.path, column=label, notes=notes)
+        "label": mend_labels(
+            [row[label] for row in rows], numbers, path=sheet.path, column=label, notes=notes, several=several
+        )
         if label
         else nothing,
         "patient": mend_patients([row[patient] for row in rows], numbers, path=sheet.path, column=patient, notes=notes)

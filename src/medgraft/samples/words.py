@@ -50,11 +50,19 @@ def missing(cell: str) -> bool:
     return not cell.strip() or cell.strip().lower() in _MISSING
 
 
-def mend_labels(cells: Sequence[str], numbers: Sequence[int], *, path: Path, column: str, notes: list[str]) -> list:
+def mend_labels(
+    cells: Sequence[str],
+    numbers: Sequence[int],
+    *,
+    path: Path,
+    column: str,
+    notes: list[str],
+    several: bool = False,
+) -> list:
     """Get the labels; None where there is none.
 
     A space at the ends is taken off and a decimal comma becomes a point, each with a note; `a|b` makes the column
-    multi-label, where an empty cell means none of the classes.
+    multi-label, where an empty cell means none of the classes, and so does `several`.
 
     Raises:
         BadTable: two labels differ only by case or inner spaces; a comma may mean thousands or decimals.
@@ -63,7 +71,7 @@ def mend_labels(cells: Sequence[str], numbers: Sequence[int], *, path: Path, col
     spaced = [number for cell, text, number in zip(cells, stripped, numbers, strict=True) if cell != text]
     if spaced:
         notes.append(f"{len(spaced)} labels had spaces at their ends, which were taken off (rows {some(spaced)})")
-    multi = any("|" in text for text in stripped)
+    multi = several or any("|" in text for text in stripped)
     labels: list[str | None] = [None if missing(text) else text for text in stripped]
     if multi:
         labels = ["" if not text else label for text, label in zip(stripped, labels, strict=True)]

@@ -22,7 +22,7 @@ class Band:
         middle: (G,) the curve itself on the grid.
         low: (G,) lower edge.
         high: (G,) upper edge.
-        why: said where there is no band, and then all arrays are empty.
+        why: said where there is no band; then `low` and `high` are empty, and without cases of both classes all arrays.
     """
 
     x: np.ndarray
@@ -106,10 +106,10 @@ def _band(
 
     middle = of(np.ones((1, len(truth))))[0]
     if people < 2:
-        return Band(none, none, none, none, "a single patient gives no band")
+        return Band(grid, middle, none, none, "a single patient gives no band")
     found = np.concatenate([of(rows) for rows in resamples(codes, seed=seed, count=count)])
     if len(found) < 0.9 * count:
-        return Band(none, none, none, none, "too many resamples lack one of the two classes")
+        return Band(grid, middle, none, none, "too many resamples lack one of the two classes")
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
     low, high = _widened(middle, low, high, trials(truth, scores, grid) * people / len(truth))
     return Band(grid, middle, low, high)

@@ -20,13 +20,18 @@ Ends = tuple[float, float, str]
 
 
 def exact_share(right: np.ndarray, *, codes: np.ndarray) -> Ends:
-    """Get the exact interval of cases that are all right or all wrong, one trial a patient.
+    """Get the interval of a share without spread, one trial a patient: exact where all are right or all are wrong.
+
+    Where each patient has the same share of right cases, resamples agree on a value between; then it is Wilson's.
 
     Args:
-        right: (m,) booleans, all equal.
+        right: (m,) booleans.
         codes: (m,) patient numbers.
     """
     people = len(np.unique(codes))
+    if right.any() and not right.all():
+        low, high = wilson(float(right.mean()) * people, people)
+        return low, high, f"proportion, Wilson over {people} patients (resamples show no spread)"
     low, high = clopper_pearson(people if right.all() else 0, people)
     return low, high, f"proportion, Clopper-Pearson over {people} patients"
 

@@ -179,21 +179,19 @@ def bca(value: float, drawn: Draws) -> tuple[float | None, float | None, str | N
 def noisy_sum(value: float, drawn: Draws, *, noise: Draws) -> tuple[float | None, float | None, str | None]:
     """Get low, high and a note for a sum of absolute gaps (a calibration error), which chance only adds to.
 
-    The true sum is nearer to the seen one than the noise of all gaps together, which bounds it from below;
-    the upper end is the resampled spread reflected about the value.
+    The true sum is nearer to the seen one than the noise of all gaps together, which bounds it on both sides:
+    a sum of absolute values changes by no more than the sum of the changes.
 
     Args:
         value: the sum of gaps.
         drawn: the sum on resamples.
         noise: the sum of the changes of the gaps on the same resamples.
-
-    Source: reflected end: Davison and Hinkley, Bootstrap Methods, 1997, equation 5.6.
     """
     if drawn.too_few:
         return None, None, drawn.too_few
     tail = float(norm.sf(wide(drawn.patients)))
-    low = max(0.0, value - float(np.quantile(noise.usable, 1 - tail)))
-    return low, max(value, 2 * value - float(np.quantile(drawn.usable, tail))), drawn.note
+    reach = float(np.quantile(noise.usable, 1 - tail))
+    return max(0.0, value - reach), min(1.0, value + reach), drawn.note
 
 
 def ends(value: float, drawn: Draws, *, noise: Draws | None) -> tuple[float | None, float | None, str | None]:
@@ -203,7 +201,7 @@ def ends(value: float, drawn: Draws, *, noise: Draws | None) -> tuple[float | No
 
 def bootstrap_method(known: int | None, count: int, *, note: str | None = None, noise: bool = False) -> str:
     """Say in words how an interval was bootstrapped."""
-    way = "low end by the noise of all bins, high end reflected" if noise else "BCa"
+    way = "ends by the noise of all bins" if noise else "BCa"
     words = f"{count} bootstrap resamples of {'images' if known is None else 'patients'}, {way}"
     return f"{words} ({note})" if note else words
 

@@ -109,6 +109,8 @@ def choose_threshold(targets: np.ndarray, scores: np.ndarray, *, rule: str = "yo
     hits = np.r_[np.cumsum(plus[0, ::-1])[::-1], 0.0]
     spared = np.r_[0.0, np.cumsum(minus[0])]
     if wanted is None:
+        if (hits / hits[0] + spared / spared[-1]).max() <= 1 + 1e-9:
+            return 0.5, "no threshold tells the classes apart on validation, so the threshold is 0.5"
         return _between(values, _best_youden(hits, spared)), None
     share = float(wanted[2])
     if wanted[1] == "sensitivity":

@@ -250,6 +250,31 @@ class ImageTask(Task):
         return Meter(kind=self.answer_kind, classes=answers.classes, positive=answers.positive, scale=answers.scale)
 
 
+def unknown_answers(strange: Sequence[str], labels: Sequence[str], *, known: Sequence[str], what: str) -> str:
+    """Say which labels training did not know, how many images bear them, and what they may have meant.
+
+    Example:
+        >>> unknown_answers(["Ill"], ["Ill", "well"], known=["ill", "well"], what="class")
+        "1 of 2 images has a class that training did not know: 'Ill' (is 'ill' meant?); it knew ill, well"
+    """
+    spelled = {name.strip().lower(): name for name in known}
+    shown = []
+    for name in strange[:5]:
+        near = spelled.get(name.strip().lower())
+        shown.append(f"{name!r}" + (f" (is {near!r} meant?)" if near else ""))
+    count = sum(label in set(strange) for label in labels)
+    have = "image has" if count == 1 and len(labels) == 1 else "images has" if count == 1 else "images have"
+    more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+    listed = ", ".join(shown) + more
+    return f"{count} of {len(labels)} {have} a {what} that training did not know: {listed}; it knew {', '.join(known)}"
+
+
+def log_odds(share: np.ndarray) -> np.ndarray:
+    """Get ln(p / (1 - p)); shares of 0 and 1 are held a little inside, so that nothing is infinite."""
+    inside = np.clip(np.asarray(share, dtype=np.float64), 1e-6, 1 - 1e-6)
+    return np.log(inside) - np.log1p(-inside)
+
+
 def inverse_frequency(counts: np.ndarray) -> np.ndarray:
     """Get class weights proportional to 1/count whose mean over the samples is 1."""
     counts = np.maximum(counts.astype(np.float64), 1.0)

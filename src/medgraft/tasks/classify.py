@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from medgraft.errors import BadData, BadRecipe
-from medgraft.tasks.base import Answers, ImageTask, inverse_frequency
+from medgraft.tasks.base import Answers, ImageTask, inverse_frequency, unknown_answers
 
+_KNOWN_ONLY = "Name them as in training, or leave these images out."
 # Words that say "nothing found": the other of two classes is then the positive one.
 _NEGATIVE = {
     "0", "absent", "benign", "clear", "control", "false", "healthy", "neg", "negative", "no", "no finding",
@@ -29,6 +30,10 @@ class Classify(ImageTask):
     @classmethod
     def read_answers(cls, labels: Sequence[str], positive: str | None = None) -> Answers:
         classes = sorted(set(labels), key=_natural)
+        several = [name for name in classes if "|" in name or not name]
+        if several:
+            named = f"label {several[-1]!r} holds several classes" if several[-1] else "some labels are empty"
+            raise BadData(f"{named}, and classify takes one class an image", do="Choose --task multilabel.")
         if len(classes) < 2:
             raise BadData(
                 f"there is one class only ({classes[0] if classes else 'none'})",
@@ -46,8 +51,7 @@ class Classify(ImageTask):
         index = {name: i for i, name in enumerate(self.answers.classes)}
         strange = sorted({label for label in labels if label not in index})
         if strange:
-            known = ", ".join(self.answers.classes)
-            raise BadData(f"label {strange[0]!r} is not among the classes of the training images ({known})")
+            raise BadData(unknown_answers(strange, labels, known=self.answers.classes, what="class"), do=_KNOWN_ONLY)
         return np.array([index[label] for label in labels], dtype=np.int64)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:

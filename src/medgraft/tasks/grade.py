@@ -13,7 +13,7 @@ from torch.nn import functional
 from medgraft.errors import BadData
 from medgraft.nets import Backbone
 from medgraft.scores.cases import decide
-from medgraft.tasks.base import Answers, ImageTask
+from medgraft.tasks.base import Answers, ImageTask, log_odds
 
 
 class Grade(ImageTask):
@@ -31,7 +31,7 @@ class Grade(ImageTask):
         super().__init__(backbone, head, answers)
         steps = len(answers.classes) - 1
         self.register_buffer("class_weights", torch.ones(steps + 1))
-        self.register_buffer("adjust", torch.zeros(1))
+        self.register_buffer("adjust", torch.zeros(steps))
         # Held by the head, so that they are trained and saved with it at every depth.
         self.head.register_parameter("cuts", nn.Parameter(torch.linspace(-1.0, 1.0, steps)))
 
@@ -83,11 +83,15 @@ class Grade(ImageTask):
         # The square root: full weights would make the rarest grade rule the shared slope.
         counts = np.bincount(targets, minlength=len(self.answers.classes))
         weights = np.sqrt(counts.sum() / (len(counts) * np.maximum(counts, 1.0)))
+        share = weights[targets] / weights[targets].sum()
+        # Either way the grades are learnt with other odds at each cut; taking that back keeps probabilities honest.
+        above = targets[:, None] > np.arange(len(counts) - 1)
+        change = log_odds(share @ above) - log_odds(above.mean(axis=0))
+        self.adjust.copy_(torch.from_numpy(-change).float())  # type: ignore[operator]
         if mode == "weights":
             self.class_weights.copy_(torch.from_numpy(weights).float())  # type: ignore[operator]
             return None
-        share = weights[targets]
-        return share / share.sum()
+        return share
 
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:
         grade = int(decide(self.kind, probabilities[None])[0])

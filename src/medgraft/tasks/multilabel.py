@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from medgraft.errors import BadData
 from medgraft.scores.cases import decide
-from medgraft.tasks.base import Answers, ImageTask
+from medgraft.tasks.base import Answers, ImageTask, log_odds
 
 _LARGEST_WEIGHT = 10.0  # a label seen once must not outweigh all others
 
@@ -36,7 +36,8 @@ class Multilabel(ImageTask):
         for row, label in enumerate(labels):
             for name in split_labels(label):
                 if name not in index:
-                    raise BadData(f"label {name!r} is not among the findings of the training images")
+                    known = ", ".join(self.answers.classes)
+                    raise BadData(f"label {name!r} is not among the findings of the training images ({known})")
                 targets[row, index[name]] = 1.0
         return targets
 
@@ -57,7 +58,11 @@ class Multilabel(ImageTask):
             self.adjust.copy_(torch.from_numpy(-np.log(ratio)).float())  # type: ignore[operator]
         if mode == "sampling":
             share = np.maximum((targets * ratio).max(axis=1), 1.0)
-            return share / share.sum()
+            share = share / share.sum()
+            # Drawing more of a label tilts its odds; taking that back keeps the probabilities honest.
+            change = log_odds(share @ targets) - log_odds(targets.mean(axis=0))
+            self.adjust.copy_(torch.from_numpy(-change).float())  # type: ignore[operator]
+            return share
         return None
 
     def word(self, probabilities: np.ndarray, logits: np.ndarray) -> tuple[str, float | None]:

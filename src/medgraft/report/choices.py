@@ -1,0 +1,68 @@
+"""What was settled on validation images, and what could not be: threshold and temperature, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medgraft.report.phrases import decimal, rule_words, sentence
+from medgraft.report.verdict import of
+
+_PARTS = {"val": "validation", "test": "test"}
+_WELL_TEMPERED = 0.02
+
+
+def threshold_words(point: Mapping[str, Any]) -> str:
+    """Get how a threshold came about, to follow its number.
+
+    Example:
+        >>> threshold_words({"chosen_on": "val", "rule": "sensitivity>=0.95", "why": "validation lacks positives"})
+        'not chosen by the rule, as validation lacks positives'
+    """
+    if point.get("why"):
+        return f"not chosen by the rule, as {point['why']}"
+    on = _PARTS.get(str(point.get("chosen_on")), point.get("chosen_on"))
+    return f"chosen on {on} images" + (f" by {rule_words(point['rule'])}" if point.get("rule") else "")
+
+
+def temperature_words(report: Mapping[str, Any]) -> list[str]:
+    """Get the sentences about the temperature, none where there is none."""
+    calibration = of(report, "calibration")
+    temperature, why = calibration.get("temperature"), of(calibration, "validation").get("why")
+    on = _PARTS.get(str(calibration.get("fitted_on") or "val"), str(calibration.get("fitted_on")))
+    if isinstance(temperature, list | tuple) and temperature:
+        ends = " to ".join(decimal(float(end(temperature)), 2) for end in (min, max))
+        said = [f"One temperature a label, {ends}, was fitted on {on} images.", *([sentence(why)] if why else [])]
+    elif not isinstance(temperature, int | float):
+        return []
+    elif why:
+        said = [f"The temperature is {decimal(temperature, 2)}: {why}."]
+    else:
+        said = [f"One temperature, {decimal(temperature, 2)}, was fitted on {on} images.", _told(float(temperature))]
+    return [*said, _kept(report)]
+
+
+def _told(temperature: float) -> str:
+    if temperature > 1 + _WELL_TEMPERED:
+        return "The raw model was too sure of itself."
+    return (
+        "The raw model was not sure enough." if temperature < 1 - _WELL_TEMPERED else "The raw model was well tempered."
+    )
+
+
+def _kept(report: Mapping[str, Any]) -> str:
+    """What a temperature cannot change: dividing all logits keeps the order of two classes, not that of several."""
+    if report.get("task") == "multilabel" or len(report.get("classes") or ()) == 2:
+        return "It changes no ranking, so AUROC stays."
+    return "It leaves every answer as it is; rankings of single classes may move a little."
+
+
+def unsettled(report: Mapping[str, Any]) -> list[str]:
+    """Get what validation was too small for, as sentences for the warnings."""
+    found = []
+    point, fitted = of(report, "operating_point"), of(report, "calibration", "validation")
+    if point.get("why"):
+        found.append(sentence(f"the threshold was not chosen: {point['why']}"))
+    if fitted.get("why"):
+        found.append(sentence(f"the probabilities were not calibrated as planned: {fitted['why']}"))
+    return found

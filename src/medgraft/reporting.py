@@ -1,0 +1,316 @@
+"""What report.json holds: where the data went, what was trained and how, and where it ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgraft import storage
+from medgraft.assemble import Parts, stages_of
+from medgraft.gather import Gathered
+from medgraft.learn.loop import Fitted
+from medgraft.recipe import Recipe
+from medgraft.samples.presets import Preset, meanings, numbers, preset
+from medgraft.samples.split import LeakPair
+from medgraft.samples.survey import Survey
+from medgraft.tasks.base import ImageTask
+from medgraft.values import Sample
+from medgraft.version import VERSION
+
+_SPLITS = ("train", "val", "test")
+_LOSSES = {
+    "number": "Huber loss on standardised labels",
+    "labels": "binary cross-entropy of each label",
+    "ordinal": "binary cross-entropy of each cut between grades",
+}
+
+
+def backbone_entry(task: ImageTask) -> dict[str, Any]:
+    """Get `backbone` of report.json."""
+    net = task.backbone
+    return {
+        "name": net.name,
+        "architecture": net.architecture,
+        "options": net.options,
+        "source": net.source,
+        "licence": net.licence,
+        "parameters": net.parameters_count,
+        "sha256": net.sha256,
+        "random": not net.sha256,
+        "input": {"size": list(net.spec.size), "channels": net.spec.channels},
+    }
+
+
+def report_of(
+    recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, *, times: Any, result: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    """Get what report.json holds (see `medgraft.report.schema`)."""
+    task = parts.task
+    answers = task.answers
+    return {
+        "medgraft": VERSION,
+        "task": recipe.task,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": list(answers.classes),
+        "positive": answers.positive,
+        "phantoms": is_phantom(found.samples),
+        "backbone": backbone_entry(task),
+        "depth": _depth_entry(recipe, task),
+        "target": target_entry(task, found.samples, name=recipe.data.label_column),
+        "data": data_entry(
+            found.samples,
+            found.survey,
+            kind=task.answer_kind,
+            quarantined=len(found.quarantine),
+            split_source=found.split_source,
+            notes=found.notes,
+            leaks=found.leaks,
+        ),
+        "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
+        "augment": _augment_entry(recipe),
+        "training": _training_entry(recipe, parts, fitted),
+        **result,
+        "timing": {
+            "train_seconds": round(times.train, 2),
+            "train_images_per_second": _rounded(fitted.images_per_second),
+            "predict_images_per_second": _rounded(times.predict_images_per_second),
+            "prefix_seconds": round(times.prefix, 2),
+        },
+        "machine": machine_entry(parts.engine.device),
+        "seed": recipe.seed,
+        "recipe_sha256": recipe.fingerprint(),
+        "recipe_yaml": recipe.to_yaml(),
+        "command": f"medgraft train DATA --recipe {out / 'recipe.yaml'} --out NEW_RUN",
+        "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
+        "warnings": _warnings(recipe, found),
+    }
+
+
+def is_cached(recipe: Recipe, parts: Parts) -> bool:
+    """Say whether the frozen stages run once over stored views, not in every epoch."""
+    return (recipe.depth.views or 0) > 0 and parts.task.thawed < len(parts.task.parts().stages)
+
+
+def is_phantom(samples: Sequence[Sample]) -> bool:
+    """Say whether most images are phantoms: their file names say so."""
+    named = sum("phantom" in sample.key.rsplit("/", 1)[-1].lower() for sample in samples)
+    return named > len(samples) / 2
+
+
+def name_of(survey: Survey) -> str:
+    """Get what the data set is called: the name of its folder."""
+    return Path(survey.root).resolve().name
+
+
+def target_entry(task: ImageTask, samples: Sequence[Sample], *, name: str | None) -> dict[str, Any]:
+    """Get `target` of report.json: what the numbers are and how far they reach; empty where answers are no numbers."""
+    values = [float(sample.label) for sample in samples if sample.label] if task.answer_kind == "number" else []
+    return {"name": name or "the value", "low": min(values), "high": max(values)} if values else {}
+
+
+def data_entry(
+    samples: Sequence[Sample],
+    survey: Survey,
+    *,
+    kind: str,
+    quarantined: int,
+    split_source: str,
+    notes: Sequence[str],
+    leaks: Sequence[LeakPair] = (),
+    splits: Sequence[str] = _SPLITS,
+) -> dict[str, Any]:
+    """Get `data` of report.json; `kind` is the answer kind, by which samples are counted."""
+    by_split = {split: [sample for sample in samples if sample.split == split] for split in splits}
+    known = all(sample.patient for sample in samples)
+    names = {sample.key: _counted_as(sample.label or "", kind) for sample in samples}
+    labels = sorted({name for own in names.values() for name in own})
+    values = (
+        {split: [float(s.label) for s in own if s.label] for split, own in by_split.items()} if kind == "number" else {}
+    )
+    return {
+        "name": name_of(survey),
+        "layout": survey.layout,
+        "images": {split: len(own) for split, own in by_split.items()},
+        "patients": {split: _people(own) for split, own in by_split.items()} if known else None,
+        "split_by": "patient" if known else "image",
+        "split_source": split_source,
+        "quarantined": quarantined,
+        "leaks_allowed": bool(leaks),
+        "leaks": [_leak_entry(pair) for pair in leaks[:20]],
+        "leak_counts": dict(Counter(pair.kind for pair in leaks)),
+        "classes": {label: _class_entry(label, by_split, names, known) for label in labels[:30]},
+        "duplicates": _duplicates_entry(survey),
+        "image_size": {
+            word: [round(survey.height[at]), round(survey.width[at])]
+            for word, at in (("smallest", "low"), ("median", "median"), ("largest", "high"))
+        },
+        "facts": [
+            *[[f"{name} images", count] for name, count in survey.modalities.items()],
+            *[[f"Values, {split}", _range_words(own)] for split, own in values.items() if own],
+        ],
+        "notes": list(notes),
+    }
+
+
+def _people(samples: Sequence[Sample]) -> int:
+    return len({sample.patient for sample in samples})
+
+
+def _counted_as(label: str, kind: str) -> tuple[str, ...]:
+    """The rows of the table of classes that a label counts in: several for `a|b`, none for a number."""
+    if kind == "number":
+        return ()
+    if kind != "labels":
+        return (label or "(none)",)
+    return tuple(part.strip() for part in label.split("|") if part.strip()) or ("(none)",)
+
+
+def _range_words(values: Sequence[float]) -> str:
+    return f"mean {np.mean(values):.4g}, from {min(values):g} to {max(values):g}"
+
+
+def _class_entry(
+    label: str, by_split: Mapping[str, Sequence[Sample]], names: Mapping[str, Sequence[str]], known: bool
+) -> dict[str, Any]:
+    own = {split: [x for x in part if label in names[x.key]] for split, part in by_split.items()}
+    people = {split: _people(part) for split, part in own.items()} if known else None
+    return {"images": {split: len(part) for split, part in own.items()}, "patients": people}
+
+
+def _duplicates_entry(survey: Survey) -> dict[str, Any]:
+    found = survey.duplicates
+    members: dict[int, list[str]] = {}
+    for key, group in found.near.items():
+        members.setdefault(group, []).append(key)
+    exact = set(found.exact)
+    groups = [{"kind": "exact" if set(keys) <= exact else "near", "keys": keys} for keys in members.values()]
+    count = sum(group["kind"] == "exact" for group in groups)
+    return {
+        "exact_groups": count,
+        "near_groups": len(groups) - count,
+        "images": sum(len(group["keys"]) for group in groups),
+        "groups": groups[:10],
+    }
+
+
+def _leak_entry(pair: LeakPair) -> dict[str, Any]:
+    keys = [pair.first, pair.second]
+    return {"kind": pair.kind, "splits": list(pair.splits), "patient": pair.patient, "keys": keys}
+
+
+def _depth_entry(recipe: Recipe, task: ImageTask) -> dict[str, Any]:
+    stages = [name for name, _ in task.parts().stages]
+    thawed = stages_of(recipe, task)
+    reason = recipe.reasons.get("depth.thaw")
+    return {
+        "thawed_stages": thawed,
+        "of": len(stages),
+        "chosen_by": "rule by the number of training patients" if reason else "the user",
+        "reason": reason,
+        "stages": stages[::-1],
+        "trained_parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
+        "curve": [],
+    }
+
+
+def _augment_entry(recipe: Recipe) -> dict[str, Any]:
+    chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
+    return {
+        "preset": chosen.name,
+        "reason": recipe.reasons.get("augment.preset"),
+        "strength": recipe.augment.strength,
+        "steps": _steps(chosen),
+    }
+
+
+def _steps(chosen: Preset) -> list[str]:
+    """The ranges that are not zero, in words."""
+    said = meanings()
+    values = {name: float(getattr(chosen, name)) for name in numbers()}
+    chances = ("_p", "_h", "_v")  # of these the meaning alone is the better name
+    return [
+        f"{said[name]} {value:g}" if name.endswith(chances) else f"{name.replace('_', ' ')} {value:g} ({said[name]})"
+        for name, value in values.items()
+        if value
+    ]
+
+
+def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, Any]:
+    fit = recipe.fit
+    kind, head_only = parts.task.answer_kind, parts.task.thawed == 0
+    stated = {
+        "number": "minus the mean absolute error, in standard deviations of the training values",
+        "ordinal": "quadratic kappa less a fiftieth of the loss",
+    }
+    views = [["views of each image through the frozen stages", recipe.depth.views]] if is_cached(recipe, parts) else []
+    return {
+        "epochs": len(fitted.history),
+        "epochs_planned": fit.epochs,
+        "best_epoch": fitted.best_epoch + 1,
+        "stopped": fitted.stopped,
+        "score": stated.get(kind, "AUROC less a fiftieth of the loss"),
+        "batch_size": fit.batch_size,
+        "image_size": list(parts.pixels.size),
+        "optimiser": "AdamW",
+        "learning_rate": fit.head_lr if head_only else fit.lr,
+        "weight_decay": fit.weight_decay,
+        "schedule": f"linear warm-up over {fit.warmup:.0%} of the steps, then a half cosine to zero",
+        "loss": _LOSSES.get(kind, "cross-entropy"),
+        "balance": recipe.reasons.get("fit.balance") or f"{fit.balance}, as the user chose",
+        "precision": parts.engine.precision,
+        "ema": fit.ema or None,
+        "label_smoothing": None if kind == "number" else fit.label_smoothing,
+        "mixup": fit.mixup,
+        "facts": views
+        if head_only
+        else [
+            ["learning rate of the head", fit.head_lr],
+            ["factor on each stage further down", fit.layer_decay],
+            *views,
+        ],
+    }
+
+
+def machine_entry(device: torch.device) -> dict[str, Any]:
+    """Get where it ran."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": device.type,
+        "processor": name,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _warnings(recipe: Recipe, found: Gathered) -> list[str]:
+    return [*found.survey.warnings, *_limited(recipe, found), *_unused(recipe, found)]
+
+
+def _unused(recipe: Recipe, found: Gathered) -> list[str]:
+    """Say what was asked for and has no meaning here."""
+    classes = {sample.label for sample in found.samples}
+    if recipe.scores.prevalence is None or (recipe.task == "classify" and len(classes) == 2):
+        return []
+    return ["scores.prevalence has a meaning for two classes alone and was not used"]
+
+
+def _limited(recipe: Recipe, found: Gathered) -> list[str]:
+    """Say that not all training images were used."""
+    if not recipe.split.limit_train:
+        return []
+    return [f"only {len(found.of('train'))} training images were used, because split.limit_train says so"]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
