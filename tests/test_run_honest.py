@@ -74,6 +74,21 @@ def test_training_images_saved_again_are_found_in_an_evaluation(tmp_path: Path, 
         mg.evaluate(tmp_path / "run", again / "table.csv", out=tmp_path / "scores")
 
 
+def test_copies_of_training_images_are_named_in_an_evaluation(tmp_path: Path, tiny_data: Path) -> None:
+    from PIL import Image
+
+    mg.train(tiny_data, out=tmp_path / "run", **{**QUICK, "epochs": 1})
+    again = tmp_path / "again"
+    again.mkdir()
+    for path in tiny_data.parent.glob("*.png"):
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(again / f"{path.stem}.jpg", quality=90)
+    (again / "table.csv").write_text(tiny_data.read_text().replace(".png", ".jpg").replace(",p", ",q"))
+    report = mg.evaluate(tmp_path / "run", again / "table.csv", out=tmp_path / "scores")
+    learnt = sum(row[3] != "test" for row in json.loads((tmp_path / "run" / "samples.json").read_text()).values())
+    (said,) = [text for text in report["warnings"] if "look like copies" in text]
+    assert said.startswith(f"{learnt} images look like copies") and ".jpg (like " in said
+
+
 def test_patients_of_the_training_are_named_in_an_evaluation(tmp_path: Path, tiny_data: Path) -> None:
     from tiny_data import make_tiny_data
 

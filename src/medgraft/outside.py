@@ -57,7 +57,7 @@ def evaluate(
     _refuse_training_images(run, samples, records)
     for note in notes:
         listen({"event": "say", "text": note})
-    doubts = _same_patients(run, samples)
+    doubts = [*_same_patients(run, samples), *_look_alikes(run, samples, records)]
     for doubt in doubts:
         listen({"event": "warning", "text": doubt})
     whole = replace(dataset, samples=tuple(samples))
@@ -136,6 +136,23 @@ def _same_patients(run: Run, samples: list[Sample]) -> list[str]:
         return []
     named = f"{len(again)} patients bear the name of a patient of the training or validation, such as {again[0]}"
     return [f"{named}: if they are the same people, these scores say nothing about new patients"]
+
+
+def _look_alikes(run: Run, samples: list[Sample], records: list[dict[str, Any]]) -> list[str]:
+    """Say when images look like copies of training images that were saved again, resized or flipped."""
+    path = run.folder / "thumbnails.npz"
+    good = [i for i, record in enumerate(records) if record["error"] is None]
+    if not path.exists() or not good:
+        return []
+    keys, learnt = pages.read_thumbnails(path)
+    pictures = np.concatenate([learnt, np.stack([np.asarray(records[i]["thumbnail"]) for i in good])])
+    pairs = [pair for pair in duplicates.near_pairs(pictures) if pair[0] < len(keys) <= pair[1]]
+    if not pairs:
+        return []
+    count, (first, other, _, _) = len({pair[1] for pair in pairs}), pairs[0]
+    shown = f"{samples[good[other - len(keys)]].key} (like {keys[first]})"
+    named = f"{count} images look like copies of images of the training or validation, such as {shown}"
+    return [f"{named}: if they are, these scores are too good"]
 
 
 def _predicted(run: Run, store: Store, samples: list[Sample], good: list[int]) -> Predicted:

@@ -78,6 +78,19 @@ def write_samples(path: Path, found: Gathered) -> None:
     storage.write_table(path, rows, columns=("key", "path", "sha256", "patient", "split", "target", *columns))
 
 
+def write_thumbnails(path: Path, found: Gathered) -> None:
+    """Write small pictures of the training and validation images, by which an evaluation finds copies of them."""
+    learnt = [(s.key, r["thumbnail"]) for s, r in zip(found.samples, found.records, strict=True) if s.split != "test"]
+    keys, pictures = np.array([key for key, _ in learnt]), np.stack([picture for _, picture in learnt])
+    storage.write_atomic(path, lambda file: np.savez_compressed(file, keys=keys, thumbnails=pictures))
+
+
+def read_thumbnails(path: Path) -> tuple[list[str], np.ndarray]:
+    """Read what `write_thumbnails` wrote: keys, and uint8 `(N, 64, 64)`; nothing is unpickled."""
+    with np.load(path, allow_pickle=False) as held:
+        return [str(key) for key in held["keys"]], held["thumbnails"]
+
+
 def write_predictions(path: Path, task: ImageTask, samples: Sequence[Sample], parts: Mapping[str, Predicted]) -> None:
     """Write predictions.csv: key, path, patient, split, target, predicted, one column a class."""
     by_key = {sample.key: sample for sample in samples}

@@ -302,7 +302,7 @@ def _unused(recipe: Recipe, found: Gathered) -> list[str]:
     classes = {sample.label for sample in found.samples}
     if recipe.scores.prevalence is None or (recipe.task == "classify" and len(classes) == 2):
         return []
-    return ["scores.prevalence has a meaning for two classes alone and was not used"]
+    return ["the setting scores.prevalence has a meaning for two classes alone and was not used"]
 
 
 def _limited(recipe: Recipe, found: Gathered) -> list[str]:

@@ -181,6 +181,7 @@ def _begin(out: Path, recipe: Recipe, found: Gathered) -> None:
     """Write what is known before training; the recipe last, as it says that the rest is there."""
     storage.write_json(out / "samples.json", _sample_prints(found.samples, found.records))
     pages.write_samples(out / "samples.csv", found)
+    pages.write_thumbnails(out / "thumbnails.npz", found)
     storage.write_json(out / "survey.json", values_of(found.survey))
     rows = [{"path": path, "reason": reason} for path, reason in found.quarantine]
     storage.write_table(out / "quarantine.csv", rows, columns=("path", "reason"))
