@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +131,18 @@ def _torchscript(net: nn.Module, batch: Tensor, path: Path) -> list[np.ndarray]:
         return [part.numpy() for part in torch.jit.load(path)(batch)]
 
 
+@contextlib.contextmanager
+def _hushed(library: str) -> Iterator[None]:
+    """Keep a library from telling the user how it optimises."""
+    logger = logging.getLogger(library)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _onnx(net: nn.Module, batch: Tensor, path: Path) -> list[np.ndarray]:
     try:
         import onnxruntime
@@ -135,7 +150,7 @@ def _onnx(net: nn.Module, batch: Tensor, path: Path) -> list[np.ndarray]:
     except ImportError as error:
         do = "Install it with: pip install 'medgraft[onnx]'"
         raise MissingExtra(f"ONNX export needs the package {error.name}", do=do) from error
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _hushed("onnxscript"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             net,
