@@ -7,7 +7,7 @@ are only judged.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,20 @@ def settle(task: ImageTask, val: Predicted, *, rule: str) -> tuple[Calibration |
     calibration = None
     if task.answer_kind != "number":
         calibration = fit_temperature(task.answer_kind, val.targets, logits=_for_fit(task, val.logits))
+        calibration = _with_names(calibration, task.answers.classes)
         task.temperature = calibration.temperature
     point = choose_point(cases_of(task, val), rule=rule)
     if point.threshold is not None:
         task.threshold = point.threshold if isinstance(point.threshold, tuple) else (point.threshold,)
     return calibration, point
+
+
+def _with_names(calibration: Calibration, classes: Sequence[str]) -> Calibration:
+    """What is said of "label 3" said of its name."""
+    why = calibration.why
+    for place in reversed(range(len(classes))):
+        why = why.replace(f"label {place}:", f"{classes[place]}:") if why else None
+    return replace(calibration, why=why)
 
 
 def _for_fit(task: ImageTask, logits: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ FLOORS = {
     3: {"tasks"},
     4: {"learn"},
     5: {"recipe"},
-    6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "reporting", "report"}
-    | {"pretrained", "exporting", "checkup", "depth", "explain"},
+    6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
+    | {"reporting", "pretrained", "exporting", "checkup", "depth", "explain"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
