@@ -40,8 +40,14 @@ def test_a_folder_with_other_files_is_left_alone(run: tuple[Path, Path], tmp_pat
         mg.evaluate(trained, table, out=tmp_path)
     assert (tmp_path / "samples.csv").read_text() == "my data\n"
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"samples.csv", "report.html"}
-    with pytest.raises(RunRefused):
-        mg.train(table.parent, out=table.parent, **ONE)
+    with pytest.raises(RunRefused, match="folder of the data"):
+        mg.train(table, out=table.parent, **ONE)
+
+
+def test_a_log_in_the_run_folder_is_no_obstacle(tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stderr.txt").write_text("")
+    assert mg.train(tiny_data, out=tmp_path / "run", **ONE)["scores"]
 
 
 def test_missing_files_and_false_images_are_in_the_quarantine(tiny_data: Path, tmp_path: Path) -> None:

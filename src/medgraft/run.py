@@ -61,7 +61,7 @@ def train(
         Stopped: it stopped safely and can be resumed.
     """
     with storage.lock(out), stopping.watching(), memory_said():
-        recipe = _opened(out, recipe, resume, asked)
+        recipe = _opened(out, recipe, resume, asked, data=data)
         recipe, found, task, pixels = prepare(data, recipe, listen=listen)
         _same_samples(out, found.samples, found.records)
         recipe, parts = assemble(recipe, found, task, pixels)
@@ -114,12 +114,12 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
 # ---- the run folder ------------------------------------------------------------------
 
 
-def _opened(out: Path, recipe: Recipe, resume: bool, asked: Iterable[str]) -> Recipe:
+def _opened(out: Path, recipe: Recipe, resume: bool, asked: Iterable[str], *, data: Path) -> Recipe:
     """Check the folder; when resuming, take the recipe that is in it."""
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a finished run", where=out, do="Give another --out.")
     if not (out / "recipe.yaml").exists():
-        storage.refuse_others(out, known="samples.json")
+        storage.refuse_others(out, data=data, known="samples.json")
         return recipe
     if not resume:
         raise RunRefused("this folder holds an unfinished run", where=out, do="Go on with --resume, or another --out.")
