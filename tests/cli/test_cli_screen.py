@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -134,8 +135,8 @@ def test_phantoms_and_backbones_as_json(
 
 @pytest.mark.skipif(shutil.which("script") is None, reason="needs the program script, which makes a terminal")
 def test_a_real_terminal_shows_bars(tiny_data: Path, tmp_path: Path) -> None:
-    program = f"{sys.executable} -c 'from medgraft.cli import main; main()'"
-    command = f"{program} survey {tiny_data} --label-column label"
+    program = [sys.executable, "-c", "from medgraft.cli import main; main()"]
+    command = shlex.join([*program, "survey", str(tiny_data), "--label-column", "label"])
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     words = ["script", "-qec", command, os.devnull]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment, stdin=subprocess.DEVNULL)
