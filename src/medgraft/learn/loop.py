@@ -136,7 +136,8 @@ class Loop:
         """
         self._restore()
         self.last_looked = time.monotonic()
-        stopped = f"all {self.schedule.epochs} epochs done"
+        epochs = self.schedule.epochs
+        stopped = f"all {epochs} epochs done" if epochs > 1 else "its one epoch done"
         with memory_said():
             while self.epoch < self.schedule.epochs:
                 if self._is_patience_over():
