@@ -34,15 +34,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Get (table, run folder) of one finished run that the tests below only look at."""
-    from tiny_data import make_tiny_data
+    from tiny_data import train_tiny
 
-    folder = tmp_path_factory.mktemp("trained")
-    table = make_tiny_data(folder / "tiny")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MEDGRAFT_HOME", str(folder / "home"))
-    mg.train(table, out=folder / "run", **{**QUICK, "epochs": 12}, label_column="label")
-    patch.undo()
-    return table, folder / "run"
+    return train_tiny(tmp_path_factory.mktemp("trained"), **{**QUICK, "epochs": 12}, label_column="label")
 
 
 def test_the_run_folder_holds_what_the_interface_says(trained: tuple[Path, Path]) -> None:

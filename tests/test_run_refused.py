@@ -19,15 +19,9 @@ ONE: dict[str, Any] = {**QUICK, "epochs": 1}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Get (table, run folder) of one short run."""
-    from tiny_data import make_tiny_data
+    from tiny_data import train_tiny
 
-    folder = tmp_path_factory.mktemp("refused")
-    table = make_tiny_data(folder / "tiny")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MEDGRAFT_HOME", str(folder / "home"))
-    mg.train(table, out=folder / "run", **ONE)
-    patch.undo()
-    return table, folder / "run"
+    return train_tiny(tmp_path_factory.mktemp("refused"), **ONE)
 
 
 def test_a_folder_with_other_files_is_left_alone(run: tuple[Path, Path], tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -33,3 +35,14 @@ def make_tiny_data(folder: Path, *, patients: int = 24, size: int = 40) -> Path:
     table = folder / "table.csv"
     table.write_text("\n".join(rows) + "\n")
     return table
+
+
+def train_tiny(folder: Path, **options: Any) -> tuple[Path, Path]:
+    """Train on such pictures, with caches in the same folder, and get (table, run folder)."""
+    import medgraft as mg
+
+    table = make_tiny_data(folder / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDGRAFT_HOME", str(folder / "home"))
+        mg.train(table, out=folder / "run", **options)
+    return table, folder / "run"

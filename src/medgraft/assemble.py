@@ -143,6 +143,11 @@ def stages_of(recipe: Recipe, task: ImageTask) -> int:
     return _thawed(recipe, task.backbone)
 
 
+def is_cached(recipe: Recipe, parts: Parts) -> bool:
+    """Say whether the frozen stages run once over stored views, not in every epoch."""
+    return (recipe.depth.views or 0) > 0 and parts.task.thawed < len(parts.task.parts().stages)
+
+
 def _thawed(recipe: Recipe, net: Backbone) -> int:
     count, asked = len(net.stages), recipe.depth.thaw
     thawed = {"head": 0, "all": count}.get(str(asked), asked)

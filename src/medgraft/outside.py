@@ -42,7 +42,7 @@ def evaluate(
     """
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
-    storage.refuse_others(out, data=data)
+    pages.refuse_others(out, data=data)
     out.mkdir(parents=True, exist_ok=True)
     dataset = _read(run, data, columns, percent_bad)
     samples, notes = _chosen(dataset)

@@ -12,6 +12,7 @@ import numpy as np
 
 from medgraft import storage
 from medgraft.assemble import Parts
+from medgraft.errors import RunRefused
 from medgraft.gather import Gathered
 from medgraft.judge import Predicted
 from medgraft.recipe import Recipe
@@ -22,12 +23,52 @@ from medgraft.tasks.base import ImageTask
 from medgraft.values import Prediction, Sample
 from medgraft.version import VERSION
 
+_RUN_FILES = frozenset(
+    [
+        "recipe.yaml",
+        "survey.json",
+        "samples.csv",
+        "samples.json",
+        "thumbnails.npz",
+        "quarantine.csv",
+        "log.jsonl",
+        "resume",
+        "model.safetensors",
+        "calibration.json",
+        "predictions.csv",
+        "report.json",
+        "report.html",
+        "model-card.md",
+    ]
+)
 _SHOWN = {"mistake": 12, "right": 6}
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file of a run."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def refuse_others(folder: Path, *, data: Path, known: str = "") -> None:
+    """Refuse a folder in which a run would write over a user's own files, or make the data unreadable.
+
+    Args:
+        folder: where the run wants to write; it need not exist, and may hold other files.
+        data: the data of the run.
+        known: a file whose presence says that those of a run's names are ours.
+
+    Raises:
+        RunRefused: files of these names are there, or the folder is the data's own.
+    """
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    ours = sorted(found & _RUN_FILES)
+    if ours and known not in found:
+        raise RunRefused(
+            f"the folder holds something else already, such as {ours[0]}", where=folder, do="Give another --out."
+        )
+    own = data.resolve() if data.is_dir() else data.resolve().parent
+    if not ours and folder.resolve() == own:
+        raise RunRefused("this is the folder of the data", where=folder, do="Give another --out.")
 
 
 def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
@@ -153,7 +194,7 @@ def gallery(
         rank, right, more = judged(task, prediction, sample)
         rows["right" if right else "mistake"].append({**row, "patient": sample.patient, "rank": rank, **more})
     if task.answer_kind == "number":  # no number is right; the nearest are shown as such
-        rows["right"] = [{**row, "rank": -row["rank"]} for row in rows["mistake"]][-1:0:-1]
+        rows["right"] = [{**row, "rank": -row["rank"]} for row in rows["mistake"]]
     surest = {kind: sorted(found, key=lambda row: -row["rank"]) for kind, found in rows.items()}
     surest["right"] = _of_each_class(surest["right"]) if task.answer_kind != "number" else surest["right"]
     chosen = [{**row, "kind": kind} for kind, count in _SHOWN.items() for row in surest[kind][:count]]

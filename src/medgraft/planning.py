@@ -119,7 +119,10 @@ def depth_rule(facts: Facts) -> tuple[str | int, str]:
 def views_rule(thawed: str | int) -> tuple[int, str]:
     """Choose how many views of an image the frozen layers are run on: each costs a pass over the training images."""
     if thawed in ("head", 0):
-        return 2, "the image as it is and augmented once: for a head alone, more views raised no score in docs/results"
+        return (
+            2,
+            "the image as it is and augmented once: for a head alone more made no sure difference, see docs/results.md",
+        )
     return 4, "the image as it is and augmented three times, as tuned layers learn more from variety than a head does"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from medgraft import storage
-from medgraft.assemble import Parts, stages_of
+from medgraft.assemble import Parts, is_cached, stages_of
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.recipe import Recipe
@@ -92,11 +92,6 @@ def report_of(
         "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
         "warnings": _warnings(recipe, found),
     }
-
-
-def is_cached(recipe: Recipe, parts: Parts) -> bool:
-    """Say whether the frozen stages run once over stored views, not in every epoch."""
-    return (recipe.depth.views or 0) > 0 and parts.task.thawed < len(parts.task.parts().stages)
 
 
 def is_phantom(samples: Sequence[Sample]) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from medgraft import gather as gathering
 from medgraft import judge, pages, planning, reporting, storage
-from medgraft.assemble import Parts, assemble, check_backbone, check_words, graft_for, planned
+from medgraft.assemble import Parts, assemble, check_backbone, check_words, graft_for, is_cached, planned
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
@@ -119,7 +119,7 @@ def _opened(out: Path, recipe: Recipe, resume: bool, asked: Iterable[str], *, da
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a finished run", where=out, do="Give another --out.")
     if not (out / "recipe.yaml").exists():
-        storage.refuse_others(out, data=data, known="samples.json")
+        pages.refuse_others(out, data=data, known="samples.json")
         return recipe
     if not resume:
         raise RunRefused("this folder holds an unfinished run", where=out, do="Go on with --resume, or another --out.")
@@ -236,7 +236,7 @@ def _with_cache(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen
     Raises:
         RunRefused: the run that is resumed had the cache, and now there is no room for it.
     """
-    if not reporting.is_cached(recipe, parts):
+    if not is_cached(recipe, parts):
         return recipe
     cut, jobs = _cache_jobs(recipe, parts, found)
     needed = cut.bytes_of(sum(len(loader.keys) * count for loader, count, _ in jobs))
@@ -269,7 +269,7 @@ def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, lis
 
 def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Source, Source]:
     """Loaders, or cached activations when layers are frozen."""
-    if not reporting.is_cached(recipe, parts):
+    if not is_cached(recipe, parts):
         return parts.train, parts.val
     cut, jobs = _cache_jobs(recipe, parts, found)
     train_rows, val_rows = (

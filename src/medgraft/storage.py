@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medgraft.errors import DiskFull, MedgraftError, RunLocked, RunRefused, UserError
+from medgraft.errors import DiskFull, MedgraftError, RunLocked, UserError
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
@@ -150,48 +150,6 @@ def sha256_json(values: Any) -> str:
     """Get the sha256 of plain values, independent of the order of keys."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-_RUN_FILES = frozenset(
-    [
-        "recipe.yaml",
-        "survey.json",
-        "samples.csv",
-        "samples.json",
-        "thumbnails.npz",
-        "quarantine.csv",
-        "log.jsonl",
-        "resume",
-        "model.safetensors",
-        "calibration.json",
-        "predictions.csv",
-        "report.json",
-        "report.html",
-        "model-card.md",
-    ]
-)
-
-
-def refuse_others(folder: Path, *, data: Path, known: str = "") -> None:
-    """Refuse a folder in which a run would write over a user's own files, or make the data unreadable.
-
-    Args:
-        folder: where the run wants to write; it need not exist, and may hold other files.
-        data: the data of the run.
-        known: a file whose presence says that those of a run's names are ours.
-
-    Raises:
-        RunRefused: files of these names are there, or the folder is the data's own.
-    """
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    ours = sorted(found & _RUN_FILES)
-    if ours and known not in found:
-        raise RunRefused(
-            f"the folder holds something else already, such as {ours[0]}", where=folder, do="Give another --out."
-        )
-    own = data.resolve() if data.is_dir() else data.resolve().parent
-    if not ours and folder.resolve() == own:
-        raise RunRefused("this is the folder of the data", where=folder, do="Give another --out.")
 
 
 @contextlib.contextmanager

@@ -16,13 +16,14 @@ def threshold_words(point: Mapping[str, Any]) -> str:
     """Get how a threshold came about, to follow its number.
 
     Example:
-        >>> threshold_words({"chosen_on": "val", "rule": "sensitivity>=0.95", "why": "validation lacks positives"})
-        'not chosen by the rule, as validation lacks positives'
+        >>> threshold_words({"chosen_on": "val", "rule": "youden"})
+        'chosen on validation images by Youden’s index'
     """
-    if point.get("why"):
-        return f"not chosen by the rule, as {point['why']}"
     on = _PARTS.get(str(point.get("chosen_on")), point.get("chosen_on"))
-    return f"chosen on {on} images" + (f" by {rule_words(point['rule'])}" if point.get("rule") else "")
+    by = f" by {rule_words(point['rule'])}" if point.get("rule") else ""
+    if point.get("why"):  # the rule could not be followed, or at a price: the reason says which
+        return f"asked of {on} images{by}, with this note: {point['why']}"
+    return f"chosen on {on} images{by}"
 
 
 def temperature_words(report: Mapping[str, Any]) -> list[str]:
@@ -58,11 +59,11 @@ def _kept(report: Mapping[str, Any]) -> str:
 
 
 def unsettled(report: Mapping[str, Any]) -> list[str]:
-    """Get what validation was too small for, as sentences for the warnings."""
+    """Get what validation could not settle as asked, as sentences for the warnings."""
     found = []
     point, fitted = of(report, "operating_point"), of(report, "calibration", "validation")
     if point.get("why"):
-        found.append(sentence(f"the threshold was not chosen: {point['why']}"))
+        found.append(sentence(f"about the threshold: {point['why']}"))
     if fitted.get("why"):
-        found.append(sentence(f"the probabilities were not calibrated as planned: {fitted['why']}"))
+        found.append(sentence(f"about the temperature: {fitted['why']}"))
     return found

@@ -105,7 +105,7 @@ def render_report(
 
 
 def _note(words: str) -> dict[str, str]:
-    return {"level": "note", "title": "Not settled on validation", "text": words}
+    return {"level": "note", "title": "Settled on validation with a reserve", "text": words}
 
 
 def _title(report: Mapping[str, Any]) -> str:
