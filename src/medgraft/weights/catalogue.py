@@ -48,12 +48,13 @@ def stated(words: Mapping[str, str], *, where: Path) -> dict[str, Any]:
     """Read what the header of a weight file says of itself.
 
     Args:
-        words: the header's metadata; `input_spec` is JSON with any of arch, image_size, mean, std,
-            interpolation, licence, source, classes, rank; `arch` may also stand alone.
+        words: the header's metadata; `input_spec` is JSON with any of arch, timm_args (what timm builds it with
+            beside its name), image_size, mean, std, interpolation, licence, source, classes, rank; `arch` may
+            also stand alone.
         where: the file, for messages.
 
     Returns:
-        Any of `arch`, `input_spec` (fields of InputSpec), `licence`, `source`, `classes`, `rank`.
+        Any of `arch`, `timm_args`, `input_spec` (fields of InputSpec), `licence`, `source`, `classes`, `rank`.
 
     Raises:
         BadWeights: `input_spec` is not readable.
@@ -64,6 +65,8 @@ def stated(words: Mapping[str, str], *, where: Path) -> dict[str, Any]:
     try:
         values = dict(json.loads(words["input_spec"]))
         facts |= {key: values[key] for key in ("arch", "licence", "source", "rank") if key in values}
+        if isinstance(values.get("timm_args"), dict):
+            facts["timm_args"] = dict(values["timm_args"])
         facts["input_spec"] = _input_spec(values)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadWeights("the input_spec in the header cannot be read", where=where) from error

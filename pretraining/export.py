@@ -1,0 +1,101 @@
+"""Turn a training's averaged weights into an embedded encoder: one file that says where it came from.
+
+    python -m pretraining.export runs/pretraining/a --name resnet10t --rank 1
+
+Weights are stored in half precision, everything of BatchNorm in full: a
+variance may be smaller than half precision can hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medgraft.weights.catalogue import EMBEDDED
+from medgraft.weights.tensors import save
+from pretraining.encoders import ENCODERS
+from pretraining.objective import MEAN, STD
+
+LICENCE = "Apache-2.0"
+SOURCE = "procedural images made by formulas alone: no photograph, no patient (pretraining/ in the repository)"
+
+
+def stored(average: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Get an encoder's tensors under timm's names: half precision but for norms and biases."""
+    found = {}
+    for name, tensor in average.items():
+        name = name.removeprefix("net.")
+        if name.endswith("num_batches_tracked"):
+            continue
+        found[name] = tensor.half() if tensor.ndim > 1 else tensor.float()
+    return found
+
+
+def fingerprint(state: dict[str, Tensor]) -> str:
+    """Get the sha256 of the tensors, by name, apart from the file they are in."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def provenance(log: list[dict[str, Any]], state: dict[str, Tensor]) -> dict[str, Any]:
+    """Get what made the weights, from the training's own log."""
+    begun = next(row for row in log if row["event"] == "begin")
+    last = [row for row in log if "views" in row][-1]
+    kept = ("seed", "programs", "pool", "render", "size", "large", "batch", "lr", "weight_decay", "temperature")
+    steps = [row for row in log if row["event"] == "steps"]
+    return {
+        **{name: begun[name] for name in kept},
+        "weights_of_losses": begun["weights"],
+        "commit": begun.get("commit", ""),
+        "device": begun["device"],
+        "views": last["views"],
+        "steps": last["step"],
+        "hours": round(steps[-1]["seconds"] / 3600, 3) if steps else None,
+        "images_rendered": steps[-1]["rendered"] if steps else None,
+        "tensors_sha256": fingerprint(state),
+    }
+
+
+def main() -> None:
+    """Write NAME.safetensors and NAME.log.jsonl into the package."""
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("training", type=Path, help="the folder of pretraining.train")
+    given.add_argument("--name", required=True)
+    given.add_argument("--rank", type=int, required=True, help="1 is the default encoder")
+    given.add_argument("--out", type=Path, default=EMBEDDED)
+    options = given.parse_args()
+    log = [json.loads(line) for line in (options.training / "log.jsonl").read_text().splitlines()]
+    begun = next(row for row in log if row["event"] == "begin")
+    kind = ENCODERS[begun["encoder"]]
+    state = stored(torch.load(options.training / "state.pt", map_location="cpu", weights_only=True)["average"])
+    spec = {
+        "arch": f"timm:{kind.architecture}",
+        "timm_args": kind.args,
+        "image_size": begun["large"],
+        "mean": [MEAN] * 3,
+        "std": [STD] * 3,
+        "interpolation": "bilinear",
+        "licence": LICENCE,
+        "source": SOURCE,
+        "rank": options.rank,
+    }
+    words = {"input_spec": json.dumps(spec), "provenance": json.dumps(provenance(log, state))}
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{options.name}.safetensors"
+    save(path, state=state, words=words)
+    lines = [json.dumps(row) for row in log]
+    (options.out / f"{options.name}.log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {sum(t.numel() for t in state.values()):,} numbers")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""Train an encoder on the pool; a later call goes on where the last one stopped.
+
+    python -m pretraining.train --encoder resnet10t --out runs/pretraining/a --hours 2 --minutes 9
+
+`--hours` is the whole budget and sets the schedule: the learning rate is a
+cosine of the time spent so far. `--minutes` ends this call before the budget
+does; call again until it says that it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pretraining.encoders import ENCODERS, Encoder
+from pretraining.objective import Questions, contrast_loss, dense_loss, normalise, numbers_loss, program_loss
+from pretraining.pool import BLOCK, Pool
+from pretraining.programs import draw_programs
+from pretraining.render import MASKS, NUMBERS
+from pretraining.views import view
+
+_SPEAK_SECONDS, _SAVE_SECONDS = 30, 120
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("--encoder", choices=tuple(ENCODERS), default="resnet10t")
+    given.add_argument("--out", type=Path, required=True)
+    given.add_argument("--hours", type=float, required=True, help="of training, over all calls")
+    given.add_argument("--minutes", type=float, default=1e9, help="of this call")
+    given.add_argument("--seed", type=int, default=0)
+    given.add_argument("--programs", type=int, default=8192)
+    given.add_argument("--pool", type=int, default=65536, help="images held")
+    given.add_argument("--keep", type=Path, help="folder that keeps the rendered images for the next call")
+    given.add_argument("--render", type=int, default=96, help="side of a rendered image in pixels")
+    given.add_argument("--size", type=int, default=64, help="side of a view in pixels")
+    given.add_argument("--large", type=int, default=96, help="side of a view in the last fifth of the budget")
+    given.add_argument("--batch", type=int, default=256, help="images a step; each gives two views")
+    given.add_argument("--lr", type=float, default=2e-3)
+    given.add_argument("--weight-decay", type=float, default=0.04)
+    given.add_argument("--temperature", type=float, default=0.2)
+    given.add_argument("--renew", type=float, default=0.1, help="share of the time that renders new images")
+    given.add_argument("--weights", type=float, nargs=4, default=(1.0, 1.0, 2.0, 1.0))
+    given.add_argument("--start", type=Path, help="weights to start from, of an earlier training")
+    given.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return given.parse_args()
+
+
+class Training:
+    """Encoder, questions, optimiser, average; and what a checkpoint holds."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.device = options, torch.device(options.device)
+        torch.manual_seed(options.seed)
+        kind = ENCODERS[options.encoder]
+        self.programs = draw_programs(options.programs, seed=options.seed)
+        words = {"count": options.pool, "size": options.render, "seed": options.seed, "device": self.device}
+        self.pool = Pool(self.programs, folder=options.keep, **words)
+        self.encoder = Encoder(kind, options.size)
+        numbers = len(NUMBERS)
+        self.questions = Questions(kind.channels, programs=options.programs, numbers=numbers, masks=len(MASKS))
+        if options.start:
+            state = torch.load(options.start, map_location="cpu", weights_only=True)
+            self.encoder.load_state_dict(state["average"])
+        self.whole = nn.ModuleList([self.encoder, self.questions]).to(self.device, memory_format=torch.channels_last)
+        plain = [p for p in self.whole.parameters() if p.ndim <= 1]
+        decayed = [p for p in self.whole.parameters() if p.ndim > 1]
+        groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98), fused=True)
+        self.average = {name: t.detach().clone() for name, t in self.encoder.state_dict().items()}
+        self.centre = torch.zeros(numbers)
+        self.spread = torch.ones(numbers)
+        self.step, self.views, self.seconds = 0, 0, 0.0
+
+    def progress(self) -> float:
+        """Get the share of the budget that is spent."""
+        return min(1.0, self.seconds / (self.options.hours * 3600))
+
+    def rate(self) -> float:
+        """Get the learning rate: a short rise, then half a cosine, both by time."""
+        spent = self.progress()
+        rising = min(1.0, (self.step + 1) / 200)
+        return self.options.lr * rising * max(1e-3, 0.5 * (1 + math.cos(math.pi * spent)))
+
+    def learn(self) -> dict[str, float]:
+        """Do one step."""
+        options = self.options
+        draw = torch.Generator(self.device).manual_seed(options.seed * 7_368_787 + self.step + 1)
+        rows = torch.randint(len(self.pool), (options.batch,), generator=draw, device=self.device)
+        taken = self.pool.take(rows)
+        size = options.size if self.progress() < 0.8 else options.large
+        one, masks_one = view(taken.images, taken.masks, size=size, area=(0.35, 1), gray=0.0, draw=draw)
+        two, masks_two = view(taken.images, taken.masks, size=size, area=(0.15, 0.8), gray=0.15, draw=draw)
+        pixels = normalise(torch.cat([one, two])).to(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            logits, numbers, compared, dense = self.questions(self.encoder(pixels))
+        losses = self.losses(taken, (logits.float(), numbers.float(), compared, dense.float()), (masks_one, masks_two))
+        total = sum(w * loss for w, loss in zip(options.weights, losses.values(), strict=True))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[union-attr]
+        nn.utils.clip_grad_norm_(self.whole.parameters(), 3.0)
+        self.optimiser.step()
+        self.follow()
+        self.step += 1
+        self.views += 2 * options.batch
+        hits = (logits[: options.batch].argmax(1) == taken.programs[:, 0]).float().mean()
+        return {name: float(loss.detach()) for name, loss in losses.items()} | {"top1": float(hits)}
+
+    def losses(self, taken: Any, answers: tuple[Tensor, ...], masks: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Get the four losses of one batch of two views."""
+        logits, numbers, compared, dense = answers
+        first, second = compared.chunk(2)
+        wanted = (taken.numbers - self.centre.to(self.device)) / self.spread.to(self.device)
+        wanted, shares = wanted.clamp(-4, 4).repeat(2, 1), taken.shares.repeat(2)
+        return {
+            "contrast": contrast_loss(first, second, temperature=self.options.temperature),
+            "program": program_loss(logits, taken.programs.repeat(2, 1), shares),
+            "numbers": numbers_loss(numbers, wanted, shares),
+            "dense": dense_loss(dense, torch.cat(masks)),
+        }
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Let the average follow the weights, faster at the start."""
+        decay = min(0.999, (1 + self.step) / (10 + self.step))
+        for name, tensor in self.encoder.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - decay)
+            else:
+                self.average[name].copy_(tensor)
+
+    def save(self) -> None:
+        """Write everything needed to go on, whole or not at all."""
+        state = {
+            "average": self.average, "encoder": self.encoder.state_dict(), "questions": self.questions.state_dict(),
+            "optimiser": self.optimiser.state_dict(), "centre": self.centre, "spread": self.spread,
+            "counters": [self.step, self.views, self.seconds],
+        }  # fmt: skip
+        path = self.options.out / "state.pt"
+        torch.save(state, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+
+    def restore(self) -> bool:
+        """Take up an earlier call; the pool is rendered again from where it was."""
+        path = self.options.out / "state.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.average = state["average"]
+        self.encoder.load_state_dict(state["encoder"])
+        self.questions.load_state_dict(state["questions"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.centre, self.spread = state["centre"].cpu(), state["spread"].cpu()
+        self.step, self.views, self.seconds = state["counters"]
+        return True
+
+
+def commit() -> str:
+    """Get the commit that generator and training are of, marked where files differ from it."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
+    return said.stdout.strip()
+
+
+class Log:
+    """One line an event, to the log that is kept with the weights and to the screen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.jsonl"
+        self.sums: dict[str, float] = {}
+        self.steps, self.views, self.spoken = 0, 0, time.monotonic()
+
+    def say(self, event: str, **facts: Any) -> None:
+        """Write one event."""
+        line = json.dumps({"event": event, **facts})
+        with open(self.path, "a", encoding="utf-8") as file:
+            print(line, file=file)
+        print(line, flush=True)
+
+    def step(self, training: Training, losses: dict[str, float]) -> None:
+        """Add the losses of a step, and every half minute say their means."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += 1
+        self.views += 2 * training.options.batch
+        passed = time.monotonic() - self.spoken
+        if passed > _SPEAK_SECONDS:
+            means = {name: round(value / self.steps, 4) for name, value in self.sums.items()}
+            self.say(
+                "steps",
+                step=training.step,
+                views=training.views,
+                seconds=round(training.seconds),
+                lr=round(training.rate(), 6),
+                views_per_second=round(self.views / passed, 1),
+                rendered=training.pool.rendered * BLOCK,
+                **means,
+            )
+            self.sums, self.steps, self.views, self.spoken = {}, 0, 0, time.monotonic()
+
+
+def fill(pool: Pool, log: Log) -> None:
+    """Render until the pool is full."""
+    first, began = pool.rendered, time.monotonic()
+    while pool.rendered < pool.blocks:
+        pool.advance()
+    speed = (pool.rendered - first) * BLOCK / (time.monotonic() - began)
+    log.say("pool", images=len(pool), images_per_second=round(speed, 1))
+
+
+def go_on(training: Training, log: Log, *, until: float) -> None:
+    """Train and render in turns until the budget is spent or the clock says `until`."""
+    options, pool = training.options, training.pool
+    before, rendering, done = training.seconds, 0.0, 0
+    saved = started = time.monotonic()
+    # At least one step a call, however long the images took: many short calls come to an end too.
+    while training.progress() < 1 and (done == 0 or time.monotonic() < until):
+        losses = training.learn()
+        done += 1
+        now = time.monotonic()
+        training.seconds = before + now - started
+        log.step(training, losses)
+        if rendering < options.renew * (now - started):
+            pool.advance()
+            rendering += time.monotonic() - now
+        if now - saved > _SAVE_SECONDS:
+            training.save()
+            saved = time.monotonic()
+
+
+def main() -> None:
+    """Train until the budget or this call's time is over."""
+    options = arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + options.minutes * 60
+    training, log = Training(options), Log(options.out)
+    again = training.restore()
+    if not again:
+        words = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+        log.say("begin", commit=commit(), **words)
+    fill(training.pool, log)
+    if not again:
+        training.centre, training.spread = (t.cpu() for t in training.pool.standards())
+    go_on(training, log, until=until)
+    training.save()
+    log.say("done" if training.progress() >= 1 else "stopped", views=training.views, step=training.step)
+
+
+if __name__ == "__main__":
+    main()

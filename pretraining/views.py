@@ -1,0 +1,62 @@
+"""Views: crops of an image under weak changes of light and colour.
+
+Colour says much in medicine, so it is hardly changed: no hue at all. A net
+that learns to ignore colour loses on skin and stained tissue.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def view(
+    images: Tensor, masks: Tensor, *, size: int, area: tuple[float, float], gray: float, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Get one random view an image, and its masks at a quarter of the size.
+
+    Args:
+        images: `(N, 3, S, S)` uint8.
+        masks: `(N, M, S/2, S/2)` uint8.
+        size: side of the view in pixels.
+        area: share of the picture that a crop shows, from and to.
+        gray: share of the views without colour.
+        draw: random numbers, on the device of the images.
+
+    Returns:
+        `(N, 3, size, size)` float32 about 0 to 1, and `(N, M, size/4, size/4)` from 0 to 1.
+    """
+    count, device = len(images), images.device
+    where = _crops(count, area, draw)
+    grid = torch.nn.functional.affine_grid(where, [count, 3, size, size], align_corners=False)
+    pixels = torch.nn.functional.grid_sample(images.float() / 255, grid, align_corners=False, padding_mode="reflection")
+    coarse = torch.nn.functional.affine_grid(where, [count, 1, size // 4, size // 4], align_corners=False)
+    shown = torch.nn.functional.grid_sample(masks.float() / 255, coarse, align_corners=False, padding_mode="reflection")
+    return _lit(pixels, gray, draw, device), shown
+
+
+def _crops(count: int, area: tuple[float, float], draw: torch.Generator) -> Tensor:
+    """Draw crops: `(N, 2, 3)` matrices with any quarter turn, a small turn, and flips."""
+    unit = torch.rand(count, 7, generator=draw, device=draw.device)
+    side = (area[0] + (area[1] - area[0]) * unit[:, 0]).sqrt()
+    aspect = (0.25 * (unit[:, 1] * 2 - 1)).exp()
+    width, height = (side * aspect).clamp_max(1), (side / aspect).clamp_max(1)
+    turn = (unit[:, 2] * 4).floor() * (torch.pi / 2) + (unit[:, 3] * 2 - 1) * 0.2
+    flip = (unit[:, 4] < 0.5).float() * 2 - 1
+    c, s = torch.cos(turn), torch.sin(turn)
+    x, y = (unit[:, 5] * 2 - 1) * (1 - width), (unit[:, 6] * 2 - 1) * (1 - height)
+    first = torch.stack([c * width * flip, -s * height, x], -1)
+    second = torch.stack([s * width * flip, c * height, y], -1)
+    return torch.stack([first, second], 1)
+
+
+def _lit(pixels: Tensor, gray: float, draw: torch.Generator, device: torch.device) -> Tensor:
+    count = len(pixels)
+    unit = torch.rand(count, 5, 1, 1, 1, generator=draw, device=device) * 2 - 1
+    mean = pixels.mean((1, 2, 3), keepdim=True)
+    pixels = (pixels - mean) * (0.4 * unit[:, 0]).exp() + mean * (1 + 0.25 * unit[:, 1])
+    luma = pixels.mean(1, keepdim=True)
+    saturation = torch.where(unit[:, 2] < 2 * gray - 1, 0.0, 1 + 0.2 * unit[:, 3])
+    pixels = luma + (pixels - luma) * saturation
+    noise = torch.randn(pixels.shape, generator=draw, device=device) * 0.02 * (unit[:, 4] + 1)
+    return pixels + noise
