@@ -22,7 +22,8 @@ QUICK: dict[str, Any] = {
     "augment": "none",
     "depth": "all",
     "device": "cpu",
-    "settings": {"fit.precision": "fp32", "fit.channels_last": False, "scores.resamples": 200},
+    # Without the probe, which these pictures make so good that no epoch would be kept.
+    "settings": {"fit.precision": "fp32", "fit.channels_last": False, "fit.probe": False, "scores.resamples": 200},
 }
 
 
@@ -152,7 +153,8 @@ def test_frozen_layers_are_not_changed(tiny_data: Path, tmp_path: Path, depth: s
     from medgraft.learn.model import graft, load
     from medgraft.tasks.base import Answers
 
-    mg.train(tiny_data, out=tmp_path / "run", **{**QUICK, "depth": depth, "augment": "generic"})
+    settings = {**QUICK["settings"], "backbone.recalibrate": False}  # which may change statistics, see test_run_probe
+    mg.train(tiny_data, out=tmp_path / "run", **{**QUICK, "depth": depth, "augment": "generic", "settings": settings})
     after = load(tmp_path / "run" / "model.safetensors").task.backbone.stages
     answers = Answers(("well", "ill"), "ill")
     words: dict[str, Any] = {"backbone_name": QUICK["backbone"], "channels": 3, "image_size": 32}

@@ -26,6 +26,7 @@ _SETTINGS: dict[str, Any] = {
     "fit.channels_last": "true",
     "fit.ema": 0.9,
     "fit.mixup": 0.2,
+    "fit.probe": "false",  # a probe may be better than every epoch, and then the weights would not tell of a lost step
     "machine.save_seconds": 0,
     "scores.resamples": 200,
 }

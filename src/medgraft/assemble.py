@@ -13,9 +13,9 @@ from torch import Tensor
 from medgraft import planning
 from medgraft.errors import BadRecipe, BadWeights
 from medgraft.gather import Gathered, Listen
-from medgraft.learn.engine import Engine, probe, resolve_device
-from medgraft.learn.model import Pixels, graft
-from medgraft.nets import has_folded_norms
+from medgraft.learn.engine import Engine, fastest, resolve_device
+from medgraft.learn.model import Pixels, graft, repool
+from medgraft.nets import batch_norms, has_folded_norms
 from medgraft.nets.backbone import Backbone, backbone
 from medgraft.nets.sources import resolve
 from medgraft.recipe import Recipe
@@ -25,7 +25,7 @@ from medgraft.scores.operating import choose_threshold
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 
-_PROBED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting; half when layers learn
+_TIMED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting; half when layers learn
 
 
 @dataclass(eq=False)
@@ -59,9 +59,21 @@ def check_words(recipe: Recipe) -> None:
         TASKS[recipe.task]
     if recipe.augment.preset != "auto":
         preset(recipe.augment.preset)
+    if recipe.fit.epochs == 0:
+        _check_no_epochs(recipe)
     choose_threshold(np.array([0, 1]), np.array([0.1, 0.9]), rule=recipe.scores.rule)
     resolve_device(recipe.machine.device)
     resolve(recipe.backbone.name)
+
+
+def _check_no_epochs(recipe: Recipe) -> None:
+    """Without epochs the probe is all that is learnt, and no stage is tuned."""
+    if recipe.fit.probe is False:
+        raise BadRecipe("fit.epochs is 0 and fit.probe is off, so nothing would be learnt", do="Change one of them.")
+    if recipe.depth.thaw not in ("auto", "head", 0):
+        raise BadRecipe(
+            f"fit.epochs is 0, and depth {recipe.depth.thaw} asks for tuning", do="Give --depth head, or some epochs."
+        )
 
 
 def check_backbone(recipe: Recipe, pixels: Pixels) -> None:
@@ -125,6 +137,8 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
         modality_reason=found.survey.preset_why,
         stages=len(task.parts().stages),
         random=not task.backbone.sha256,
+        pyramid=len(set(task.backbone.strides[-3:])) > 1,
+        norms=bool(batch_norms(task.backbone)),
         folded_norms=bool(task.backbone.sha256) and has_folded_norms(task.backbone),
         class_ratio=task.rarity(targets),
     )
@@ -165,6 +179,7 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
     Raises:
         BadData: a validation or test label that training does not know.
     """
+    repool(task, pooling=recipe.backbone.pooling, seed=recipe.seed)
     task.thaw(stages_of(recipe, task))
     task.stored_norms = recipe.fit.norms == "stored"
     task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
@@ -210,10 +225,10 @@ def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) ->
     engine = Engine(recipe.machine.device)
     task.to(engine.device).eval()
     places = [found.places[i] for i in found.of("train")]
-    count = _PROBED if task.thawed == 0 else _PROBED // 2
+    count = _TIMED if task.thawed == 0 else _TIMED // 2
     rows = found.store.rows(np.resize(places, min(count, fit.batch_size or count)))
     batch = normalised(rows, task.backbone.spec).to(engine.device)
-    precision, last = probe(task, batch, run=partial(_once, task))
+    precision, last = fastest(task, batch, run=partial(_once, task))
     precision = precision if fit.precision == "auto" else fit.precision
     last = last if fit.channels_last is None else fit.channels_last
     threads = torch.get_num_threads()

@@ -18,7 +18,7 @@ from medgraft.judge import Predicted
 from medgraft.recipe import Recipe
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
-from medgraft.reporting import backbone_entry
+from medgraft.reporting import backbone_entry, recalibrated
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Prediction, Sample
 from medgraft.version import VERSION
@@ -79,7 +79,7 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "task": recipe.task,
         **task.answers.to_dict(),
         "classes": list(task.answers.classes),
-        "backbone": backbone_entry(task),
+        "backbone": {**backbone_entry(task), "recalibrated": recalibrated(recipe, parts)},
         "pixels": parts.pixels.to_dict(),
         "spec": task.backbone.spec.to_dict(),
         "weights_spec": task.backbone.weights_spec.to_dict(),

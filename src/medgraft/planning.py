@@ -19,6 +19,7 @@ _STEPS_WANTED = 1200
 TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "numbers": "regress"}
 _FEW_IN_COLOUR = 0.01
 _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
+_FEWEST_FOR_NORMS = 16  # images: a variance of fewer says more of these images than of all
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Facts:
         modality: name of the augmentation preset that fits, and `modality_reason` why.
         stages: number of stages of the backbone.
         random: True when the backbone starts from random numbers.
+        pyramid: True when the levels that a head may look at differ in resolution.
+        norms: True when the backbone has BatchNorm with stored statistics.
         folded_norms: True when BatchNorm was folded into the convolutions before the weights were saved.
         class_ratio: largest to smallest class, or negatives to positives of the rarest label; None without classes
             that could be weighed.
@@ -42,6 +45,8 @@ class Facts:
     modality_reason: str
     stages: int
     random: bool
+    pyramid: bool
+    norms: bool
     folded_norms: bool
     class_ratio: float | None
 
@@ -93,11 +98,23 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
         fill("augment.preset", facts.modality, facts.modality_reason)
     thawed = recipe.depth.thaw
     if thawed == "auto":
-        thawed, why = depth_rule(facts)
+        thawed, why = ("head", "no epochs are asked for") if recipe.fit.epochs == 0 else depth_rule(facts)
         fill("depth.thaw", thawed, why)
+    frozen = facts.stages - {"head": 0, "all": facts.stages}.get(str(thawed), thawed)  # type: ignore[operator]
     if recipe.depth.views is None:
         fill("depth.views", *views_rule(thawed))
-    _fill_schedule(recipe, facts, thawed, fill)
+    if recipe.backbone.pooling == "auto":
+        fill("backbone.pooling", *pooling_rule(facts, frozen))
+    probed = recipe.fit.probe
+    if probed is None:
+        probed, why = probe_rule(facts, frozen)
+        fill("fit.probe", probed, why)
+    if recipe.backbone.recalibrate is not False:
+        asked = bool(recipe.backbone.recalibrate)
+        wanted, why = recalibrate_rule(facts, frozen, asked=asked, probed=probed)
+        if not asked or not wanted:
+            fill("backbone.recalibrate", wanted, why)
+    _fill_schedule(recipe, facts, fill, head_only=frozen == facts.stages, probed=probed)
     if recipe.fit.balance == "auto":
         fill("fit.balance", *balance_rule(facts.class_ratio))
     return with_reasons(recipe.changed(changes), reasons)
@@ -116,6 +133,40 @@ def depth_rule(facts: Facts) -> tuple[str | int, str]:
     return "all", f"{patients} training patients justify tuning every stage, earlier ones more slowly"
 
 
+def pooling_rule(facts: Facts, frozen: int) -> tuple[str, str]:
+    """Choose what the head sees of an encoder with so many frozen stages."""
+    if not facts.pyramid:
+        return "avg", "the levels of this encoder have one resolution, so the last says what the others say"
+    if frozen < facts.stages:
+        return "avg", "what the head needs of the lower levels, the tuned stages bring into the last one"
+    return "levels", "the last level of a frozen encoder has left out what its old task did not need"
+
+
+def recalibrate_rule(facts: Facts, frozen: int, *, asked: bool, probed: bool) -> tuple[bool, str]:
+    """Choose whether BatchNorm's statistics are measured anew; where that cannot be, also if it was asked for."""
+    if not facts.norms:
+        return False, "this encoder has no BatchNorm"
+    if facts.folded_norms:
+        return False, "BatchNorm is folded into these weights, so there is nothing to measure"
+    if facts.train_images < _FEWEST_FOR_NORMS:
+        return False, f"{facts.train_images} training images are too few to measure BatchNorm's statistics on"
+    if asked:
+        return True, "it was asked for"
+    if not frozen and not probed:
+        return False, "every stage is tuned, and measures its statistics while it learns"
+    if not frozen:
+        # The head is standardised by what it saw; seeing other numbers in the first step, it would begin far off.
+        return True, "the probe sees the stored statistics and the first step those of its batch; now they are alike"
+    return True, "frozen stages normalise by what they store, and these images differ from those they learnt from"
+
+
+def probe_rule(facts: Facts, frozen: int) -> tuple[bool, str]:
+    """Choose whether the head is put at its optimum before anything is tuned."""
+    if facts.random and frozen < facts.stages:
+        return False, "the best head for random features is in the way of the layers that are to replace them"
+    return True, "the best head for untuned features is found in seconds, and kept where tuning does no better"
+
+
 def views_rule(thawed: str | int) -> tuple[int, str]:
     """Choose how many views of an image the frozen layers are run on: each costs a pass over the training images."""
     if thawed in ("head", 0):
@@ -126,15 +177,17 @@ def views_rule(thawed: str | int) -> tuple[int, str]:
     return 4, "the image as it is and augmented three times, as tuned layers learn more from variety than a head does"
 
 
-def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -> None:
+def _fill_schedule(recipe: Recipe, facts: Facts, fill: Any, *, head_only: bool, probed: bool) -> None:
     fit, count = recipe.fit, facts.train_images
-    head_only = thawed in ("head", 0)
     batch = fit.batch_size
     if batch is None:
         batch = 32 if count >= 128 else 16
         fill("fit.batch_size", batch, f"{batch} images a step for {count} training images")
     epochs = fit.epochs
-    if epochs is None:
+    if epochs is None and head_only and probed:
+        epochs = 0
+        fill("fit.epochs", 0, "the probe is the best head that a frozen encoder can have, so nothing is left to train")
+    elif epochs is None:
         steps = math.ceil(count / batch)
         epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS_WANTED / steps)))
         fill("fit.epochs", epochs, f"about {epochs * steps} steps at most; it stops earlier when validation says so")
@@ -146,13 +199,22 @@ def _fill_schedule(recipe: Recipe, facts: Facts, thawed: str | int, fill: Any) -
             else "each batch has enough images"
         )
         fill("fit.norms", "stored" if stored else "batch", why)
+    if epochs:
+        _fill_rates(recipe, facts, fill, epochs=epochs, head_only=head_only, probed=probed)
+
+
+def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_only: bool, probed: bool) -> None:
+    fit = recipe.fit
     if fit.patience is None:
         waited = max(10, math.ceil(epochs / 2))
         fill("fit.patience", waited, "half of the epochs: the falling rate still brings late gains")
-    if fit.lr is None:
-        rate = 1e-3 if facts.random else 2e-4
-        fill("fit.lr", rate, "random layers learn faster" if facts.random else "trained layers are changed with care")
-    if fit.head_lr is None:
+    lr = fit.lr
+    if lr is None:
+        lr = 1e-3 if facts.random else 2e-4
+        fill("fit.lr", lr, "random layers learn faster" if facts.random else "trained layers are changed with care")
+    if fit.head_lr is None and probed:
+        fill("fit.head_lr", lr, "as the encoder's: the probe has found the head, so it is changed with care as well")
+    elif fit.head_lr is None:
         rate = 1e-3 if head_only or facts.random else 2e-3
         fill("fit.head_lr", rate, "the head is new and starts from zero")
     if fit.layer_decay is None:

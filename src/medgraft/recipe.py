@@ -62,6 +62,12 @@ class Backbone(Section):
         "auto", description="auto, embedded:NAME, timm:NAME, torchvision:NAME, hf-hub:…, file:…, none:NAME"
     )
     sha256: str | None = Field(None, description="of the weights; other weights under this name are refused; planned")
+    pooling: Literal["auto", "avg", "levels"] = Field(
+        "auto", description="what the head sees: averages of the last level, or of three levels and the last's maxima"
+    )
+    recalibrate: bool | None = Field(
+        None, description="measure BatchNorm's statistics anew on training images, without their labels; planned"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the head")
     offline: bool = Field(False, description="never open a network connection")
 
@@ -85,7 +91,12 @@ class Augment(Section):
 class Fit(Section):
     """The training loop."""
 
-    epochs: int | None = Field(None, ge=1, description="passes over the training images at most; planned")
+    probe: bool | None = Field(
+        None, description="first put the head at its optimum on the untuned features, and go on from there; planned"
+    )
+    epochs: int | None = Field(
+        None, ge=0, description="passes over the training images at most; 0 = the probe is the model; planned"
+    )
     batch_size: int | None = Field(None, ge=1, description="images a step; planned")
     lr: float | None = Field(None, gt=0, description="peak learning rate of the encoder's last stage (AdamW); planned")
     head_lr: float | None = Field(None, gt=0, description="peak learning rate of the head; planned")

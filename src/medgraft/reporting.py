@@ -17,6 +17,7 @@ from medgraft import storage
 from medgraft.assemble import Parts, is_cached, stages_of
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
+from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
 from medgraft.samples.presets import Preset, meanings, numbers, preset
 from medgraft.samples.split import LeakPair
@@ -40,6 +41,7 @@ def backbone_entry(task: ImageTask) -> dict[str, Any]:
         "name": net.name,
         "architecture": net.architecture,
         "options": net.options,
+        "pooling": task.head.pooling,
         "source": net.source,
         "licence": net.licence,
         "parameters": net.parameters_count,
@@ -47,6 +49,11 @@ def backbone_entry(task: ImageTask) -> dict[str, Any]:
         "random": not net.sha256,
         "input": {"size": list(net.spec.size), "channels": net.spec.channels},
     }
+
+
+def recalibrated(recipe: Recipe, parts: Parts) -> int:
+    """Get on how many training images the statistics of BatchNorm were measured anew; 0 where they were not."""
+    return min(MOST_IMAGES, len(parts.train.keys)) if recipe.backbone.recalibrate else 0
 
 
 def report_of(
@@ -62,7 +69,7 @@ def report_of(
         "classes": list(answers.classes),
         "positive": answers.positive,
         "phantoms": is_phantom(found.samples),
-        "backbone": backbone_entry(task),
+        "backbone": {**backbone_entry(task), "recalibrated": recalibrated(recipe, parts)},
         "depth": _depth_entry(recipe, task),
         "target": target_entry(task, found.samples, name=recipe.data.label_column),
         "data": data_entry(
@@ -75,7 +82,7 @@ def report_of(
             leaks=found.leaks,
         ),
         "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
-        "augment": _augment_entry(recipe),
+        "augment": _augment_entry(recipe, fitted),
         "training": _training_entry(recipe, parts, fitted),
         **result,
         "timing": {
@@ -216,8 +223,10 @@ def _depth_entry(recipe: Recipe, task: ImageTask) -> dict[str, Any]:
     }
 
 
-def _augment_entry(recipe: Recipe) -> dict[str, Any]:
-    chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
+def _augment_entry(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
+    # A probe without epochs learns from the views that it was given, and these may be the plain ones alone.
+    learnt = bool(recipe.fit.epochs) or fitted.start.get("views", 1) > 1
+    chosen = preset(recipe.augment.preset if learnt else "none").with_(strength=recipe.augment.strength)
     return {
         "preset": chosen.name,
         "reason": recipe.reasons.get("augment.preset"),
@@ -246,31 +255,31 @@ def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, A
         "ordinal": "quadratic kappa less a fiftieth of the loss",
     }
     views = [["views of each image through the frozen stages", recipe.depth.views]] if is_cached(recipe, parts) else []
-    return {
-        "epochs": len(fitted.history),
-        "epochs_planned": fit.epochs,
-        "best_epoch": fitted.best_epoch + 1,
-        "stopped": fitted.stopped,
-        "score": stated.get(kind, "AUROC less a fiftieth of the loss"),
+    steps = {
         "batch_size": fit.batch_size,
-        "image_size": list(parts.pixels.size),
         "optimiser": "AdamW",
         "learning_rate": fit.head_lr if head_only else fit.lr,
         "weight_decay": fit.weight_decay,
         "schedule": f"linear warm-up over {fit.warmup:.0%} of the steps, then a half cosine to zero",
+        "ema": fit.ema or None,
+        "mixup": fit.mixup,
+    }
+    rates = [["learning rate of the head", fit.head_lr], ["factor on each stage further down", fit.layer_decay]]
+    return {
+        "probe": fitted.start or None,
+        "epochs": sum(row["epoch"] > 0 for row in fitted.history),
+        "epochs_planned": fit.epochs,
+        "best_epoch": fitted.best_epoch + 1,
+        "stopped": fitted.stopped if fit.epochs else None,
+        "score": stated.get(kind, "AUROC less a fiftieth of the loss"),
+        "image_size": list(parts.pixels.size),
         "loss": _LOSSES.get(kind, "cross-entropy"),
         "balance": recipe.reasons.get("fit.balance") or f"{fit.balance}, as the user chose",
         "precision": parts.engine.precision,
-        "ema": fit.ema or None,
         "label_smoothing": None if kind == "number" else fit.label_smoothing,
-        "mixup": fit.mixup,
-        "facts": views
-        if head_only
-        else [
-            ["learning rate of the head", fit.head_lr],
-            ["factor on each stage further down", fit.layer_decay],
-            *views,
-        ],
+        # Without an epoch no step was done, and what a step would have been is nobody's business.
+        **(steps if fit.epochs else dict.fromkeys(steps)),
+        "facts": views if head_only else [*rates, *views],
     }
 
 

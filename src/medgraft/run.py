@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ from medgraft.judge import Predicted
 from medgraft.learn import model as models
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine, memory_said
-from medgraft.learn.loop import Fitted, Loop, Schedule, Source
+from medgraft.learn.loop import Fitted, Loop, Schedule
 from medgraft.learn.model import Model, Pixels
-from medgraft.learn.prefix import Cut, cache_place, find_cut, freeze_source, make_room
+from medgraft.learn.prefix import Cut, Frozen, cache_place, find_cut, freeze_source, make_room
+from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.resume import Checkpoints
+from medgraft.learn.start import begin
 from medgraft.nets import parameter_groups
 from medgraft.recipe import Recipe, load
+from medgraft.report.choices import probe_words
 from medgraft.samples.loader import Loader
+from medgraft.samples.split import group_of
 from medgraft.samples.store import GIGABYTE
 from medgraft.surveying import values_of
 from medgraft.tasks.base import ImageTask
@@ -36,7 +41,7 @@ from medgraft.version import VERSION
 
 @dataclass
 class Times:
-    """Seconds that the steps of a run took."""
+    """Seconds that the steps of a run took; those of the frozen stages include measuring their statistics."""
 
     train: float = 0.0
     prefix: float = 0.0
@@ -66,9 +71,11 @@ def train(
         _same_samples(out, found.samples, found.records)
         recipe, parts = assemble(recipe, found, task, pixels)
         try:
+            times = Times()
+            _recalibrate(recipe, parts, times, listen)
             recipe = _with_cache(out, recipe, parts, found, listen)
             _begin(out, recipe, found)
-            fitted, times = _fit(out, recipe, parts, found, listen)
+            fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times)
         finally:
             for part in (parts.train, parts.val, parts.test, found.store):
@@ -108,7 +115,11 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
     for note in found.notes:
         listen({"event": "say", "text": note})
     task = graft_for(recipe, found, pixels, listen)
-    return planned(recipe, found, task), found, task, pixels
+    filled = planned(recipe, found, task)
+    if recipe.backbone.recalibrate and not filled.backbone.recalibrate:
+        why = filled.reasons["backbone.recalibrate"]
+        listen({"event": "say", "text": f"BatchNorm's statistics stay as they are: {why}"})
+    return filled, found, task, pixels
 
 
 # ---- the run folder ------------------------------------------------------------------
@@ -191,11 +202,18 @@ def _begin(out: Path, recipe: Recipe, found: Gathered) -> None:
 # ---- the fit --------------------------------------------------------------------------
 
 
-def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Fitted, Times]:
-    times = Times()
+def _recalibrate(recipe: Recipe, parts: Parts, times: Times, listen: Listen) -> None:
+    """Before the frozen layers are cached: the cache is named by their statistics too."""
+    if recipe.backbone.recalibrate:
+        began = time.perf_counter()
+        recalibrate_on(parts.task.backbone, parts.train, engine=parts.engine, listen=listen)
+        times.prefix += time.perf_counter() - began
+
+
+def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times, listen: Listen) -> Fitted:
     began = time.perf_counter()
     train_source, val_source = _sources(recipe, parts, found, listen)
-    times.prefix = time.perf_counter() - began
+    times.prefix += time.perf_counter() - began
     fit = recipe.fit
     groups = parameter_groups(
         parts.task.backbone,
@@ -207,13 +225,14 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Liste
         weight_decay=fit.weight_decay,
     )
     schedule = Schedule(
-        epochs=fit.epochs or 1,
+        epochs=1 if fit.epochs is None else fit.epochs,
         seed=recipe.seed,
         warmup=fit.warmup,
         clip=fit.clip,
         ema=fit.ema,
         patience=fit.patience or 0,
         save_seconds=recipe.machine.save_seconds,
+        judge_start=bool(fit.probe),
     )
     loop = Loop(
         parts.task,
@@ -224,10 +243,29 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Liste
         schedule=schedule,
         folder=out,
         listen=listen,
+        start=partial(_start, recipe, parts, found, train_source, listen),
     )
     fitted = loop.run()
     times.train = fitted.seconds
-    return fitted, times
+    return fitted
+
+
+def _start(recipe: Recipe, parts: Parts, found: Gathered, source: Loader | Frozen, listen: Listen) -> dict[str, Any]:
+    """Set the head that the fit begins with, and get what is to be told of it."""
+    if not recipe.fit.probe and parts.task.head.pooling != "levels":
+        return {}
+    names = group_of(found.samples, found.survey.duplicates)
+    told = begin(
+        parts.task,
+        parts.engine,
+        source=source,
+        views=source.views if isinstance(source, Frozen) else 1,
+        groups=[names[key] for key in source.keys] if recipe.fit.probe else None,
+        listen=listen,
+    )
+    if told:
+        listen({"event": "say", "text": f"probe: {probe_words(told)}, in {told['seconds']:.1f} s"})
+    return told
 
 
 def _with_cache(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> Recipe:
@@ -256,7 +294,7 @@ def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, lis
     task = parts.task
     blank = torch.zeros(1, task.backbone.spec.channels, *parts.pixels.size, device=parts.engine.device)
     cut = find_cut(task, blank, thawed=task.thawed)
-    views = min(recipe.depth.views or 1, recipe.fit.epochs or 1) if recipe.augment.preset != "none" else 1
+    views = _views(recipe)
     content = [[record["sha256"], record["content"]] for record in found.records]
     identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
     augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
@@ -267,7 +305,17 @@ def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, lis
     return cut, jobs
 
 
-def _sources(recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> tuple[Source, Source]:
+def _views(recipe: Recipe) -> int:
+    """Get how many views of an image are worth keeping: the probe learns from all, an epoch shows one."""
+    if recipe.augment.preset == "none":
+        return 1
+    views = recipe.depth.views or 1
+    return views if recipe.fit.probe else min(views, recipe.fit.epochs or 1)
+
+
+def _sources(
+    recipe: Recipe, parts: Parts, found: Gathered, listen: Listen
+) -> tuple[Loader, Loader] | tuple[Frozen, Frozen]:
     """Loaders, or cached activations when layers are frozen."""
     if not is_cached(recipe, parts):
         return parts.train, parts.val

@@ -99,6 +99,8 @@ class Batch:
         targets: `(N,)` or `(N, K)` what the task encoded; None for unlabelled samples.
         weights: `(N,)` weight of each sample in the loss, or None.
         start: index of the stage that `pixels` enters; 0 = image, k = output of the k-th stage.
+        beside: `(N, F)` pooled features of the levels below that of `pixels`, where the head looks at them and
+            `start` > 1; else None.
     """
 
     pixels: torch.Tensor
@@ -106,6 +108,7 @@ class Batch:
     targets: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     start: int = 0
+    beside: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

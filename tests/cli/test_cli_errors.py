@@ -172,7 +172,9 @@ SAID: dict[str, tuple[Words, str]] = {
     "epochs is a word": (lambda p: ["train", p.table, "--out", p.new, "--epochs", "many"], "--epochs"),
     "batch size of predict": (lambda p: ["predict", p.run, p.image, "--batch-size", 0], "batch-size"),
     # options and recipe
-    "no epochs": (lambda p: ["train", p.table, "--out", p.new, "--epochs", 0], "fit.epochs"),
+    "fewer than no epochs": (lambda p: ["train", p.table, "--out", p.new, "--epochs", -1], "fit.epochs"),
+    "no epochs and no probe": (lambda p: train(p.table, "--epochs", 0, "--set", "fit.probe=false"), "fit.probe"),
+    "no epochs and a depth": (lambda p: train(p.table, "--epochs", 0, "--depth", 2), "--depth head"),
     "negative seed": (lambda p: ["train", p.table, "--out", p.new, "--seed", -1], "seed"),
     "tiny image size": (lambda p: ["train", p.table, "--out", p.new, "--image-size", 4], "input.image_size"),
     "limit of 200 percent": (lambda p: ["train", p.table, "--out", p.new, "--limit-bad", 200], "data.limit_bad"),

@@ -54,6 +54,12 @@ def test_results_go_to_stdout_and_events_to_stderr(capsys: pytest.CaptureFixture
     assert "epoch   1 of 3" in err and "validation loss 0.6000" in err and "12 images/s" in err
 
 
+def test_the_probe_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen(json=False, quiet=False, verbose=False) as screen:
+        screen.listen({"event": "start", "epoch": 0, "loss": 0.3, "val_loss": 0.4, "val_score": 0.875})
+    assert capsys.readouterr().err == "the probe: loss 0.3000, validation loss 0.4000, score 0.8750\n"
+
+
 def test_json_is_the_only_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     with Screen(json=True, quiet=False, verbose=False) as screen:
         screen.listen({"event": "decode", "done": 5, "of": 5})

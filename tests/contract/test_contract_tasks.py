@@ -24,12 +24,12 @@ LABELS = {
 each_task = pytest.mark.parametrize("name", LABELS)
 
 
-def _task(name: str) -> ImageTask:
+def _task(name: str, *, pooling: str = "avg") -> ImageTask:
     kind = TASKS[name]
     answers = kind.read_answers(LABELS[name])
     net = backbone("none:timm:resnet10t", image_size=64, seed=1)
     torch.manual_seed(0)
-    return kind(net, LinearHead(net.channels, kind.outputs(answers)), answers)
+    return kind(net, LinearHead(net.channels, kind.outputs(answers), pooling=pooling), answers)
 
 
 def _batch(task: ImageTask, labels: list[str]) -> Batch:
@@ -137,15 +137,17 @@ def test_meter_judges_the_predictions(name: str):
 
 
 @each_task
-def test_activations_can_enter_at_any_stage(name: str):
+@pytest.mark.parametrize("pooling", ["avg", "levels"])
+def test_activations_can_enter_at_any_stage(name: str, pooling: str):
     """What the cache of frozen layers relies on: the rest of the net on activations gives the same logits."""
-    task = _task(name).eval()
+    task = _task(name, pooling=pooling).eval()
     batch = _batch(task, LABELS[name])
     expected = task.logits(batch)
     count = len(task.parts().stages)
     with torch.no_grad():
         for start in range(1, count + 1):
-            raw = task.backbone.run(batch.pixels, stop=start)
-            assert np.allclose(task.logits(Batch(raw, batch.keys, start=start)), expected, atol=1e-4)
-        pooled = task.pooled(task.backbone.run(batch.pixels))
-        assert np.allclose(task.logits(Batch(pooled, batch.keys, start=count + 1)), expected, atol=1e-4)
+            raw, beside = task.below(batch.pixels, start)
+            assert np.allclose(task.logits(Batch(raw, batch.keys, start=start, beside=beside)), expected, atol=1e-4)
+        features = task.features(batch.pixels)
+        assert np.allclose(task.logits(Batch(features, batch.keys, start=count + 1)), expected, atol=1e-4)
+        assert np.allclose(task.answer(features) + task.adjust, expected, atol=1e-4)

@@ -54,6 +54,7 @@ def made(
     val: Pictures | None = None,
     lr: float = 1e-2,
     listen: Callable[[dict[str, Any]], None] = lambda event: None,
+    start: Callable[[ImageTask], dict[str, Any]] | None = None,
     **schedule: Any,
 ) -> Loop:
     """Build everything anew, as a new process would."""
@@ -76,6 +77,7 @@ def made(
         schedule=Schedule(**{"epochs": 3, "save_seconds": 0.0, **schedule}),
         folder=folder,
         listen=listen,
+        start=dict if start is None else lambda: start(task),
     )
 
 
@@ -234,6 +236,83 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path) -> None:
     scores = [row["val_score"] for row in fitted.history]
     assert fitted.best_epoch == int(np.argmax(scores))
     assert_same(bits(loop.task), after[fitted.best_epoch + 1])
+
+
+def good_head(task: ImageTask) -> dict[str, Any]:
+    """Stands for the probe: a head that tells the pictures of validation apart, made by a formula."""
+    val = Pictures(16, shuffle=False)
+    task.eval()
+    with torch.no_grad():
+        features = task.features(val.pixels)
+        apart = features[val.targets == 1].mean(0) - features[val.targets == 0].mean(0)
+        task.head.standard.put(features.mean(0), features.std(0))
+        task.head.linear.weight.copy_(torch.stack([-apart, apart]))
+    return {"loss": 0.5, "strength": 0.1}
+
+
+def test_a_start_is_kept_where_no_epoch_is_better(tmp_path: Path) -> None:
+    loop = made(tmp_path, start=good_head, judge_start=True, lr=1.0, epochs=50, patience=2)
+    fitted = loop.run()
+    first = fitted.history[0]
+    assert first["epoch"] == 0 and first["loss"] == 0.5 and first["learning_rate"] == 0.0
+    assert first["val_score"] == max(row["val_score"] for row in fitted.history)
+    assert fitted.best_epoch == -1 and fitted.start == {"loss": 0.5, "strength": 0.1}
+    assert [row["epoch"] for row in fitted.history] == [0, 1, 2]  # patience counts from the start
+    assert fitted.stopped == "no better validation score for 2 epochs after the start"
+    begun = made(tmp_path / "begun", start=good_head).task
+    good_head(begun)  # type: ignore[arg-type]
+    assert_same(bits(loop.task), bits(begun))
+    assert [row["event"] for row in logged(tmp_path)] == ["start", "epoch", "epoch"]
+    assert logged(tmp_path)[0]["strength"] == 0.1
+
+
+def test_an_epoch_that_is_better_than_the_start_is_kept(tmp_path: Path) -> None:
+    def poor(task: ImageTask) -> dict[str, Any]:
+        good_head(task)
+        with torch.no_grad():
+            task.head.linear.weight.neg_()
+        return {"loss": 2.0}
+
+    fitted = made(tmp_path, start=poor, judge_start=True).run()
+    assert fitted.best_epoch >= 0
+    assert fitted.history[fitted.best_epoch + 1]["val_score"] > fitted.history[0]["val_score"]
+
+
+def test_without_epochs_the_start_is_the_model(tmp_path: Path) -> None:
+    loop = made(tmp_path, start=good_head, judge_start=True, epochs=0)
+    fitted = loop.run()
+    assert len(fitted.history) == 1 and fitted.best_epoch == -1 and fitted.images_per_second is None
+    again = made(tmp_path, start=lambda task: pytest.fail("it was done before"), judge_start=True, epochs=0)
+    assert again.run().history == fitted.history
+    assert_same(bits(again.task), bits(loop.task))
+
+
+@pytest.mark.parametrize("where", ["start", "validation", "training"])
+def test_killed_around_the_start_and_resumed_is_the_same(tmp_path: Path, where: str) -> None:
+    words: dict[str, Any] = {"start": good_head, "judge_start": True, "ema": 0.7}
+    whole = made(tmp_path / "whole", **words)
+    fitted = whole.run()
+
+    def broken(task: ImageTask) -> dict[str, Any]:
+        good_head(task)
+        raise Killed
+
+    cut = {
+        "start": lambda: made(tmp_path / "cut", **{**words, "start": broken}),
+        "validation": lambda: made(
+            tmp_path / "cut", val=Pictures(16, shuffle=False, before=once((0, 1), killed)), **words
+        ),
+        "training": lambda: made(
+            tmp_path / "cut", train=Pictures(40, shuffle=True, before=once((0, 2), killed)), **words
+        ),
+    }[where]()
+    with pytest.raises(Killed):
+        cut.run()
+    again = made(tmp_path / "cut", **words)
+    resumed = again.run()
+    assert resumed.history == fitted.history and resumed.start == fitted.start
+    assert_same(bits(again.task), bits(whole.task))
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
 
 
 def test_a_picture_that_is_no_number_is_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from medgraft import storage
 from medgraft.errors import DiskFull, Interrupted
 from medgraft.learn import prefix
 from medgraft.learn.engine import Engine
-from medgraft.learn.model import graft
+from medgraft.learn.model import graft, repool
 from medgraft.learn.prefix import Cut, cache_place, find_cut, freeze_source, make_room
 from medgraft.samples.loader import Items, Loader
 from medgraft.samples.presets import preset
@@ -40,9 +40,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open(refs, {"size": (32, 32), "channels": 3, "fit": "pad"}, folder=folder / "cache", workers=1)
 
 
-def grafted(thawed: int, *, seed: int = 0) -> ImageTask:
+def grafted(thawed: int, *, seed: int = 0, pooling: str = "avg") -> ImageTask:
     words: dict[str, Any] = {"backbone_name": "none:timm:test_resnet", "channels": 3, "image_size": 32}
     task = graft("classify", Answers(("well", "ill"), "ill"), **words, seed=seed)
+    repool(task, pooling=pooling, seed=seed)
+    task.head.standard.put(torch.linspace(-1, 1, task.head.width), torch.linspace(0.5, 2, task.head.width))
     task.thaw(thawed)
     task.eval()
     return task
@@ -59,9 +61,10 @@ def frozen(
     thawed: int,
     *,
     precision: str = "fp32",
+    pooling: str = "avg",
     listen: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> tuple[ImageTask, Loader, prefix.Frozen]:
-    task = grafted(thawed)
+    task = grafted(thawed, pooling=pooling)
     loader = loader_of(store, task)
     cut = find_cut(task, torch.zeros(1, 3, 32, 32), thawed=thawed)
     words: dict[str, Any] = {"engine": Engine("cpu", precision=precision), "cut": cut, "views": VIEWS}
@@ -69,14 +72,51 @@ def frozen(
     return task, loader, freeze_source(task, loader, place=place, listen=listen, **words)
 
 
-def test_pooled_features_give_exactly_the_logits_of_the_whole_net(store: Store) -> None:
-    task, loader, found = frozen(store, 0)
-    assert found.rows.dtype == torch.float32 and found.rows.ndim == 2
+@pytest.mark.parametrize("pooling", ["avg", "levels"])
+def test_pooled_features_give_exactly_the_logits_of_the_whole_net(store: Store, pooling: str) -> None:
+    task, loader, found = frozen(store, 0, pooling=pooling)
+    assert found.rows.dtype == torch.float32 and found.rows.ndim == 2 and found.beside is None
     for view in range(VIEWS):
         for step, batch in enumerate(loader.view(view)):
             where = torch.arange(step * 5, step * 5 + len(batch.keys)) * VIEWS + view
             with torch.no_grad():
                 assert torch.equal(task(found.rows[where], found.start), task(batch.pixels))
+
+
+@pytest.mark.parametrize(("precision", "looseness"), [("fp32", 1), ("bf16", 4)])
+@pytest.mark.parametrize("pooling", ["avg", "levels"])
+@pytest.mark.parametrize("thawed", [1, 2, 3, 4])
+def test_logits_from_the_cache_are_those_from_pixels(
+    store: Store, thawed: int, pooling: str, precision: str, looseness: int
+) -> None:
+    """By the batches that the loop gets: the map of the cut in bfloat16, features of lower levels to the last bit."""
+    task, loader, found = frozen(store, thawed, pooling=pooling, precision=precision)
+    lower = sum(task.head.widths[: found.start - 1])
+    assert (found.beside is None) == (lower == 0)
+    assert (lower > 0) == (pooling == "levels" and thawed < 2)  # three of five levels are looked at, one is at the cut
+    engine = Engine("cpu", precision=precision)
+    for view in range(VIEWS):
+        for batch, cached in zip(loader.view(view), found.view(view), strict=True):
+            assert batch.keys == cached.keys and cached.start == found.start
+            with torch.no_grad(), engine.autocast():
+                wanted = task.features(batch.pixels)
+                got = task.features(cached.pixels, cached.start, beside=cached.beside)
+                whole = task(batch.pixels)
+                answer = task(cached.pixels, cached.start, cached.beside)
+            assert torch.equal(got[:, :lower], wanted[:, :lower])
+            size = float(whole.abs().max())
+            torch.testing.assert_close(answer, whole, rtol=looseness * 2**-6, atol=looseness * 2**-7 * size)
+
+
+def test_features_beside_maps_follow_their_pictures(store: Store) -> None:
+    _, loader, found = frozen(store, 1, pooling="levels")
+    assert found.beside is not None and found.beside.shape[0] == 12 * VIEWS
+    for batch in found.epoch(3):
+        assert batch.beside is not None
+        for key, pixels, beside in zip(batch.keys, batch.pixels, batch.beside, strict=True):
+            own = range(int(key[3:]) * VIEWS, int(key[3:]) * VIEWS + VIEWS)
+            (row,) = [place for place in own if torch.equal(found.rows[place].float(), pixels)]
+            assert torch.equal(found.beside[row], beside)
 
 
 @pytest.mark.parametrize("thawed", [1, 2, 3])
@@ -158,10 +198,11 @@ def test_whatever_decides_the_numbers_decides_the_place(store: Store) -> None:
         precision: str = "fp32",
         identity: str = "a",
         cut: int = 3,
+        beside: int = 0,
         views: int = 2,
     ) -> Path:
         loader = loader_of(store, task, names=names)
-        where = Cut(cut, (8,), torch.float32)
+        where = Cut(cut, (8,), torch.float32, beside)
         engine = Engine("cpu", precision=precision)
         return cache_place(task, loader, engine=engine, cut=where, views=views, identity=identity)
 
@@ -174,6 +215,10 @@ def test_whatever_decides_the_numbers_decides_the_place(store: Store) -> None:
         next(iter(above.head.parameters())).add_(1)
     usual = place(task=task)
     assert usual == place(task=grafted(1)) == place(task=above)  # what is above the cut does not matter
+    assert usual == place(task=grafted(1, pooling="levels")) != place(task=grafted(1, pooling="levels"), beside=8)
+    moved = grafted(1)
+    next(buffer for name, buffer in moved.backbone.named_buffers() if name.endswith("running_mean")).add_(1e-6)
+    assert usual != place(task=moved)
     different = [
         place(task=other), place(task=task, names="name"), place(task=task, precision="bf16"),
         place(task=task, identity="b"), place(task=task, cut=2), place(task=task, views=3),

@@ -83,12 +83,39 @@ def test_a_depth_beyond_the_net_is_refused(net):
         freeze(net, thawed=6)
 
 
-@pytest.mark.parametrize(("pooling", "width"), [("avg", 512), ("max", 512), ("avgmax", 1024), ("levels", 1024)])
-def test_a_head_pools_as_asked(net, pooling, width):
+@pytest.mark.parametrize("pooling", ["avg", "levels"])
+def test_a_head_pools_as_asked(net, pooling):
     head = LinearHead(net.channels, 3, pooling=pooling)
-    levels = net(torch.randn(2, 3, 32, 32))
-    assert head.features(levels).shape == (2, width)
-    assert head(levels).shape == (2, 3)
+    levels = net(torch.randn(2, 3, 64, 64))
+    averages = [level.mean((2, 3)) for level in levels]
+    wanted = {"avg": averages[-1:], "levels": [*averages[-3:], levels[-1].amax((2, 3))]}[pooling]
+    assert torch.equal(head.features(levels), torch.cat(wanted, dim=1))
+    assert head(levels).shape == (2, 3) and head.width == sum(head.widths) == sum(part.shape[1] for part in wanted)
+
+
+def test_a_head_takes_what_levels_there_are():
+    head = LinearHead([8, 4], 2, pooling="levels")
+    assert head.widths == (8, 8) and LinearHead([8], 2, pooling="levels").widths == (16,)
+    assert head([torch.randn(2, 8, 6, 6), torch.randn(2, 4, 3, 3)]).shape == (2, 2)
+
+
+def test_features_are_standardised_before_they_are_weighed():
+    head = LinearHead([4], 2)
+    features = torch.randn(5, 4)
+    plain = head.logits(features)
+    assert torch.equal(plain, head.linear(features))  # until it is set, nothing changes
+    head.standard.put(torch.full((4,), 3.0), torch.tensor([2.0, 0.0, 1.0, 4.0]))
+    assert head.standard.spread.tolist() == [2, 1, 1, 4]
+    torch.testing.assert_close(head.logits(features * torch.tensor([2.0, 1.0, 1.0, 4.0]) + 3), plain)
+    assert {"standard.centre", "standard.spread"} <= set(head.state_dict())
+
+
+def test_pooling_in_another_way_keeps_what_else_the_head_holds(net):
+    head = LinearHead(net.channels, 1)
+    head.register_parameter("cuts", nn.Parameter(torch.arange(3.0)))
+    head.pool("levels")
+    assert head.get_parameter("cuts").tolist() == [0, 1, 2]
+    assert head(net(torch.randn(2, 3, 32, 32))).shape == (2, 1)
 
 
 def test_an_unknown_pooling_is_refused():

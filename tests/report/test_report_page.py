@@ -252,6 +252,15 @@ def test_sections_without_data_are_absent() -> None:
     assert bare == ["Methods, ready to paste", "Limits", "Reporting checklist"]
 
 
+def test_one_row_is_no_curve_and_a_kept_start_is_marked() -> None:
+    report, curves = sample_report.binary()
+    rows = [{"epoch": 0, "loss": 0.4, "val_loss": 0.5, "val_score": 0.9}]
+    report["training"] |= {"best_epoch": 0}
+    assert "against epoch" not in render_report(report, curves={**curves, "train": rows})
+    page = render_report(report, curves={**curves, "train": [*rows, {**rows[0], "epoch": 1, "val_score": 0.8}]})
+    assert "Loss against epoch" in page and "best, the probe" in page
+
+
 @pytest.mark.parametrize(
     ("key", "title"),
     [

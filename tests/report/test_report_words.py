@@ -13,6 +13,7 @@ import sample_report
 from medgraft.report import grids, plots, svg
 from medgraft.report.card import plain, render_card, write_card
 from medgraft.report.checklist import CLAIM, TRIPOD, checklist
+from medgraft.report.choices import probe_words
 from medgraft.report.methods import REFERENCES, methods
 from medgraft.report.phrases import (
     clean,
@@ -203,6 +204,49 @@ def test_methods_say_what_was_done_and_cite_in_order() -> None:
     assert REFERENCES["kappa"] not in found["references"]
     cited = [int(n) for group in re.findall(r"\[([\d,]+)\]", text) for n in group.split(",")]
     assert list(dict.fromkeys(cited)) == list(range(1, len(found["references"]) + 1))
+
+
+PROBE = {"strength": 0.0316227, "folds": 5, "images": 752, "views": 2, "loss": 0.3, "tried": [[0.0316227, 0.4]]}
+
+
+def test_methods_tell_of_a_probe_and_of_tuning_from_there() -> None:
+    report, _ = sample_report.binary()
+    report["training"] |= {"probe": PROBE, "best_epoch": 0}
+    report["backbone"] |= {"pooling": "levels", "recalibrated": 752}
+    found = methods(report)
+    text = " ".join(found["paragraphs"])
+    assert "averages of the encoder’s last three levels" in text
+    assert "estimated anew on 752 training images, without labels" in text
+    assert "of 752 training images, each as it is and in 1 augmented view, by L-BFGS" in text
+    assert "penalty, 0.0316, had the least loss in 5-fold cross-validation within these images, with the images" in text
+    assert "From there [" in text and "none was better than the probe, which was kept" in text
+    for name in ("probe", "lbfgs", "tuning", "norms", "adamw"):
+        assert REFERENCES[name] in found["references"]
+    answers = {row["item"]: row["answer"] for row in checklist(report)["filled"]}
+    assert answers["CLAIM 26"].startswith("No epoch had a better validation AUROC than the probe")
+
+
+def test_methods_of_a_probe_alone_tell_of_no_training() -> None:
+    report, _ = sample_report.binary()
+    gone = ("batch_size", "optimiser", "learning_rate", "weight_decay", "schedule", "ema", "stopped")
+    report["training"] |= {
+        "probe": {**PROBE, "folds": 0, "views": 1},
+        "epochs": 0,
+        "epochs_planned": 0,
+        "best_epoch": 0,
+    }
+    report["training"] |= dict.fromkeys(gone)
+    text = " ".join(methods(report)["paragraphs"])
+    assert "by L-BFGS" in text and "cross-validation" not in text and "augmented view" not in text
+    for words in ("trained with", "epoch", "schedule"):
+        assert words not in text
+    answers = {row["item"]: row["answer"] for row in checklist(report)["filled"]}
+    assert "no epoch was chosen" in answers["CLAIM 26"]
+
+
+def test_a_penalty_says_how_it_was_chosen() -> None:
+    assert probe_words(PROBE) == "penalty 0.0316, chosen by cross-validation in 5 parts of the 752 training images"
+    assert "too few training images" in probe_words({**PROBE, "folds": 0})
 
 
 def test_own_methods_replace_ours() -> None:

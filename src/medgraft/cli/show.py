@@ -49,9 +49,9 @@ class Screen:
             return
         if kind == "detail" and self.verbose:
             self._say(str(event["text"]))
-        if kind in {"say", "warning", "resumed", "epoch"}:
+        if kind in {"say", "warning", "resumed", "start", "epoch"}:
             self._say(_words(event))
-        if kind == "epoch":
+        if kind in {"start", "epoch"}:
             self._note = f"  score {event['val_score']:.3f}"
         if kind == "step":
             self._step(event)
@@ -109,7 +109,9 @@ class Screen:
 _TRAINING = "training"
 _PHASES = {
     "decode": "reading images",
+    "norms": "measuring the statistics of BatchNorm",
     "prefix": "running the frozen layers",
+    "features": "running the encoder for the head",
     "predict": "predicting",
     "draw": "drawing phantoms",
 }
@@ -120,6 +122,11 @@ def _words(event: dict[str, Any]) -> str:
         return (
             f"epoch {event['epoch']:>3} of {event['epochs']}: loss {event['loss']:.4f}, validation loss "
             f"{event['val_loss']:.4f}, score {event['val_score']:.4f}, {event['images_per_second']:.0f} images/s"
+        )
+    if event["event"] == "start":
+        return (
+            f"the probe: loss {event['loss']:.4f}, validation loss {event['val_loss']:.4f}, "
+            f"score {event['val_score']:.4f}"
         )
     if event["event"] == "resumed":
         return f"going on from epoch {event['epoch'] + 1}, step {event['step']}"

@@ -1,4 +1,4 @@
-"""Device and precision, by Lightning Fabric, and the half-second probe that chooses between them."""
+"""Device and precision, by Lightning Fabric, and the half-second trial that chooses between them."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class Engine:
         pixels = batch.pixels.to(self.device, non_blocking=True)
         if self.channels_last and pixels.ndim == 4:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        targets = None if batch.targets is None else batch.targets.to(self.device, non_blocking=True)
-        weights = None if batch.weights is None else batch.weights.to(self.device, non_blocking=True)
-        return replace(batch, pixels=pixels, targets=targets, weights=weights)
+        others = {"targets": batch.targets, "weights": batch.weights, "beside": batch.beside}
+        moved = {k: None if t is None else t.to(self.device, non_blocking=True) for k, t in others.items()}
+        return replace(batch, pixels=pixels, **moved)
 
 
 def keep_memory() -> None:
@@ -108,7 +108,7 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def probe(
+def fastest(
     module: nn.Module, pixels: Tensor, *, run: Callable[[Tensor], object], seconds: float = 0.5
 ) -> tuple[str, bool]:
     """Measure which is fastest here: float32, float32 with channels last, or bfloat16 with channels last.

@@ -50,6 +50,7 @@ class Schedule:
         ema: decay of averaged weights; 0 = off.
         patience: epochs without a better validation score; 0 = never stop early.
         save_seconds: time between checkpoints.
+        judge_start: the weights before the first step are validated too, and kept if no epoch is better.
     """
 
     epochs: int
@@ -59,6 +60,7 @@ class Schedule:
     ema: float = 0.0
     patience: int = 0
     save_seconds: float = 30.0
+    judge_start: bool = False
 
     def rate(self, step: int, total: int) -> float:
         """Get the factor on the peak learning rate at one step of `total`."""
@@ -73,11 +75,12 @@ class Fitted:
     """What came of it.
 
     Attributes:
-        best_epoch: the epoch whose weights the task now holds.
-        history: one row an epoch: epoch, loss, val_loss, val_score, learning_rate, seconds.
+        best_epoch: the epoch whose weights the task now holds, counted from 0; -1 = those before the first step.
+        history: one row an epoch: epoch (from 1; 0 = before the first step), loss, val_loss, val_score, learning_rate.
         images_per_second: training images over training time, validation left out.
         seconds: of all sessions together, validation included; work that a kill undid is not counted.
         stopped: why it ended, one sentence.
+        start: what was told of the weights before the first step.
     """
 
     best_epoch: int = 0
@@ -85,6 +88,7 @@ class Fitted:
     images_per_second: float | None = None
     seconds: float = 0.0
     stopped: str = ""
+    start: dict[str, Any] = field(default_factory=dict)
 
 
 class Loop:
@@ -99,6 +103,8 @@ class Loop:
         schedule: how long and how fast.
         folder: the run folder; checkpoints and the log go there.
         listen: gets each event (a plain dict) for progress bars.
+        start: sets the weights to begin with, once: not where a checkpoint brings them. What it gives is kept as
+            `Fitted.start`; its "loss" is the training loss of these weights.
     """
 
     def __init__(
@@ -112,12 +118,14 @@ class Loop:
         schedule: Schedule,
         folder: Path,
         listen: Callable[[dict[str, Any]], None] = lambda event: None,
+        start: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.task, self.engine, self.optimisers = task, engine, dict(optimisers)
         self.train, self.val, self.schedule = train, val, schedule
         self.checkpoints = Checkpoints(folder / "resume")
         self.log = Log(folder / "log.jsonl")
-        self.listen = listen
+        self.listen, self.begin = listen, start
+        self.start: dict[str, Any] = {}
         self.peaks = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.epoch = self.step = self.trained_images = 0
         self.trained_seconds = self.loss_sum = self.seconds = 0.0
@@ -134,22 +142,35 @@ class Loop:
         Raises:
             Interrupted, DiskFull, OutOfMemory, NotFinite: it stopped safely; the last checkpoint is good.
         """
-        self._restore()
+        restored = self._restore()
         self.last_looked = time.monotonic()
         epochs = self.schedule.epochs
-        stopped = f"all {epochs} epochs done" if epochs > 1 else "its one epoch done"
+        stopped = f"all {epochs} epochs done" if epochs != 1 else "its one epoch done"
         with memory_said():
+            if not restored:
+                self._begin()
             while self.epoch < self.schedule.epochs:
                 if self._is_patience_over():
-                    waited = self.schedule.patience
-                    stopped = f"no better validation score for {waited} epochs after epoch {self.best_epoch + 1}"
+                    since = f"epoch {self.best_epoch + 1}" if self.best_epoch >= 0 else "the start"
+                    stopped = f"no better validation score for {self.schedule.patience} epochs after {since}"
                     break
                 self._train_epoch()
                 self._end_epoch()
         self._save()
         self._load(self.best)
         speed = self.trained_images / self.trained_seconds if self.trained_seconds else None
-        return Fitted(self.best_epoch, self.history, speed, self.seconds, stopped)
+        return Fitted(self.best_epoch, self.history, speed, self.seconds, stopped, self.start)
+
+    def _begin(self) -> None:
+        """Set the weights to begin with, and judge them like those of an epoch where the schedule says so."""
+        self.start = self.begin()
+        if not self.schedule.judge_start:
+            return
+        row = {"epoch": 0, "loss": self.start["loss"], **self._validate(), "learning_rate": 0.0}
+        self._keep(row, epoch=-1)
+        self.log.write({"event": "start", "step": 0, **row, **self.start})
+        self.listen({"event": "start", **row})
+        self._save()  # what it took is not done again
 
     # ---- one epoch ---------------------------------------------------------------
 
@@ -244,12 +265,9 @@ class Loop:
             **scores,
             "learning_rate": factor * max(max(peaks) for peaks in self.peaks.values()),
         }
-        if scores["val_score"] > self.best_score:
-            self.best_score, self.best_epoch = scores["val_score"], self.epoch
-            self.best = {name: tensor.detach().clone() for name, tensor in self._thawed().items()}
+        self._keep(row, epoch=self.epoch)
         if raw:
             self._load(raw)
-        self.history.append(row)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         speed = self.trained_images / max(self.trained_seconds, 1e-9)
         step = self.epoch * len(self.train)
@@ -257,6 +275,13 @@ class Loop:
         self.listen({"event": "epoch", **row, "epochs": self.schedule.epochs, "images_per_second": speed})
         if time.monotonic() - self.last_saved > self.schedule.save_seconds:
             self._save()
+
+    def _keep(self, row: dict[str, float], *, epoch: int) -> None:
+        """Add a row to the history, and remember its weights if they are the best so far."""
+        if row["val_score"] > self.best_score:
+            self.best_score, self.best_epoch = row["val_score"], epoch
+            self.best = {name: tensor.detach().clone() for name, tensor in self._thawed().items()}
+        self.history.append(row)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -279,7 +304,7 @@ class Loop:
 
     def _is_patience_over(self) -> bool:
         waited = self.epoch - 1 - self.best_epoch
-        return 0 < self.schedule.patience <= waited and self.best_epoch >= 0 and self.step == 0
+        return 0 < self.schedule.patience <= waited and self.step == 0
 
     # ---- state --------------------------------------------------------------------
 
@@ -311,13 +336,13 @@ class Loop:
         self.checkpoints.save(Checkpoint(tensors, facts, self.best), step)
         self.last_saved = time.monotonic()
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
         found = self.checkpoints.latest()
         for name in self.checkpoints.skipped:
             self.listen({"event": "warning", "text": f"checkpoint {name} is damaged; the one before it is used"})
         if found is None:
             self.log.cut(0)
-            return
+            return False
         self._load(_under("model/", found.tensors))
         self.ema = {name: t.to(self.engine.device) for name, t in _under("ema/", found.tensors).items()}
         restore_optimisers(self.optimisers, found.tensors)
@@ -327,9 +352,20 @@ class Loop:
         self.best = dict(found.best)
         self.log.cut(found.facts["log_bytes"])
         self.listen({"event": "resumed", "epoch": self.epoch, "step": self.step})
+        return True
 
 
-_COUNTERS = ("epoch", "step", "trained_images", "trained_seconds", "seconds", "loss_sum", "best_epoch", "history")
+_COUNTERS = (
+    "epoch",
+    "step",
+    "trained_images",
+    "trained_seconds",
+    "seconds",
+    "loss_sum",
+    "best_epoch",
+    "history",
+    "start",
+)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

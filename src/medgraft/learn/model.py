@@ -6,13 +6,15 @@ how a file becomes pixels, calibration, and where it all came from.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from medgraft import seeds
 from medgraft.errors import BadWeights
@@ -111,10 +113,27 @@ def graft(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     words: dict[str, Any] = {"channels": channels, "image_size": size, **(saved or {})}
     encoder = backbone(backbone_name, offline=offline, seed=seed, **words)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.torch_seed(seed, "head"))
+    with _head_numbers(seed):
         head = LinearHead(encoder.channels, kind.outputs(answers), dropout=dropout)
     return kind(encoder, head, answers)
+
+
+def repool(task: ImageTask, *, pooling: str, seed: int = 0) -> None:
+    """Let the head look at the levels in another way, and start anew; nothing is done when it looks so already.
+
+    Raises:
+        BadRecipe: there is no such pooling.
+    """
+    if task.head.pooling != pooling:
+        with _head_numbers(seed):
+            task.head.pool(pooling)
+
+
+@contextlib.contextmanager
+def _head_numbers(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.torch_seed(seed, "head"))
+        yield
 
 
 def save(path: Path, model: Model) -> None:
@@ -152,7 +171,10 @@ def load(path: Path, *, device: str = "cpu") -> Model:
                     "options": dict(card["backbone"].get("options") or {}),
                 },
             )
-        task.load_state_dict(state)
+        # Before there was a choice of pooling, the head took averages of the last level as they were.
+        repool(task, pooling=card["backbone"].get("pooling", "avg"))
+        unset = {} if "pooling" in card["backbone"] else _buffers_of(task.head)
+        task.load_state_dict({**unset, **state})
         task.temperature = tuple(float(v) for v in card["calibration"]["temperature"])
         task.threshold = tuple(float(v) for v in card["calibration"]["threshold"])
     except (KeyError, TypeError, RuntimeError) as error:
@@ -160,3 +182,7 @@ def load(path: Path, *, device: str = "cpu") -> Model:
     task.requires_grad_(False)
     task.eval().to(device)
     return Model(task, pixels, InputSpec.from_dict(card["spec"]), card)
+
+
+def _buffers_of(head: LinearHead) -> dict[str, Tensor]:
+    return {f"head.{name}": buffer for name, buffer in head.named_buffers()}

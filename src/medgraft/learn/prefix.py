@@ -3,7 +3,8 @@
 The activations of a stated number of augmented views of every training image
 are kept in a memory-mapped file under the cache folder, named by everything
 that decides them: pixels, augmentation, weights, precision. The loop then
-trains only what is thawed.
+trains only what is thawed. A head that looks at levels below the cut finds
+their pooled features beside the activations, in the same file.
 """
 
 from __future__ import annotations
@@ -46,15 +47,17 @@ class Cut:
         stage: number of frozen stages below the cut; one more than all stages = pooled features.
         shape: of one activation.
         dtype: float32 for pooled features, bfloat16 for maps.
+        beside: float32 pooled features of lower levels that are kept beside one map.
     """
 
     stage: int
     shape: tuple[int, ...]
     dtype: torch.dtype
+    beside: int = 0
 
     def bytes_of(self, rows: int) -> int:
         """Get what `rows` activations take on disk."""
-        return rows * math.prod(self.shape) * (4 if self.dtype == torch.float32 else 2)
+        return rows * (4 * self.beside + math.prod(self.shape) * self.dtype.itemsize)
 
 
 def find_cut(task: ImageTask, pixels: Tensor, *, thawed: int) -> Cut:
@@ -66,12 +69,11 @@ def find_cut(task: ImageTask, pixels: Tensor, *, thawed: int) -> Cut:
         thawed: number of stages that learn.
     """
     stages = len(task.parts().stages)
+    if thawed == 0:
+        return Cut(stages + 1, (task.head.width,), torch.float32)
     with torch.no_grad():
-        raw = task.backbone.run(pixels, stop=stages - thawed)
-        if thawed == 0:
-            features = task.pooled(raw)
-            return Cut(stages + 1, tuple(features.shape[1:]), torch.float32)
-    return Cut(stages - thawed, tuple(raw.shape[1:]), torch.bfloat16)
+        raw, beside = task.below(pixels, stages - thawed)
+    return Cut(stages - thawed, tuple(raw.shape[1:]), torch.bfloat16, 0 if beside is None else beside.shape[1])
 
 
 class Frozen:
@@ -79,29 +81,22 @@ class Frozen:
 
     Args:
         rows: `(images * views, ...)` activations, image by image.
-        targets: `(images, ...)`.
-        keys: one an image.
+        beside: `(images * views, F)` pooled features of lower levels, or None.
+        loader: the images they are of: keys, targets, order and size of batches are its own.
+        views: how many an image.
+        start: the stage that the activations enter.
     """
 
-    def __init__(
-        self,
-        rows: Tensor,
-        *,
-        targets: Tensor,
-        keys: Sequence[str],
-        views: int,
-        start: int,
-        batch_size: int,
-        seed: int,
-        shuffle: bool,
-        share: np.ndarray | None = None,
-    ) -> None:
-        self.rows, self.targets, self.keys = rows, targets, tuple(keys)
-        self.views, self.start, self.batch_size = views, start, batch_size
-        self.seed, self.shuffle, self.share = seed, shuffle, share
+    def __init__(self, rows: Tensor, beside: Tensor | None, *, loader: Loader, views: int, start: int) -> None:
+        self.rows, self.beside, self.views, self.start = rows, beside, views, start
+        self.targets, self.keys, self.share = torch.as_tensor(loader.targets), loader.keys, loader.share
+        self.batch_size, self.seed, self.shuffle = loader.batch_size, loader.seed, loader.shuffle
 
     def __len__(self) -> int:
-        return len(batch_slices(len(self.keys), self.batch_size, training=self.shuffle))
+        return len(self._slices())
+
+    def _slices(self) -> list[slice]:
+        return batch_slices(len(self.keys), self.batch_size, training=self.shuffle)
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
         """Yield batches of one epoch, from `start_step` on; each image by one of its views."""
@@ -110,15 +105,24 @@ class Frozen:
         if self.shuffle:
             order = epoch_order(count, seed=self.seed, purpose="train", epoch=epoch, share=self.share)
             view = seeds.generator(self.seed, "view", epoch).integers(self.views, size=count)
-        for part in batch_slices(count, self.batch_size, training=self.shuffle)[start_step:]:
-            chosen = order[part]
-            where = torch.from_numpy(chosen * self.views + view[part])
-            yield Batch(
-                pixels=self.rows[where].float(),
-                keys=tuple(self.keys[i] for i in chosen),
-                targets=self.targets[torch.from_numpy(chosen)],
-                start=self.start,
-            )
+        for part in self._slices()[start_step:]:
+            yield self._batch(order[part], view[part])
+
+    def view(self, view: int) -> Iterator[Batch]:
+        """Yield every image once, in order, by one of its views; view 0 is the plain image."""
+        for part in self._slices():
+            chosen = np.arange(part.start, part.stop)
+            yield self._batch(chosen, np.full(len(chosen), view))
+
+    def _batch(self, chosen: np.ndarray, view: np.ndarray) -> Batch:
+        where = torch.from_numpy(chosen * self.views + view)
+        return Batch(
+            pixels=self.rows[where].float(),
+            keys=tuple(self.keys[i] for i in chosen),
+            targets=self.targets[torch.from_numpy(chosen)],
+            start=self.start,
+            beside=None if self.beside is None else self.beside[where],
+        )
 
 
 def cache_place(task: ImageTask, loader: Loader, *, engine: Engine, cut: Cut, views: int, identity: Any) -> Path:
@@ -138,6 +142,8 @@ def cache_place(task: ImageTask, loader: Loader, *, engine: Engine, cut: Cut, vi
         "keys": list(loader.keys),
         "net": [task.backbone.architecture, task.backbone.spec.to_dict(), _weights_sha256(task, cut.stage)],
         "cut": [cut.stage, *cut.shape],
+        # Below a cut at a map that the head looks at from above alone, how it looks changes nothing.
+        "pooled": [task.head.pooling, cut.beside] if cut.beside or cut.stage > len(task.parts().stages) else [],
         "views": views,
         "precision": [engine.precision, engine.channels_last, engine.device.type],
         "batch": loader.batch_size,
@@ -171,26 +177,26 @@ def freeze_source(
     """
     count = len(loader.keys)
     with _turn(place):
-        rows = _open(place, count * views, cut)
+        rows, beside = _open(place, count * views, cut)
         progress = place / _DONE
         done = json.loads(progress.read_text())["views"] if progress.exists() else 0
+        task.eval()
         for view in range(done, views):
-            _fill_view(task, engine, loader, cut, rows, view, views, listen)
+            at = 0
+            for batch in loader.view(view):
+                stopping.check()
+                found, more = _activations(task, engine, engine.move(batch).pixels, cut)
+                where = torch.arange(at, at + len(batch.keys)) * views + view
+                rows[where] = found.to("cpu", cut.dtype).contiguous()
+                if beside is not None and more is not None:
+                    beside[where] = more.cpu()
+                at += len(batch.keys)
+                listen({"event": "prefix", "done": view * count + at, "of": views * count})
             with open(place / _ROWS, "rb+") as file:
                 os.fsync(file.fileno())  # the rows are on the disk before the word that they are
             write_json(progress, {"views": view + 1, "of": views})
         os.utime(place / _ROWS)  # the time of last use, by which room is made
-    return Frozen(
-        rows,
-        targets=torch.as_tensor(loader.targets),
-        keys=loader.keys,
-        views=views,
-        start=cut.stage,
-        batch_size=loader.batch_size,
-        seed=loader.seed,
-        shuffle=loader.shuffle,
-        share=loader.share,
-    )
+    return Frozen(rows, beside, loader=loader, views=views, start=cut.stage)
 
 
 @contextlib.contextmanager
@@ -208,39 +214,27 @@ def _turn(place: Path) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _fill_view(
-    task: ImageTask,
-    engine: Engine,
-    loader: Loader,
-    cut: Cut,
-    rows: Tensor,
-    view: int,
-    views: int,
-    listen: Callable[[dict[str, Any]], None],
-) -> None:
-    task.eval()
-    stages, at = len(task.parts().stages), 0
-    for batch in loader.view(view):
-        stopping.check()
-        batch = engine.move(batch)
-        with engine.autocast():
-            raw = task.backbone.run(batch.pixels, stop=min(cut.stage, stages))
-            found = task.pooled(raw) if cut.stage > stages else raw
-        where = torch.arange(at, at + len(batch.keys)) * views + view
-        rows[where] = found.to("cpu", cut.dtype).contiguous()
-        at += len(batch.keys)
-        done = view * len(loader.keys) + at
-        listen({"event": "prefix", "done": done, "of": views * len(loader.keys)})
+def _activations(task: ImageTask, engine: Engine, pixels: Tensor, cut: Cut) -> tuple[Tensor, Tensor | None]:
+    """What comes out at the cut, and what is kept beside it."""
+    with engine.autocast():
+        if cut.stage > len(task.parts().stages):
+            return task.features(pixels), None
+        return task.below(pixels, cut.stage)
 
 
-def _open(place: Path, count: int, cut: Cut) -> Tensor:
-    """Map the file, made full-sized first so that a full disk shows here and not as a crash in the map."""
+def _open(place: Path, count: int, cut: Cut) -> tuple[Tensor, Tensor | None]:
+    """Map the file, made full-sized first so that a full disk shows here and not as a crash in the map.
+
+    What is kept beside the activations comes first in it, so that each part begins where its numbers may.
+    """
     size, path = cut.bytes_of(count), place / _ROWS
     if not path.exists() or path.stat().st_size != size:
         (place / _DONE).unlink(missing_ok=True)
         storage.reserve(path, size)
-    flat = torch.from_file(str(path), shared=True, size=count * math.prod(cut.shape), dtype=cut.dtype)
-    return flat.view(count, *cut.shape)
+    flat = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+    first = 4 * count * cut.beside
+    rows = flat[first:].view(cut.dtype).view(count, *cut.shape)
+    return rows, flat[:first].view(torch.float32).view(count, cut.beside) if cut.beside else None
 
 
 def _weights_sha256(task: ImageTask, stage: int) -> str:

@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any
 from medgraft.registry import Registry
 
 if TYPE_CHECKING:
-    from medgraft.nets.adapt import depth_names, freeze, has_folded_norms, parameter_groups, train_mode
+    from medgraft.nets.adapt import (
+        batch_norms,
+        depth_names,
+        freeze,
+        has_folded_norms,
+        parameter_groups,
+        train_mode,
+    )
     from medgraft.nets.backbone import Backbone
     from medgraft.nets.heads import LinearHead
     from medgraft.nets.listing import default_backbone, list_backbones
+    from medgraft.nets.norms import recalibrate, unfold_norms
     from medgraft.nets.original import classifier
+    from medgraft.nets.volume import VolumeBackbone, inflate, pooled, volume_backbone
 
 BACKBONES = Registry(
     "backbone",
@@ -32,29 +41,43 @@ BACKBONES = Registry(
 
 _HOMES = {
     "Backbone": "backbone",
+    "batch_norms": "adapt",
     "classifier": "original",
     "LinearHead": "heads",
+    "VolumeBackbone": "volume",
     "default_backbone": "listing",
     "depth_names": "adapt",
     "freeze": "adapt",
     "has_folded_norms": "adapt",
+    "inflate": "volume",
     "list_backbones": "listing",
     "parameter_groups": "adapt",
+    "pooled": "volume",
+    "recalibrate": "norms",
     "train_mode": "adapt",
+    "unfold_norms": "norms",
+    "volume_backbone": "volume",
 }
 
 __all__ = [
     "BACKBONES",
     "Backbone",
     "LinearHead",
+    "VolumeBackbone",
+    "batch_norms",
     "classifier",
     "default_backbone",
     "depth_names",
     "freeze",
     "has_folded_norms",
+    "inflate",
     "list_backbones",
     "parameter_groups",
+    "pooled",
+    "recalibrate",
     "train_mode",
+    "unfold_norms",
+    "volume_backbone",
 ]
 
 

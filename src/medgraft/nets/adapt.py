@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 
 from medgraft.errors import BadRecipe
-from medgraft.nets.backbone import Backbone
+from medgraft.nets.backbone import Encoder
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
 
-def depth_names(backbone: Backbone) -> list[str]:
+def depth_names(backbone: Encoder) -> list[str]:
     """Get the name of each depth: "head", then "layer4", "layer3" ... down to the whole net.
 
     Entry k says the lowest stage that learns when k stages are thawed.
@@ -21,7 +21,7 @@ def depth_names(backbone: Backbone) -> list[str]:
     return ["head", *(name for name, _ in reversed(backbone.stages))]
 
 
-def check_thawed(backbone: Backbone, thawed: int) -> int:
+def check_thawed(backbone: Encoder, thawed: int) -> int:
     """Get the number of frozen stages for a number of thawed ones.
 
     Raises:
@@ -36,7 +36,7 @@ def check_thawed(backbone: Backbone, thawed: int) -> int:
     return count - thawed
 
 
-def freeze(backbone: Backbone, *, thawed: int) -> int:
+def freeze(backbone: Encoder, *, thawed: int) -> int:
     """Let the last `thawed` stages learn and freeze the rest; get the number of frozen stages.
 
     Args:
@@ -52,7 +52,7 @@ def freeze(backbone: Backbone, *, thawed: int) -> int:
     return frozen
 
 
-def train_mode(backbone: Backbone, *, thawed: int, frozen_norms: bool = False) -> None:
+def train_mode(backbone: Encoder, *, thawed: int, frozen_norms: bool = False) -> None:
     """Put thawed stages in train mode and frozen ones in eval mode: no dropout there, BatchNorm keeps its statistics.
 
     Args:
@@ -69,19 +69,24 @@ def train_mode(backbone: Backbone, *, thawed: int, frozen_norms: bool = False) -
                     part.eval()
 
 
-def has_folded_norms(backbone: Backbone) -> bool:
+def has_folded_norms(backbone: Encoder) -> bool:
     """Say whether BatchNorm was folded into the convolutions: every layer stores mean 0 and one variance.
 
     Such a layer passes its input on; normalising by batches would change the net from the first step.
     """
-    norms = [part for part in backbone.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    stored = [(norm.running_mean, norm.running_var) for norm in norms]
+    stored = [(norm.running_mean, norm.running_var) for norm in batch_norms(backbone)]
     known = [(mean, var) for mean, var in stored if mean is not None and var is not None]
     return bool(known) and all(bool((mean == 0).all() and (var == var.flatten()[0]).all()) for mean, var in known)
 
 
+def batch_norms(backbone: Encoder) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Get the BatchNorm layers that normalise by stored statistics outside training."""
+    norms = [part for part in backbone.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    return [norm for norm in norms if norm.running_mean is not None]
+
+
 def parameter_groups(
-    backbone: Backbone,
+    backbone: Encoder,
     head: nn.Module,
     *,
     thawed: int,

@@ -28,8 +28,56 @@ from medgraft.nets.stages import strides_of
 from medgraft.values import InputSpec
 
 
-class Backbone(nn.Module):
-    """An encoder: pixels -> one level a stage.
+class Encoder(nn.Module):
+    """Stages in a row: what pictures and volumes have in common, and all that freezing needs.
+
+    Attributes:
+        name: what the user typed, resolved.
+        encoder: stage name -> module, in order; a module maps raw tensor to raw tensor.
+    """
+
+    def __init__(self, name: str, stages: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.name = name
+        self.encoder = nn.ModuleDict(dict(stages))
+
+    @property
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The stages in order, as (name, module); a module maps raw tensor to raw tensor."""
+        return list(self.encoder.items())
+
+    @property
+    def parameters_count(self) -> int:
+        """The number of trainable and frozen numbers of the encoder."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def run(self, x: torch.Tensor, *, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Get the raw tensor that comes out of stage `stop - 1`, for the one that enters stage `start`.
+
+        Args:
+            x: `(N, C, [D,] H, W)` normalised pixels when `start` is 0, else the raw tensor out of stage `start - 1`.
+            start: first stage to run.
+            stop: the stage to stop before; None runs all.
+        """
+        for _, module in self.stages[start:stop]:
+            x = module(x)
+        return x
+
+    def forward(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> list[torch.Tensor]:
+        """Get the levels of stages `start` to `stop - 1`, each `(N, C, [D,] H, W)`; arguments as in `run`."""
+        levels = []
+        for index, (_, module) in list(enumerate(self.stages))[start:stop]:
+            x = module(x)
+            levels.append(self.level(x, index))
+        return levels
+
+    def level(self, raw: torch.Tensor, stage: int) -> torch.Tensor:
+        """Turn the raw tensor out of one stage into its level `(N, C, [D,] H, W)`."""
+        return raw
+
+
+class Backbone(Encoder):
+    """An encoder of pictures: pixels `(N, C, H, W)` -> one level a stage.
 
     Attributes:
         name: what the user typed, resolved, such as "timm:resnet18".
@@ -46,52 +94,20 @@ class Backbone(nn.Module):
     """
 
     def __init__(self, name: str, opened: Opened, *, channels: int = 3, gray: str = "") -> None:
-        super().__init__()
-        stages, spec, self.gray = list(opened.stages), opened.spec, ""
-        self.weights_spec = spec
+        stages, spec, how = list(opened.stages), opened.spec, ""
         if channels == 1:
-            stem, self.gray = fold_first(stages[0].module, spec, how=gray)
+            stem, how = fold_first(stages[0].module, spec, how=gray)
             stages[0] = Stage(stages[0].name, stem, stages[0].to_level)
             spec = gray_spec(spec)
-        self.name = name
+        super().__init__(name, {stage.name: stage.module for stage in stages})
+        self.weights_spec, self.gray = opened.spec, how
         self.architecture, self.options = opened.architecture, dict(opened.options)
         self.spec = spec
         self.licence = opened.licence
         self.source = opened.source
         self.sha256 = opened.sha256
-        self.encoder = nn.ModuleDict({stage.name: stage.module for stage in stages})
         self._to_level = [stage.to_level for stage in stages]
         self.channels, self.strides = strides_of(stages, spec)
-
-    @property
-    def stages(self) -> list[tuple[str, nn.Module]]:
-        """The stages in order, as (name, module); a module maps raw tensor to raw tensor."""
-        return list(self.encoder.items())
-
-    @property
-    def parameters_count(self) -> int:
-        """The number of trainable and frozen numbers of the encoder."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    def run(self, x: torch.Tensor, *, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Get the raw tensor that comes out of stage `stop - 1`, for the one that enters stage `start`.
-
-        Args:
-            x: `(N, C, H, W)` normalised pixels when `start` is 0, else the raw tensor out of stage `start - 1`.
-            start: first stage to run.
-            stop: the stage to stop before; None runs all.
-        """
-        for _, module in self.stages[start:stop]:
-            x = module(x)
-        return x
-
-    def forward(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> list[torch.Tensor]:
-        """Get the levels of stages `start` to `stop - 1`, each `(N, C, H, W)`; arguments as in `run`."""
-        levels = []
-        for index, (_, module) in list(enumerate(self.stages))[start:stop]:
-            x = module(x)
-            levels.append(self.level(x, index))
-        return levels
 
     def level(self, raw: torch.Tensor, stage: int) -> torch.Tensor:
         """Turn the raw tensor out of one stage into its level `(N, C, H, W)`."""

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import storage
-from medgraft.report.choices import temperature_words, threshold_words
-from medgraft.report.phrases import clean, decimal, has_interval, interval, listed, percent, sentence, value_of, whole
+from medgraft.report.choices import probe_words, temperature_words, threshold_words
+from medgraft.report.phrases import (
+    clean,
+    count,
+    decimal,
+    has_interval,
+    interval,
+    listed,
+    percent,
+    sentence,
+    value_of,
+    whole,
+)
 from medgraft.report.score_names import interval_note, named
 from medgraft.report.verdict import limits, of, verdict
 
@@ -189,6 +200,13 @@ def _files(report: Report) -> Iterator[str]:
     if depth.get("thawed_stages") is not None:
         reason = plain(depth.get("reason") or "")
         yield f"- Depth: {depth['thawed_stages']} of {depth.get('of')} stages thawed. {reason}".rstrip()
+    if backbone.get("recalibrated"):
+        images = count(backbone["recalibrated"], "training image")
+        yield f"- Batch normalisation: measured anew on {images}, without their labels"
+    training = of(report, "training")
+    if training.get("probe"):
+        kept = "kept as it is" if training.get("best_epoch") == 0 else "tuned from there"
+        yield f"- Head: a probe with {plain(probe_words(training['probe']))}; {kept}"
     for name, value in of(report, "checksums").items():
         yield f"- sha256 of {plain(name)}: `{plain(value)}`"
     if report.get("recipe_sha256"):

@@ -58,6 +58,20 @@ def _kept(report: Mapping[str, Any]) -> str:
     return "It leaves every answer as it is; rankings of single classes may move a little."
 
 
+def probe_words(probe: Mapping[str, Any]) -> str:
+    """Get how the penalty of the probe came about, to follow its name.
+
+    Example:
+        >>> probe_words({"strength": 0.0316227, "folds": 5, "images": 437})
+        'penalty 0.0316, chosen by cross-validation in 5 parts of the 437 training images'
+    """
+    strength = f"penalty {probe['strength']:.3g}"
+    if not probe.get("folds"):
+        return f"{strength}, which could not be chosen, as there are too few training images to hold some out"
+    of = f"the {probe['images']} training images" if probe.get("images") else "the training images"
+    return f"{strength}, chosen by cross-validation in {probe['folds']} parts of {of}"
+
+
 def unsettled(report: Mapping[str, Any]) -> list[str]:
     """Get what validation could not settle as asked, as sentences for the warnings."""
     found = []

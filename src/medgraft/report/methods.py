@@ -28,6 +28,13 @@ REFERENCES = {
     "agreement": "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of clinical "
     "measurement. Lancet 1986;327:307-310.",
     "adamw": "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019.",
+    "probe": "Alain G, Bengio Y. Understanding intermediate layers using linear classifier probes. ICLR workshop 2017.",
+    "tuning": "Kumar A, Raghunathan A, Jones R, Ma T, Liang P. Fine-tuning can distort pretrained features and "
+    "underperform out-of-distribution. ICLR 2022.",
+    "lbfgs": "Liu DC, Nocedal J. On the limited memory BFGS method for large scale optimization. Math Program "
+    "1989;45:503-528.",
+    "norms": "Li Y, Wang N, Shi J, Hou X, Liu J. Adaptive batch normalization for practical domain adaptation. Pattern "
+    "Recognit 2018;80:109-117.",
     "metrics": "Maier-Hein L, Reinke A, et al. Metrics Reloaded: recommendations for image analysis validation. "
     "Nat Methods 2024;21:195-212.",
     "claim": "Tejani AS, Klontzas ME, Gatti AA, et al. Checklist for artificial intelligence in medical imaging "
@@ -99,6 +106,12 @@ def _model(report: Report, cite: _Citations) -> Iterator[str]:
     parameters = f" ({whole(backbone['parameters'])} parameters)" if backbone.get("parameters") else ""
     pixels = f" Images were resized to {size[0]} × {size[1]} pixels." if size else ""
     yield f"The encoder was {name}{parameters}, {start}; its classifier was replaced by a new head.{pixels}"
+    if backbone.get("pooling") == "levels":
+        yield "The head saw the averages of the encoder’s last three levels and the largest values of the last."
+    if backbone.get("recalibrated"):
+        images = count(backbone["recalibrated"], "training image")
+        source = cite("norms")
+        yield f"The statistics of batch normalisation were estimated anew on {images}, without labels {source}."
     thawed, every = depth.get("thawed_stages"), depth.get("of")
     if thawed is None:
         return
@@ -114,20 +127,23 @@ def _model(report: Report, cite: _Citations) -> Iterator[str]:
 
 def _training(report: Report, cite: _Citations) -> Iterator[str]:
     training, augment = of(report, "training"), of(report, "augment")
+    if training.get("probe"):
+        yield from _probe(training, cite, by_patient=of(report, "data").get("split_by") == "patient")
     if training.get("optimiser"):
         name = str(training["optimiser"])
         rate = f", learning rate {training['learning_rate']:g}" if _is_number(training.get("learning_rate")) else ""
         decay = f", weight decay {training['weight_decay']:g}" if _is_number(training.get("weight_decay")) else ""
         batch = f", batches of {training['batch_size']}" if training.get("batch_size") else ""
         source = f" {cite('adamw')}" if name.lower() == "adamw" else ""
-        yield f"We trained with {name}{source}{rate}{decay}{batch}."
+        lead = f"From there {cite('tuning')} we" if training.get("probe") else "We"
+        yield f"{lead} trained with {name}{source}{rate}{decay}{batch}."
     if training.get("epochs"):
         score = f" by validation {named(training['score']).spoken}" if training.get("score") else ""
-        best = (
-            f"; the weights of epoch {training['best_epoch']} were kept{score}"
-            if training.get("best_epoch") is not None
-            else ""
-        )
+        best = f"; the weights of epoch {training.get('best_epoch')} were kept{score}"
+        if training.get("best_epoch") is None:
+            best = ""
+        elif training["best_epoch"] == 0:
+            best = f"; none was better than the probe, which was kept{score}"
         yield f"Training took {count(training['epochs'], 'epoch')}{best}."
     for name in ("schedule", "loss", "balance"):
         if training.get(name):
@@ -140,6 +156,23 @@ def _training(report: Report, cite: _Citations) -> Iterator[str]:
     if augment.get("preset") and augment["preset"] != "none":
         steps = f": {listed([str(s).split(' (', 1)[0] for s in augment['steps']])}" if augment.get("steps") else ""
         yield f"Training images were augmented (preset “{augment['preset']}”{steps})."
+
+
+def _probe(training: Mapping[str, Any], cite: _Citations, *, by_patient: bool) -> Iterator[str]:
+    probe = training["probe"]
+    images = count(probe["images"], "training image") if probe.get("images") else "the training images"
+    more = (probe.get("views") or 1) - 1
+    views = f", each as it is and in {count(more, 'augmented view')}" if more > 0 else ""
+    yield (
+        f"The head was put at the minimum of the loss with an L2 penalty on its weights {cite('probe')}, for "
+        f"standardised features of {images}{views}, by L-BFGS {cite('lbfgs')}."
+    )
+    if probe.get("folds"):
+        whole_patients = ", with the images of a patient kept together" if by_patient else ""
+        yield (
+            f"The strength of the penalty, {probe['strength']:.3g}, had the least loss in {probe['folds']}-fold "
+            f"cross-validation within these images{whole_patients}."
+        )
 
 
 def _statistics(report: Report, cite: _Citations) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from medgraft import storage
 from medgraft.report import grids, pictures, plots, rendering, verdict
 from medgraft.report.checklist import checklist
-from medgraft.report.choices import temperature_words, threshold_words, unsettled
+from medgraft.report.choices import probe_words, temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
 from medgraft.report.phrases import count, interval, value_of, whole, with_interval
 from medgraft.report.score_names import named
@@ -177,7 +177,7 @@ def _training_view(
         "training_facts": _training_facts(report),
         "training_score": score,
         "ladder": _ladder(of(report, "depth")),
-        "training_plots": [plot for plot in drawn if plot] if rows else [],
+        "training_plots": [plot for plot in drawn if plot] if len(rows) > 1 else [],  # one dot is no curve
         "depth_plot": plots.depth_curve(curve, chosen=chosen, y_label=axis) if curve else None,
         "augmented": _augmented(augmented),
     }
@@ -204,6 +204,7 @@ def _training_facts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
     training = of(report, "training")
     size = training.get("image_size")
     rows = [
+        ("Probe", probe_words(training["probe"]) if training.get("probe") else None),
         ("Optimiser", training.get("optimiser")),
         ("Learning rate", training.get("learning_rate")),
         ("Schedule", training.get("schedule")),
@@ -223,7 +224,7 @@ def _training_facts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _epochs(training: Mapping[str, Any]) -> str | None:
-    if training.get("epochs") is None:
+    if training.get("epochs") is None or training.get("epochs_planned") == 0:
         return None
     planned = training.get("epochs_planned")
     words = f"{training['epochs']}" + (f" of {planned} planned" if planned and planned != training["epochs"] else "")
@@ -244,12 +245,19 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
         "patient_scores": of(report, "patient_scores"),
         "per_class": per_class,
         "per_class_columns": columns,
+        "chosen_on_val": _chosen_on_val(report),
         "point": of(report, "operating_point"),
         "point_scores": points,
         "points": _points(report),
         "has_thresholds": any(row.get("threshold") is not None for row in _points(report).values()),
         **_forests(report, main),
     }
+
+
+def _chosen_on_val(report: Mapping[str, Any]) -> list[str]:
+    epoch = [] if of(report, "training").get("epochs") == 0 else ["the epoch"]
+    threshold = of(report, "operating_point").get("threshold")
+    return epoch + ([] if threshold is None else ["the threshold"])
 
 
 def _few(scores: Mapping[str, Any], main: str | None) -> list[str]:

@@ -33,12 +33,15 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     }
     quarantine   [{"path", "reason"}]          may be cut short; data.quarantined is the total
     backbone     {"name", "architecture", "source", "licence", "parameters", "sha256",
-                  "random": bool, "input": {"size": [h, w], "channels": 3}}
+                  "random": bool, "input": {"size": [h, w], "channels": 3},
+                  "pooling": "avg" | "levels", "recalibrated": images that BatchNorm was measured on anew, or 0}
     evaluated_run "a"                          the page is an evaluation of that run on other data
     depth        {"thawed_stages", "of", "chosen_by", "reason", "stages": [names of all, from the head down],
                   "trained_parameters", "curve": [{"thawed": 0, "name": "head", "val": score}]}
     augment      {"preset", "reason", "steps": ["rotate by up to 10 degrees", ...]}
-    training     {"epochs", "epochs_planned", "best_epoch", "stopped": "one sentence", "score": "auroc",
+    training     {"probe": {"strength", "folds", "images", "views", "loss", "tried": [[strength, loss], ...]},
+                  "epochs", "epochs_planned", "best_epoch" (0 = before the first), "stopped": "one sentence",
+                  "score": "auroc",
                   "batch_size", "image_size": [h, w], "optimiser", "learning_rate", "weight_decay",
                   "schedule", "loss", "balance": "one sentence", "precision", "ema": decay or None,
                   "label_smoothing", "mixup", "facts": [["label", "value"], ...]}
@@ -66,7 +69,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
 
 `curves` (too long for report.json)::
 
-    train        [{"epoch", "loss", "val_loss", "val_score", "learning_rate"}]
+    train        [{"epoch", "loss", "val_loss", "val_score", "learning_rate"}]     epoch 0 = before the first step
     roc          {name: {"x": 1 - specificity, "y": sensitivity, "low", "high"}}      lists of one length
     pr           {name: {"x": recall, "y": precision, "low", "high", "prevalence"}}
                  binary: one entry, named like `positive`; else one a class

@@ -148,6 +148,10 @@ class Loader:
         """Yield every item once, in order: as it is for view 0, else augmented as in epoch `view`."""
         return self._batches(np.arange(len(self.keys)), view if view else None, 0, len(self.keys))
 
+    def plain(self, parts: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """Yield the items at these positions as they are, a batch for each part."""
+        return self._made([Step(tuple(map(int, part)), (0,) * len(part), None) for part in parts])
+
     def sample_sheet(self, count: int = 16, *, epoch: int = 1) -> tuple[np.ndarray, list[str]]:
         """Get a few augmented images to look at, as training sees them.
 
@@ -176,6 +180,9 @@ class Loader:
         steps = []
         for part in batch_slices(len(order), self.batch_size, training=self.shuffle)[start:stop]:
             steps.append(Step(tuple(int(i) for i in order[part]), tuple(again[part]), epoch))
+        return self._made(steps)
+
+    def _made(self, steps: list[Step]) -> Iterator[Batch]:
         for step, pixels in zip(steps, self._pixels(steps), strict=True):
             where = torch.tensor(step.positions, dtype=torch.int64)
             yield Batch(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgraft.nets import Backbone, freeze, train_mode
+from medgraft.nets import Backbone, LinearHead, freeze, train_mode
 from medgraft.scores.calibration import to_probabilities
 from medgraft.tasks.meter import Meter
 from medgraft.values import Batch, Prediction
@@ -30,7 +30,7 @@ class Parts:
     """
 
     stages: tuple[tuple[str, nn.Module], ...]
-    head: nn.Module
+    head: LinearHead
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,10 @@ class ImageTask(Task):
 
     wants: ClassVar[frozenset[str]] = frozenset({"label"})
     kind: ClassVar[str] = "multiclass"
+    backbone: Backbone
+    head: LinearHead
 
-    def __init__(self, backbone: Backbone, head: nn.Module, answers: Answers) -> None:
+    def __init__(self, backbone: Backbone, head: LinearHead, answers: Answers) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -185,33 +187,66 @@ class ImageTask(Task):
     def parts(self) -> Parts:
         return Parts(tuple(self.backbone.stages), self.head)
 
-    def forward(self, pixels: Tensor, start: int = 0) -> Tensor:
-        """Get logits.
+    def forward(self, pixels: Tensor, start: int = 0, beside: Tensor | None = None) -> Tensor:
+        """Get logits; arguments as in `features`."""
+        features = self.features(pixels, start, beside=beside)
+        with torch.autocast(features.device.type, enabled=False):  # few numbers: bfloat16 would only round the answer
+            return self.answer(features.float())
+
+    def answer(self, features: Tensor) -> Tensor:
+        """Get the logits of pooled features `(N, F)`."""
+        return self.head.logits(features)
+
+    def features(self, pixels: Tensor, start: int = 0, *, beside: Tensor | None = None) -> Tensor:
+        """Get the pooled features `(N, F)` that the head answers by.
 
         Args:
-            pixels: network pixels, the output of stage `start`, or pooled features `(N, F)`
+            pixels: network pixels, the output of stage `start - 1`, or the pooled features themselves
                 when `start` is one more than the number of stages.
+            start: the first stage to run.
+            beside: what `below` gave beside the output of stage `start - 1`.
         """
         count = len(self.backbone.stages)
-        if start <= count:
-            pixels = self.pooled(self.backbone.run(pixels, start=start) if start < count else pixels)
-        with torch.autocast(pixels.device.type, enabled=False):  # few numbers: bfloat16 would only round the answer
-            return self.head.logits(pixels.float())  # type: ignore[operator]
+        if start > count:
+            return pixels
+        found = [] if beside is None else [beside]
+        if start:
+            found += self._part(pixels, start - 1)
+        for stage in range(start, count):
+            pixels = self.backbone.run(pixels, start=stage, stop=stage + 1)
+            found += self._part(pixels, stage)
+        return torch.cat(found, dim=1)
 
-    def pooled(self, raw: Tensor) -> Tensor:
-        """Pool the encoder's last output to features `(N, F)`."""
-        return self.head.features([self.backbone.level(raw, len(self.backbone.stages) - 1)])  # type: ignore[operator]
+    def below(self, pixels: Tensor, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Run the stages before `stop`, so that `features` can go on from there.
+
+        Returns:
+            What stage `stop - 1` gives, and the pooled features of the levels below its own; None when the head
+            looks at none of them.
+        """
+        found: list[Tensor] = []
+        for stage in range(stop):
+            pixels = self.backbone.run(pixels, start=stage, stop=stage + 1)
+            if stage < stop - 1:
+                found += self._part(pixels, stage)
+        return pixels, torch.cat(found, dim=1) if found else None
+
+    def _part(self, raw: Tensor, stage: int) -> list[Tensor]:
+        """Pool at once: the next stage may change the tensor in place."""
+        return [self.head.part(self.backbone.level(raw, stage), stage)] if self.head.widths[stage] else []
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         assert batch.targets is not None
-        pixels, targets = batch.pixels, batch.targets
+        pixels, beside, targets = batch.pixels, batch.beside, batch.targets
         if self.mixup > 0:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample()
             order = torch.randperm(len(targets)).to(targets.device)
-            logits = self(pixels * share + pixels[order] * (1 - share), batch.start).float()
+            pixels = pixels * share + pixels[order] * (1 - share)
+            beside = None if beside is None else beside * share + beside[order] * (1 - share)
+            logits = self(pixels, batch.start, beside).float()
             each = self.mixed_loss(logits, (targets, targets[order]), share=share)
         else:
-            each = self.loss(self(pixels, batch.start).float(), targets)
+            each = self.loss(self(pixels, batch.start, beside).float(), targets)
         if batch.weights is not None:
             each = each * batch.weights
         yield "all", each.mean()
@@ -224,7 +259,7 @@ class ImageTask(Task):
     @torch.no_grad()
     def logits(self, batch: Batch) -> np.ndarray:
         """Get `(N, K)` float64 logits with the correction for weighted classes."""
-        raw = self(batch.pixels, batch.start).float()
+        raw = self(batch.pixels, batch.start, batch.beside).float()
         return (raw + self.adjust).double().cpu().numpy()
 
     def predict(self, batch: Batch) -> list[Prediction]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medgraft.errors import BadData
-from medgraft.nets import Backbone
+from medgraft.nets import Backbone, LinearHead
 from medgraft.scores.cases import decide
 from medgraft.tasks.base import Answers, ImageTask, log_odds
 
@@ -27,7 +27,7 @@ class Grade(ImageTask):
 
     kind: ClassVar[str] = "ordinal"
 
-    def __init__(self, backbone: Backbone, head: nn.Module, answers: Answers) -> None:
+    def __init__(self, backbone: Backbone, head: LinearHead, answers: Answers) -> None:
         super().__init__(backbone, head, answers)
         steps = len(answers.classes) - 1
         self.register_buffer("class_weights", torch.ones(steps + 1))
@@ -59,9 +59,9 @@ class Grade(ImageTask):
             raise BadData(f"grade {strange[0]!r} is not among those of the training images")
         return np.array([index[float(label)] for label in labels], dtype=np.int64)
 
-    def forward(self, pixels: Tensor, start: int = 0) -> Tensor:
+    def answer(self, features: Tensor) -> Tensor:
         """Get cumulative logits `(N, K - 1)`: entry k for "grade above the k-th"."""
-        return super().forward(pixels, start) - torch.sort(self.head.cuts).values  # type: ignore[operator]
+        return super().answer(features) - torch.sort(self.head.get_parameter("cuts")).values
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         steps = torch.arange(logits.shape[1], device=logits.device)
@@ -75,7 +75,7 @@ class Grade(ImageTask):
         steps = np.arange(len(self.answers.classes) - 1)
         above = np.clip((targets[:, None] > steps).mean(axis=0), 0.01, 0.99)
         with torch.no_grad():
-            self.head.cuts.copy_(torch.from_numpy(np.log(1 - above) - np.log(above)).float())  # type: ignore[operator]
+            self.head.get_parameter("cuts").copy_(torch.from_numpy(np.log(1 - above) - np.log(above)).float())
 
     def balance(self, targets: np.ndarray, mode: str) -> np.ndarray | None:
         if mode == "none":

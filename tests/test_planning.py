@@ -1,0 +1,108 @@
+"""The plan's rules, and that what a person wrote stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from medgraft.assemble import check_words
+from medgraft.errors import BadRecipe
+from medgraft.planning import Facts, choose_rest
+from medgraft.recipe import Recipe
+
+FACTS = Facts(
+    train_images=400,
+    train_patients=100,
+    modality="generic",
+    modality_reason="nothing else is known",
+    stages=5,
+    random=False,
+    pyramid=True,
+    norms=True,
+    folded_norms=False,
+    class_ratio=1.0,
+)
+
+
+def planned(settings: dict[str, Any], **facts: Any) -> Recipe:
+    return choose_rest(Recipe().changed(settings), replace(FACTS, **facts))  # type: ignore[call-arg]
+
+
+def test_every_choice_has_its_reason() -> None:
+    found = planned({})
+    for name in ("backbone.pooling", "backbone.recalibrate", "fit.probe", "fit.epochs", "fit.head_lr", "depth.thaw"):
+        assert found.reasons[name], name
+
+
+@pytest.mark.parametrize(
+    ("depth", "pyramid", "pooling"),
+    [("head", True, "levels"), (0, True, "levels"), ("head", False, "avg"), (1, True, "avg")],
+)
+def test_the_head_looks_at_levels_of_a_frozen_pyramid(depth: Any, pyramid: bool, pooling: str) -> None:
+    assert planned({"depth.thaw": depth}, pyramid=pyramid).backbone.pooling == pooling
+
+
+@pytest.mark.parametrize(
+    ("depth", "facts", "wanted"),
+    [
+        ("head", {}, True),
+        (2, {}, True),
+        (2, {"random": True}, True),
+        ("all", {}, True),  # as there is a probe
+        (5, {}, True),
+        ("all", {"random": True}, False),
+        ("head", {"norms": False}, False),
+        ("head", {"folded_norms": True}, False),
+        ("head", {"train_images": 15}, False),
+    ],
+)
+def test_norms_are_measured_anew_where_they_stay_frozen(depth: Any, facts: dict[str, Any], wanted: bool) -> None:
+    found = planned({"depth.thaw": depth}, **facts)
+    assert found.backbone.recalibrate is wanted and found.reasons["backbone.recalibrate"]
+    assert planned({"depth.thaw": depth, "backbone.recalibrate": False}, **facts).backbone.recalibrate is False
+
+
+def test_norms_that_are_all_tuned_are_measured_anew_for_the_probe_alone() -> None:
+    without = planned({"depth.thaw": "all", "fit.probe": False})
+    assert without.backbone.recalibrate is False
+    assert planned({"depth.thaw": 2, "fit.probe": False}).backbone.recalibrate is True
+
+
+def test_random_layers_that_are_to_learn_get_no_probe() -> None:
+    assert planned({}, random=True).fit.probe is False
+    assert planned({"depth.thaw": 2}, random=True).fit.probe is False
+    assert planned({"depth.thaw": "head"}, random=True).fit.probe is True
+
+
+@pytest.mark.parametrize("facts", [{"norms": False}, {"folded_norms": True}, {"train_images": 15}])
+def test_what_cannot_be_measured_is_not_though_it_was_asked_for(facts: dict[str, Any]) -> None:
+    asked = {"depth.thaw": "all", "backbone.recalibrate": True}
+    assert planned(asked).backbone.recalibrate is True
+    found = planned(asked, **facts)
+    assert found.backbone.recalibrate is False and found.reasons["backbone.recalibrate"]
+
+
+def test_a_probe_on_a_frozen_encoder_leaves_nothing_to_train() -> None:
+    found = planned({"depth.thaw": "head"})
+    assert found.fit.probe is True and found.fit.epochs == 0 and found.fit.lr is None
+    assert planned({"depth.thaw": "head", "fit.epochs": 7}).fit.epochs == 7
+    without = planned({"depth.thaw": "head", "fit.probe": False})
+    assert without.fit.epochs is not None and without.fit.epochs > 0 and without.fit.head_lr == 1e-3
+    assert planned({"fit.epochs": 0}).depth.thaw == "head"
+
+
+def test_after_a_probe_the_head_learns_as_slowly_as_the_encoder() -> None:
+    found = planned({"depth.thaw": "all"})
+    assert found.fit.head_lr == found.fit.lr == 2e-4
+    assert planned({"depth.thaw": "all", "fit.lr": 3e-5}).fit.head_lr == 3e-5
+    assert planned({"depth.thaw": "all", "fit.probe": False}).fit.head_lr == 2e-3
+
+
+def test_no_epochs_and_something_to_tune_is_refused() -> None:
+    with pytest.raises(BadRecipe, match=r"fit\.probe is off"):
+        check_words(Recipe().changed({"fit.epochs": 0, "fit.probe": False}))  # type: ignore[call-arg]
+    with pytest.raises(BadRecipe, match="depth all asks for tuning"):
+        check_words(Recipe().changed({"fit.epochs": 0, "depth.thaw": "all"}))  # type: ignore[call-arg]
+    check_words(Recipe().changed({"fit.epochs": 0, "depth.thaw": "head"}))  # type: ignore[call-arg]
