@@ -14,9 +14,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from results import PRECISION, SEEDS, SETS, auroc, done, interval
 
 import medgraft as mg
+from results import PRECISION, SEEDS, SETS, auroc, done, interval
 
 VIEWS = (1, 2, 3, 4, 8)
 AGAINST = 4

@@ -1,0 +1,165 @@
+"""How is a trained encoder used best? Chooses pooling, recalibration, and how to go on from the probe.
+
+The six classification sets of the folder of real data, their test rows taken away first: what is chosen here has not
+seen them. What is left is split anew by `medgraft train`, three seeds. Two encoders: the embedded one, and MobileNetV2
+with ImageNet weights; 96 pixels. Prints one table a question. What is done is kept in --out.
+
+    python benchmarks/defaults.py --shared ../shared --out runs/defaults
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import medgraft as mg
+from results import SETS, interval
+
+SEEDS = (0, 1, 2)
+SIDE = 96
+# Settings by question and answer; the first answer is what the others are compared with.
+QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "pooling": {
+        "avg": {"depth.thaw": "head", "backbone.pooling": "avg"},
+        "levels": {"depth.thaw": "head", "backbone.pooling": "levels"},
+    },
+    "recalibrate": {
+        "no": {"depth.thaw": "head", "backbone.recalibrate": False},
+        "yes": {"depth.thaw": "head", "backbone.recalibrate": True},
+    },
+    "schedule": {
+        "probe alone": {"depth.thaw": "head"},
+        "all at once": {"depth.thaw": "all", "fit.probe": False},
+        "probe, then all": {"depth.thaw": "all", "fit.probe": True},
+        "probe, then two stages": {"depth.thaw": 2, "fit.probe": True},
+    },
+}
+SHOWN = {"200": 8_000, "all": 16_000}
+
+
+def main() -> None:
+    """Run what is missing, then print the tables."""
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("--shared", type=Path, default=Path(os.environ.get("MEDGRAFT_SHARED", "../shared")))
+    given.add_argument("--out", type=Path, default=Path("runs/defaults"))
+    given.add_argument("--questions", nargs="+", default=tuple(QUESTIONS), choices=tuple(QUESTIONS))
+    given.add_argument("--encoders", nargs="+", default=("embedded", "ImageNet"), choices=("embedded", "ImageNet"))
+    given.add_argument("--sizes", nargs="+", default=tuple(SHOWN), choices=tuple(SHOWN))
+    given.add_argument("--part", type=int, nargs=2, default=(0, 1), help="this process's number, of how many")
+    options = given.parse_args()
+    jobs = [
+        (question, answer, encoder, name, size, seed)
+        for question in options.questions
+        for seed in SEEDS
+        for size in options.sizes
+        for encoder in options.encoders
+        for name in SETS
+        for answer in QUESTIONS[question]
+    ]
+    number, count = options.part
+    for job in jobs[number::count]:
+        print(*job, f"{run(options, *job):.4f}", flush=True)
+    if count == 1:
+        for question in options.questions:
+            print(table(options, question))
+
+
+def run(
+    options: argparse.Namespace, question: str, answer: str, encoder: str, name: str, size: str, seed: int
+) -> float:
+    """Train one cell, unless it was done; get its AUROC."""
+    out = options.out / f"{question}-{answer}-{encoder}-{name}-{size}-{seed}".replace(" ", "_")
+    said = out.with_suffix(".json")
+    if said.exists():
+        return float(json.loads(said.read_text()))
+    shutil.rmtree(out, ignore_errors=True)
+    settings = {**QUESTIONS[question][answer], "scores.resamples": 100, "fit.channels_last": True}
+    settings |= {"fit.precision": "bf16", "fit.patience": 0}
+    if size != "all":
+        settings["split.limit_train"] = int(size)
+    data, more = without_test(options, name)
+    weights = f"file:{options.shared / 'weights' / 'mobilenet_v2.safetensors'}"
+    epochs = None if settings["depth.thaw"] == "head" else max(1, SHOWN[size] // (200 if size == "200" else 700))
+    mg.train(
+        data,
+        out=out,
+        backbone="auto" if encoder == "embedded" else weights,
+        epochs=epochs,
+        image_size=SIDE,
+        seed=seed,
+        settings=settings,
+        **more,
+    )
+    found = json.loads((out / "report.json").read_text())["scores"]["test"]["auroc"]["value"]
+    said.write_text(json.dumps(found))
+    shutil.rmtree(out)
+    return float(found)
+
+
+def without_test(options: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
+    """Write the set's table without the rows that the benchmarks test on with seed 0, and without a split.
+
+    The array of PneumoniaMNIST is cut to its training part.
+    """
+    file, more, settings = SETS[name]
+    out = options.out / "tables" / f"{name}{Path(file).suffix}"
+    words = {"patients_unknown": True} if more.get("patients_unknown") else {}
+    if out.exists():
+        return out, words
+    out.parent.mkdir(parents=True, exist_ok=True)
+    source = options.shared / "data" / name / file
+    if source.suffix == ".npz":
+        with np.load(source, allow_pickle=False) as arrays:
+            np.savez_compressed(out, **{key: arrays[key][:1500] for key in arrays if key.startswith("train")})
+        return out, words
+    held = {row["path"] for row in tested(options, name, source, more, settings)}
+    with open(source, encoding="utf-8", newline="") as read, open(out, "w", encoding="utf-8", newline="") as write:
+        rows = csv.DictReader(read)
+        columns = [column for column in rows.fieldnames or [] if column != "split"]
+        writer = csv.DictWriter(write, columns, extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            if row["path"] not in held:
+                writer.writerow({**row, "path": str((source.parent / row["path"]).resolve())})
+    return out, words
+
+
+def tested(
+    options: argparse.Namespace, name: str, source: Path, more: dict[str, Any], settings: dict[str, Any]
+) -> list[dict[str, str]]:
+    """Get the rows that a run of seed 0 tests on."""
+    out = options.out / f"split-{name}"
+    if not (out / "report.json").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        words = {"backbone": "none:timm:test_resnet", "depth": "head", "image_size": SIDE, "seed": 0, **more}
+        mg.train(source, out=out, settings={**settings, "scores.resamples": 100}, **words)
+    with open(out / "samples.csv", encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["split"] == "test"]
+
+
+def table(options: argparse.Namespace, question: str) -> str:
+    """Get the answers of one question as Markdown, with the gain over the first and its 95 % interval."""
+    answers = list(QUESTIONS[question])
+    lines = [f"| {question} | images | {' | '.join(answers)} |", "|---" * (len(answers) + 2) + "|"]
+    for encoder in options.encoders:
+        for size in options.sizes:
+            values = np.array(
+                [[[run(options, question, a, encoder, n, size, s) for s in SEEDS] for n in SETS] for a in answers]
+            )
+            cells = [f"{values[0].mean():.3f}"]
+            for own in values[1:]:
+                low, high = interval(own - values[0])
+                cells.append(f"{own.mean():.3f} ({(own - values[0]).mean():+.3f}, {low:+.3f} to {high:+.3f})")
+            lines.append(f"| {encoder} | {size} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
