@@ -46,21 +46,21 @@ def fingerprint(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def provenance(log: list[dict[str, Any]], state: dict[str, Tensor]) -> dict[str, Any]:
-    """Get what made the weights, from the training's own log."""
+def provenance(log: list[dict[str, Any]], counters: list[float], state: dict[str, Tensor]) -> dict[str, Any]:
+    """Get what made the weights, from the training's own log and the counters of its checkpoint."""
     begun = next(row for row in log if row["event"] == "begin")
-    last = [row for row in log if "views" in row][-1]
     kept = ("seed", "programs", "pool", "render", "size", "large", "batch", "lr", "weight_decay", "temperature")
-    steps = [row for row in log if row["event"] == "steps"]
+    step, views, seconds = counters
+    rendered = max((row["rendered"] for row in log if row["event"] == "steps" and row["step"] <= step), default=None)
     return {
         **{name: begun[name] for name in kept},
         "weights_of_losses": begun["weights"],
         "commit": begun.get("commit", ""),
         "device": begun["device"],
-        "views": last["views"],
-        "steps": last["step"],
-        "hours": round(steps[-1]["seconds"] / 3600, 3) if steps else None,
-        "images_rendered": steps[-1]["rendered"] if steps else None,
+        "views": int(views),
+        "steps": int(step),
+        "hours": round(seconds / 3600, 3),
+        "images_rendered": rendered,
         "tensors_sha256": fingerprint(state),
     }
 
@@ -76,7 +76,8 @@ def main() -> None:
     log = [json.loads(line) for line in (options.training / "log.jsonl").read_text().splitlines()]
     begun = next(row for row in log if row["event"] == "begin")
     kind = ENCODERS[begun["encoder"]]
-    state = stored(torch.load(options.training / "state.pt", map_location="cpu", weights_only=True)["average"])
+    saved = torch.load(options.training / "state.pt", map_location="cpu", weights_only=True)
+    state = stored(saved["average"])
     spec = {
         "arch": f"timm:{kind.architecture}",
         "timm_args": kind.args,
@@ -88,7 +89,7 @@ def main() -> None:
         "source": SOURCE,
         "rank": options.rank,
     }
-    words = {"input_spec": json.dumps(spec), "provenance": json.dumps(provenance(log, state))}
+    words = {"input_spec": json.dumps(spec), "provenance": json.dumps(provenance(log, saved["counters"], state))}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{options.name}.safetensors"
     save(path, state=state, words=words)
