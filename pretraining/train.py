@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medgraft.weights.tensors import load
 from pretraining.encoders import ENCODERS, Encoder
 from pretraining.objective import Questions, contrast_loss, dense_loss, normalise, numbers_loss, program_loss
 from pretraining.pool import BLOCK, Pool
@@ -50,9 +51,16 @@ def arguments() -> argparse.Namespace:
     given.add_argument("--temperature", type=float, default=0.2)
     given.add_argument("--renew", type=float, default=0.1, help="share of the time that renders new images")
     given.add_argument("--weights", type=float, nargs=4, default=(1.0, 1.0, 2.0, 1.0))
-    given.add_argument("--start", type=Path, help="weights to start from, of an earlier training")
+    given.add_argument("--start", type=Path, help="an exported .safetensors to start from")
     given.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return given.parse_args()
+
+
+def begin_from(encoder: Encoder, path: Path) -> None:
+    """Load an exported encoder; every number must be there but the counters of BatchNorm."""
+    state = {f"net.{name}": tensor for name, tensor in load(path).items()}
+    counters = {name: t for name, t in encoder.state_dict().items() if name.endswith("num_batches_tracked")}
+    encoder.load_state_dict(state | counters)
 
 
 class Training:
@@ -69,8 +77,7 @@ class Training:
         numbers = len(NUMBERS)
         self.questions = Questions(kind.channels, programs=options.programs, numbers=numbers, masks=len(MASKS))
         if options.start:
-            state = torch.load(options.start, map_location="cpu", weights_only=True)
-            self.encoder.load_state_dict(state["average"])
+            begin_from(self.encoder, options.start)
         self.whole = nn.ModuleList([self.encoder, self.questions]).to(self.device, memory_format=torch.channels_last)
         plain = [p for p in self.whole.parameters() if p.ndim <= 1]
         decayed = [p for p in self.whole.parameters() if p.ndim > 1]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Listen = Callable[[dict[str, Any]], None]
 Data = str | Path
-# Small enough for three minutes on two cores, large enough that a net of random numbers learns from it.
+# Small enough for three minutes on two cores, large enough that every stage learns something from it.
 _DEMO_IMAGES = 480
 _DEMO: dict[str, Any] = {"label_column": "label", "image_size": 96, "epochs": 14, "batch_size": 16}
 _DEMO_SETTINGS: dict[str, Any] = {"augment.strength": 0.5, "fit.mixup": 0.0, "fit.label_smoothing": 0.0}

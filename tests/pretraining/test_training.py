@@ -96,6 +96,11 @@ def test_a_second_call_goes_on_and_the_export_opens(tmp_path: Path, monkeypatch:
         wanted, found = encoder.eval()(pixels), net(pixels)
     for one, other in zip(wanted, found[-3:], strict=True):
         assert torch.allclose(one, other, atol=2e-2 * float(one.abs().max()))
+    begun = Encoder(ENCODERS["resnet10t_small"], 32)
+    train.begin_from(begun, places / "tiny.safetensors")
+    with torch.no_grad():
+        for one, other in zip(begun.eval()(pixels), found[-3:], strict=True):
+            assert torch.equal(one, other)
     told = json.loads(metadata(places / "tiny.safetensors")["provenance"])
     assert told["views"] == last["views"]
     assert told["seed"] == 0
