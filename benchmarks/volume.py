@@ -245,7 +245,7 @@ def _fitted(known: np.ndarray, cases: Sequence[Case]) -> tuple[torch.Tensor, tor
     """Fit a probe on drawn voxels `(N, V, C)`; get weight `(3, C)` and bias `(3,)`."""
     x, y = known.reshape(-1, known.shape[2]), np.tile(np.repeat(np.arange(len(SAMPLED)), SAMPLED), len(known))
     scaler = StandardScaler().fit(x)
-    model = LogisticRegression(C=0.1, max_iter=200, tol=1e-3).fit(scaler.transform(x), y)
+    model = LogisticRegression(C=0.1, max_iter=100, tol=1e-3).fit(scaler.transform(x), y)
     weight = model.coef_ / scaler.scale_
     # The drawn voxels have classes in other shares than the crops have; the intercepts make up for it.
     inside = np.concatenate([case.labels[case.crop].ravel() for case in cases])
