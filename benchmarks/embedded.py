@@ -24,6 +24,8 @@ import numpy as np
 import medgraft as mg
 from medgraft.scores.ranking import auroc
 from medgraft.scores.resample import patient_codes, resamples
+from medgraft.storage import sha256_file
+from medgraft.weights.catalogue import embedded_path
 from results import SETS
 
 ARMS = ("random", "embedded", "ImageNet")
@@ -52,11 +54,13 @@ def main() -> None:
     given.add_argument("--part", type=int, nargs=2, default=(0, 1), help="this process's number, of how many")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()
+    path = embedded_path(options.encoder.removeprefix("embedded:"))
+    options.mark = sha256_file(path)[:8]
     number, count = options.part
     jobs = [] if options.table else [cell for cell in cells() if wanted(options, cell)][number::count]
     for cell in jobs:
         print(*cell, f"{run(options, cell)[0]:.4f}", flush=True)
-    print(table(collect(options)))
+    print(table(collect(options), mark=options.mark))
 
 
 def cells() -> Iterator[Cell]:
@@ -69,17 +73,22 @@ def cells() -> Iterator[Cell]:
                         yield name, size, mode, arm, seed
 
 
+def key(name: str, size: str, mode: str, arm: str, seed: int, *, mark: str) -> str:
+    """Get the name of a cell in the file of results; that of an embedded encoder bears the mark of its weights."""
+    return f"{name}/{size}/{mode}/{arm}{'@' + mark if arm == 'embedded' else ''}/{seed}"
+
+
 def wanted(options: argparse.Namespace, cell: Cell) -> bool:
     """Say whether a cell was asked for and is not there yet."""
     _, size, mode, arm, _ = cell
     asked = mode in options.modes and arm in options.arms and size in options.sizes
-    return asked and "/".join(map(str, cell)) not in collect(options)
+    return asked and key(*cell, mark=options.mark) not in collect(options)
 
 
 def run(options: argparse.Namespace, cell: Cell) -> np.ndarray:
     """Train one cell; get its AUROC, then those of resampled test patients; the run itself is not kept."""
     name, size, mode, arm, seed = cell
-    place = options.out / "/".join(map(str, cell)).replace("/", "-")
+    place = options.out / key(*cell, mark=options.mark).replace("/", "-")
     kept = place.with_suffix(".npy")
     if kept.exists():
         return np.load(kept)
@@ -148,7 +157,7 @@ def collect(options: argparse.Namespace) -> dict[str, np.ndarray]:
 Held = dict[str, np.ndarray]
 
 
-def table(held: Held) -> str:
+def table(held: Held, *, mark: str) -> str:
     """Get the results as Markdown: means over seeds, and gains with 95 % intervals."""
     columns = [f"{arm} {mode}" for arm in ARMS for mode in MODES]
     lines = [f"| set | images | {' | '.join(columns)} | gain over the better random arm |", "|---" * 9 + "|"]
@@ -156,7 +165,10 @@ def table(held: Held) -> str:
         gains, best = [], []
         for name in SETS:
             values = {
-                (a, m): found for a in ARMS for m in MODES if (found := seeds_of(held, name, size, m, a)) is not None
+                (a, m): found
+                for a in ARMS
+                for m in MODES
+                if (found := seeds_of(held, mark, (name, size, m, a))) is not None
             }
             means = {key: found[:, 0].mean() for key, found in values.items()}
             shown = [f"{means[a, m]:.3f}" if (a, m) in means else "" for a in ARMS for m in MODES]
@@ -170,14 +182,14 @@ def table(held: Held) -> str:
                 best.append([means[tops[arm]] if tops[arm] else np.nan for arm in ARMS])
                 gain = "{:+.3f} ({:+.3f} to {:+.3f})".format(difference[:, 0].mean(), *interval([difference]))
             lines.append(f"| {name} | {size} | {' | '.join(shown)} | {gain} |")
-        if gains:
+        if len(gains) == len(SETS):  # a mean of some sets would be taken for that of all
             lines.append(f"| **mean** | {size} | | | | | | | {summary(gains, np.array(best))} |")
     return "\n".join(lines)
 
 
-def seeds_of(held: Held, name: str, size: str, mode: str, arm: str) -> np.ndarray | None:
-    """Get a cell's seeds, `(seeds, 1 + RESAMPLES)`; None unless all are there."""
-    found = [held.get(f"{name}/{size}/{mode}/{arm}/{seed}") for seed in SEEDS[mode]]
+def seeds_of(held: Held, mark: str, cell: tuple[str, str, str, str]) -> np.ndarray | None:
+    """Get the seeds of (set, size, mode, arm), `(seeds, 1 + RESAMPLES)`; None unless all are there."""
+    found = [held.get(key(*cell, seed, mark=mark)) for seed in SEEDS[cell[2]]]
     return None if any(value is None for value in found) else np.stack(found).astype(np.float64)  # type: ignore[arg-type]
 
 

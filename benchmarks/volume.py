@@ -66,13 +66,13 @@ class Case:
         pixels: 0..1, of shape PADDED.
         labels: 0, 1 or 2, of shape PADDED.
         crop: where the crop lies in it.
-        drawn: flat indices of the voxels that a probe may learn from.
+        drawn: (d, h, w) of the voxels that a probe may learn from.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     crop: tuple[slice, ...]
-    drawn: np.ndarray
+    drawn: tuple[np.ndarray, ...]
 
     @property
     def truth(self) -> tuple[float, float]:
@@ -80,10 +80,10 @@ class Case:
         front, back = (float((self.labels == k).sum()) for k in (1, 2))
         return (front + back) / 1000.0, front / (front + back)
 
-    def place(self) -> torch.Tensor:
-        """Get what is known of each voxel without an encoder, `(K, *PADDED)`."""
-        pixels = torch.from_numpy(self.pixels)
-        return torch.cat([powers(), torch.stack([pixels, pixels**2])])
+    def place(self, where: tuple[slice, ...] | tuple[np.ndarray, ...]) -> torch.Tensor:
+        """Get what is known of voxels without an encoder, `(K, ...)`."""
+        pixels = torch.from_numpy(self.pixels[where])
+        return torch.cat([powers()[(slice(None), *where)], torch.stack([pixels, pixels**2])])
 
 
 @cache
@@ -125,7 +125,7 @@ def read_cases(folder: Path) -> list[Case]:
         pixels, labels = np.pad(pixels, widths, mode="edge"), np.pad(labels, widths, constant_values=-1)
         random = np.random.default_rng(index)
         drawn = [random.choice(np.flatnonzero(labels == k), SAMPLED[k], replace=False) for k in range(len(SAMPLED))]
-        cases.append(Case(pixels, labels, crop, np.concatenate(drawn)))
+        cases.append(Case(pixels, labels, crop, np.unravel_index(np.concatenate(drawn), PADDED)))
     return cases
 
 
@@ -174,7 +174,7 @@ def extract(net: Encoder, cases: Sequence[Case], *, slices: bool) -> Arm:
         below = [level.transpose(0, 1) if slices else level[0] for level in levels[:-1]]
         if not grids:
             grids = [[axis_grid(*side) for side in zip(PADDED, ZOOMS, lv.shape[1:], strict=True)] for lv in below]
-        points = [brought_back(lv, g).flatten(1)[:, case.drawn] for lv, g in zip(below, grids, strict=True)]
+        points = [brought_back(lv, g)[(slice(None), *case.drawn)] for lv, g in zip(below, grids, strict=True)]
         voxels.append(torch.cat(points).T.numpy())
         kept.append([level.half() for level in below])
     return Arm(np.stack(features), np.stack(voxels), kept, grids)
@@ -231,7 +231,7 @@ def regress(arm: Arm | None, cases: Sequence[Case], truth: np.ndarray) -> np.nda
 def probe(arm: Arm | None, cases: Sequence[Case], *, count: int | None) -> np.ndarray:
     """Get the Dice of anterior and posterior and the voxels found `(SPLITS, N, 3)`, NaN where a case is not tested."""
     found = np.full((SPLITS, len(cases), 3), np.nan)
-    drawn = [case.place().flatten(1)[:, case.drawn].T.numpy() for case in cases]
+    drawn = [case.place(case.drawn).T.numpy() for case in cases]
     known = np.stack(drawn) if arm is None else np.concatenate([np.stack(drawn), arm.voxels], 2)
     for split, (train, test) in enumerate(splits(len(cases))):
         chosen = train if count is None else np.random.default_rng(split).choice(train, count, replace=False)
@@ -256,9 +256,9 @@ def _fitted(known: np.ndarray, cases: Sequence[Case]) -> tuple[torch.Tensor, tor
 
 def _tested(arm: Arm | None, index: int, case: Case, *, weight: torch.Tensor, bias: torch.Tensor) -> list[float]:
     """A linear probe commutes with interpolation, so three maps are brought back instead of all channels."""
-    place = case.place()
+    place = case.place(case.crop)
     first, *parts = weight.split([len(place), *([] if arm is None else [len(lv) for lv in arm.levels[index]])], 1)
-    logits = torch.einsum("kc,cdhw->kdhw", first, place[(slice(None), *case.crop)]) + bias.view(-1, 1, 1, 1)
+    logits = torch.einsum("kc,cdhw->kdhw", first, place) + bias.view(-1, 1, 1, 1)
     if arm is not None:
         for level, part, grids in zip(arm.levels[index], parts, arm.grids, strict=True):
             inside = [matrix[part_of] for matrix, part_of in zip(grids, case.crop, strict=True)]

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 MEAN, STD = 0.45, 0.25
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How much each question counts."""
-
-    contrast: float = 1.0
-    program: float = 1.0
-    numbers: float = 2.0
-    dense: float = 1.0
 
 
 class Questions(nn.Module):

@@ -100,6 +100,8 @@ def test_no_images_or_too_few_values_are_refused():
     for act in (recalibrate, unfold_norms):
         with pytest.raises(BadData, match="no images"):
             act(net, [])
+    before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(BadData, match="larger batches"):
-        recalibrate(net, [noise(1, 3, 32, 32)])
+        recalibrate(net, [noise(4, 3, 64, 64), noise(1, 3, 32, 32)])
     assert not net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

@@ -22,23 +22,30 @@ _Norm = nn.modules.batchnorm._BatchNorm
 
 
 class _Sums:
-    """Mean and variance of a channel over all batches, float64, merged without loss (Chan et al. 1979)."""
+    """Mean and variance of each channel over all batches, float64, merged without loss (Chan et al. 1979)."""
 
     def __init__(self) -> None:
         self.count = 0
         self.mean = self.squares = torch.zeros(())
 
-    def add(self, x: torch.Tensor) -> None:
-        variance, mean = torch.var_mean(x.detach().float(), dim=(0, *range(2, x.ndim)), correction=0)
-        variance, mean, count = variance.double(), mean.double(), x.numel() // x.shape[1]
+    def measure(self, norm: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        """Take in what entered a layer that normalises by what it stores."""
+        x = given[0].float()
+        variance, mean = torch.var_mean(x, dim=(0, *range(2, x.ndim)), correction=0)
+        self._add(mean.double(), variance.double(), x.numel() // x.shape[1])
+
+    def read(self, norm: _Norm, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        """Take in what a layer that normalises by its batch measured itself, with a momentum of 1."""
+        assert norm.running_mean is not None and norm.running_var is not None
+        count = given[0].numel() // given[0].shape[1]
+        self._add(norm.running_mean.double(), norm.running_var.double() * ((count - 1) / count), count)
+
+    def _add(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
         total = self.count + count
         step = mean - self.mean
         self.squares = self.squares + variance * count + step.square() * (self.count * count / total)
         self.mean = self.mean + step * (count / total)
         self.count = total
-
-    def enter(self, module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        self.add(given[0])
 
     def variance(self) -> torch.Tensor:
         """The variance as BatchNorm stores it: of a sample, divided by n - 1."""
@@ -126,24 +133,27 @@ def _store(norm: _Norm, found: _Sums) -> None:
 
 @contextmanager
 def _measuring(net: Encoder, *, by_batch: bool) -> Iterator[dict[_Norm, _Sums]]:
-    """Sum up what enters each BatchNorm; `by_batch` normalises by the batch meanwhile, else by what is stored."""
+    """Sum up what enters each BatchNorm; `by_batch` normalises by the batch meanwhile, else by what is stored.
+
+    Modes and buffers are as before when it ends, whatever ends it.
+    """
     norms = batch_norms(net)
     modes = [(module, module.training) for module in net.modules()]
-    momenta = [(norm, norm.momentum) for norm in norms]
+    kept = [(norm, norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     sums = {norm: _Sums() for norm in norms}
-    hooks = [norm.register_forward_pre_hook(own.enter) for norm, own in sums.items()]
+    hooks = [norm.register_forward_hook(own.read if by_batch else own.measure) for norm, own in sums.items()]
     net.eval()
     for norm in norms:
-        # Momentum 0: the running statistics stay, so that those of all batches can be stored at the end.
-        norm.momentum = 0.0
-        norm.training = by_batch
+        norm.momentum, norm.training = 1.0, by_batch
     try:
         yield sums
     finally:
         for hook in hooks:
             hook.remove()
-        for norm, momentum in momenta:
+        for norm, momentum, buffers in kept:
             norm.momentum = momentum
+            for buffer, value in zip(norm.buffers(), buffers, strict=True):
+                buffer.copy_(value)
         for module, training in modes:
             module.training = training
 
