@@ -49,13 +49,14 @@ def fingerprint(state: dict[str, Tensor]) -> str:
 def provenance(log: list[dict[str, Any]], counters: list[float], state: dict[str, Tensor]) -> dict[str, Any]:
     """Get what made the weights, from the training's own log and the counters of its checkpoint."""
     begun = next(row for row in log if row["event"] == "begin")
+    commits = [row["commit"] for row in log if row["event"] in ("begin", "again") and "commit" in row]
     kept = ("seed", "programs", "pool", "render", "size", "large", "batch", "lr", "weight_decay", "temperature")
     step, views, seconds = counters
     rendered = max((row["rendered"] for row in log if row["event"] == "steps" and row["step"] <= step), default=None)
     return {
         **{name: begun[name] for name in kept},
         "weights_of_losses": begun["weights"],
-        "commit": begun.get("commit", ""),
+        "commit": " ".join(dict.fromkeys(commits)),  # one for each state of the code that a call ran with
         "device": begun["device"],
         "views": int(views),
         "steps": int(step),

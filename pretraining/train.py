@@ -252,9 +252,8 @@ def main() -> None:
     until = time.monotonic() + options.minutes * 60
     training, log = Training(options), Log(options.out)
     again = training.restore()
-    if not again:
-        words = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-        log.say("begin", commit=commit(), **words)
+    words = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    log.say("again" if again else "begin", commit=commit(), **words)
     fill(training.pool, log)
     if not again:
         training.centre, training.spread = (t.cpu() for t in training.pool.standards())

@@ -81,6 +81,7 @@ def test_a_second_call_goes_on_and_the_export_opens(tmp_path: Path, monkeypatch:
     assert last["event"] == "done"
     assert last["views"] > first["views"]
     assert [row["event"] for row in rows(tmp_path)].count("begin") == 1
+    assert [row["event"] for row in rows(tmp_path)].count("again") == 1
 
     places = tmp_path / "embedded"
     words = ["export", str(tmp_path), "--name", "tiny", "--rank", "1", "--out", str(places)]
@@ -104,6 +105,7 @@ def test_a_second_call_goes_on_and_the_export_opens(tmp_path: Path, monkeypatch:
     told = json.loads(metadata(places / "tiny.safetensors")["provenance"])
     assert told["views"] == last["views"]
     assert told["seed"] == 0
+    assert told["commit"] == train.commit()
     assert net.licence == "Apache-2.0"
     assert catalogue.default_name() == "embedded:tiny"
     assert (places / "tiny.log.jsonl").exists()
