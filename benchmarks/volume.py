@@ -29,6 +29,7 @@ import argparse
 import csv
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,7 @@ SPACING_MM = (1.0, 0.5, 0.5)
 CALIBRATED, TESTED, SPLITS, FEW = 40, 100, 5, 8
 SAMPLED = (60, 30, 30)  # voxels a volume and class that the probe learns from
 RESAMPLES = 1000
+HOWS = ("centre", "spread")
 
 Score = Callable[[np.ndarray], float]  # weights of the cases (N,) -> score
 
@@ -101,13 +103,13 @@ class Arm:
     Attributes:
         features: pooled, `(N, F)`.
         voxels: of the drawn voxels, `(N, V, C)`.
-        levels: of each case, each `(C, D, H, W)`, all but the last.
+        levels: of each case the file of its levels, each `(C, D, H, W)`, all but the last: gigabytes in all.
         grids: for each level the matrices that bring its three axes to 1 mm.
     """
 
     features: np.ndarray
     voxels: np.ndarray
-    levels: Sequence[Sequence[torch.Tensor]]
+    levels: Sequence[Path]
     grids: Sequence[Sequence[torch.Tensor]]
 
 
@@ -165,23 +167,28 @@ def brought_back(level: torch.Tensor, grids: Sequence[torch.Tensor]) -> torch.Te
 
 
 @torch.no_grad()
-def extract(net: Encoder, cases: Sequence[Case], *, slices: bool) -> Arm:
+def extract(net: Encoder, cases: Sequence[Case], *, slices: bool, folder: Path) -> Arm:
     """Run a frozen encoder over all cases, one at a time."""
+    layout = torch.channels_last if slices else torch.channels_last_3d
+    net = net.to(memory_format=layout)
     features, voxels, kept, grids = [], [], [], []
-    for case in cases:
-        levels = net(pixels_for(net, [case], slices=slices))
+    for index, case in enumerate(cases):
+        pixels = pixels_for(net, [case], slices=slices).to(memory_format=layout)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            levels = net(pixels)
         features.append(pooled(levels).mean(0).numpy())  # the mean over slices; a volume is one row
         below = [level.transpose(0, 1) if slices else level[0] for level in levels[:-1]]
         if not grids:
             grids = [[axis_grid(*side) for side in zip(PADDED, ZOOMS, lv.shape[1:], strict=True)] for lv in below]
         points = [brought_back(lv, g)[(slice(None), *case.drawn)] for lv, g in zip(below, grids, strict=True)]
         voxels.append(torch.cat(points).T.numpy())
-        kept.append([level.half() for level in below])
+        kept.append(folder / f"{index}.pt")
+        torch.save([level.contiguous().half() for level in below], kept[-1])
     return Arm(np.stack(features), np.stack(voxels), kept, grids)
 
 
 def arms_of(
-    name: str, hows: Sequence[str], cases: Sequence[Case], calibration: Sequence[Case]
+    name: str, hows: Sequence[str], cases: Sequence[Case], calibration: Sequence[Case], folder: Path
 ) -> Iterator[tuple[str, Arm]]:
     """Yield the arms of one backbone, random weights first."""
     size = (PADDED[1] * ZOOMS[1], PADDED[2] * ZOOMS[2])
@@ -189,7 +196,7 @@ def arms_of(
     def run(net: Encoder, *, slices: bool) -> Arm:
         if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in net.modules()):
             recalibrate(net, batches(net, calibration, slices=slices))
-        return extract(net, cases, slices=slices)
+        return extract(net, cases, slices=slices, folder=folder)
 
     random = backbone(f"none:{name.removeprefix('none:')}", channels=1, image_size=size)
     yield "random, spread", run(inflate(random, spacing_mm=SPACING_MM), slices=False)
@@ -257,12 +264,13 @@ def _fitted(known: np.ndarray, cases: Sequence[Case]) -> tuple[torch.Tensor, tor
 def _tested(arm: Arm | None, index: int, case: Case, *, weight: torch.Tensor, bias: torch.Tensor) -> list[float]:
     """A linear probe commutes with interpolation, so three maps are brought back instead of all channels."""
     place = case.place(case.crop)
-    first, *parts = weight.split([len(place), *([] if arm is None else [len(lv) for lv in arm.levels[index]])], 1)
+    levels = [] if arm is None else torch.load(arm.levels[index], weights_only=True)
+    first, *parts = weight.split([len(place), *(len(level) for level in levels)], 1)
     logits = torch.einsum("kc,cdhw->kdhw", first, place) + bias.view(-1, 1, 1, 1)
     if arm is not None:
-        for level, part, grids in zip(arm.levels[index], parts, arm.grids, strict=True):
+        for level, part, grids in zip(levels, parts, arm.grids, strict=True):
             inside = [matrix[part_of] for matrix, part_of in zip(grids, case.crop, strict=True)]
-            logits += brought_back(torch.einsum("kc,cdhw->kdhw", part, level.float()), inside)
+            logits += brought_back((part @ level.float().flatten(1)).unflatten(1, level.shape[1:]), inside)
     said, truth = logits.argmax(0).numpy(), case.labels[case.crop]
     both = [((said == k), (truth == k)) for k in (1, 2)]
     return [*(2.0 * float((s & t).sum()) / float(s.sum() + t.sum()) for s, t in both), float((said > 0).sum())]
@@ -339,14 +347,14 @@ def main() -> None:
     scores = judge(None, cases)
     lines = ["| encoder | arm | " + " | ".join(scores) + " |", "|---" * (len(scores) + 2) + "|"]
     lines.append(row("none", "no encoder", scores, None, len(cases)))
-    for name in options.backbone or [f"file:{options.shared}/weights/mobilenet_v2.safetensors", "auto"]:
-        random = None
-        for arm, found in arms_of(name, options.how or ("centre", "spread"), cases, calibration):
-            scores = judge(found, cases)
-            del found  # two arms at once would take some gigabytes
-            lines.append(row(Path(name).name, arm, scores, random, len(cases)))
-            random = random or scores
-            print(f"{time.process_time():.0f} s of processor: {lines[-1]}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.backbone or [f"file:{options.shared}/weights/mobilenet_v2.safetensors", "auto"]:
+            random = None
+            for arm, found in arms_of(name, options.how or HOWS, cases, calibration, Path(folder)):
+                scores = judge(found, cases)
+                lines.append(row(Path(name).name, arm, scores, random, len(cases)))
+                random = random or scores
+                print(f"{time.process_time():.0f} s of processor: {lines[-1]}", file=sys.stderr, flush=True)
     print("\n".join(lines))
 
 

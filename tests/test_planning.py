@@ -76,12 +76,15 @@ def test_random_layers_that_are_to_learn_get_no_probe() -> None:
     assert planned({"depth.thaw": "head"}, random=True).fit.probe is True
 
 
-@pytest.mark.parametrize("facts", [{"norms": False}, {"folded_norms": True}, {"train_images": 15}])
-def test_what_cannot_be_measured_is_not_though_it_was_asked_for(facts: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [({"norms": False}, "no BatchNorm"), ({"folded_norms": True}, "folded"), ({"train_images": 15}, "too few")],
+)
+def test_norms_that_cannot_be_measured_are_refused_where_asked_for(facts: dict[str, Any], why: str) -> None:
     asked = {"depth.thaw": "all", "backbone.recalibrate": True}
     assert planned(asked).backbone.recalibrate is True
-    found = planned(asked, **facts)
-    assert found.backbone.recalibrate is False and found.reasons["backbone.recalibrate"]
+    with pytest.raises(BadRecipe, match=why):
+        planned(asked, **facts)
 
 
 def test_a_probe_on_a_frozen_encoder_leaves_nothing_to_train() -> None:

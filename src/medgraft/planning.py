@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medgraft.errors import BadRecipe
 from medgraft.recipe import Recipe
 
 # Sides that every backbone divides evenly; larger ones cost time without gain on most sets of a few thousand images.
@@ -109,11 +110,10 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
     if probed is None:
         probed, why = probe_rule(facts, frozen)
         fill("fit.probe", probed, why)
-    if recipe.backbone.recalibrate is not False:
-        asked = bool(recipe.backbone.recalibrate)
-        wanted, why = recalibrate_rule(facts, frozen, asked=asked, probed=probed)
-        if not asked or not wanted:
-            fill("backbone.recalibrate", wanted, why)
+    if recipe.backbone.recalibrate is None:
+        fill("backbone.recalibrate", *recalibrate_rule(facts, frozen, probed=probed))
+    elif recipe.backbone.recalibrate and (why := unmeasurable(facts)):
+        raise BadRecipe(f"BatchNorm cannot be measured anew: {why}", do="Leave backbone.recalibrate out.")
     _fill_schedule(recipe, facts, fill, head_only=frozen == facts.stages, probed=probed)
     if recipe.fit.balance == "auto":
         fill("fit.balance", *balance_rule(facts.class_ratio))
@@ -142,16 +142,21 @@ def pooling_rule(facts: Facts, frozen: int) -> tuple[str, str]:
     return "levels", "the last level of a frozen encoder has left out what its old task did not need"
 
 
-def recalibrate_rule(facts: Facts, frozen: int, *, asked: bool, probed: bool) -> tuple[bool, str]:
-    """Choose whether BatchNorm's statistics are measured anew; where that cannot be, also if it was asked for."""
+def unmeasurable(facts: Facts) -> str:
+    """Say why BatchNorm's statistics cannot be measured anew; "" where they can."""
     if not facts.norms:
-        return False, "this encoder has no BatchNorm"
+        return "this encoder has no BatchNorm"
     if facts.folded_norms:
-        return False, "BatchNorm is folded into these weights, so there is nothing to measure"
+        return "BatchNorm is folded into these weights, so there is nothing to measure"
     if facts.train_images < _FEWEST_FOR_NORMS:
-        return False, f"{facts.train_images} training images are too few to measure BatchNorm's statistics on"
-    if asked:
-        return True, "it was asked for"
+        return f"{facts.train_images} training images are too few to measure BatchNorm's statistics on"
+    return ""
+
+
+def recalibrate_rule(facts: Facts, frozen: int, *, probed: bool) -> tuple[bool, str]:
+    """Choose whether BatchNorm's statistics are measured anew."""
+    if why := unmeasurable(facts):
+        return False, why
     if not frozen and not probed:
         return False, "every stage is tuned, and measures its statistics while it learns"
     if not frozen:

@@ -115,11 +115,7 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
     for note in found.notes:
         listen({"event": "say", "text": note})
     task = graft_for(recipe, found, pixels, listen)
-    filled = planned(recipe, found, task)
-    if recipe.backbone.recalibrate and not filled.backbone.recalibrate:
-        why = filled.reasons["backbone.recalibrate"]
-        listen({"event": "say", "text": f"BatchNorm's statistics stay as they are: {why}"})
-    return filled, found, task, pixels
+    return planned(recipe, found, task), found, task, pixels
 
 
 # ---- the run folder ------------------------------------------------------------------
