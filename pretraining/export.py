@@ -58,6 +58,7 @@ def provenance(log: list[dict[str, Any]], counters: list[float], state: dict[str
         "weights_of_losses": begun["weights"],
         "commit": " ".join(dict.fromkeys(commits)),  # one for each state of the code that a call ran with
         "device": begun["device"],
+        "teacher": begun.get("teacher"),
         "views": int(views),
         "steps": int(step),
         "hours": round(seconds / 3600, 3),

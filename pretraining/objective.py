@@ -71,6 +71,34 @@ def dense_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted)
 
 
+class Imitation(nn.Module):
+    """A fifth question, for encoders that learn slowly from little: what would a trained encoder say of this view?
+
+    Args:
+        channels: C of the last level of the encoder that learns.
+        teacher: C of the last three levels of the trained one.
+
+    Source: Touvron et al. 2021, arXiv 2012.12877, a convolutional teacher for a transformer.
+    """
+
+    def __init__(self, channels: int, teacher: Sequence[int]) -> None:
+        super().__init__()
+        self.whole = nn.Linear(channels, sum(teacher))
+        self.places = nn.Conv2d(channels, teacher[1], 1)
+        self.alike = nn.ModuleList(
+            [nn.BatchNorm1d(sum(teacher), affine=False), nn.BatchNorm2d(teacher[1], affine=False)]
+        )
+
+    def forward(self, level: Tensor, taught: Sequence[Tensor]) -> Tensor:
+        """Get the loss of the last level `(N, C, H, W)` before the teacher's last three, channels standardised."""
+        whole, places = self.alike
+        with torch.no_grad():
+            pooled = whole(torch.cat([part.float().mean((2, 3)) for part in taught], 1))
+            maps = places(taught[1].float())
+        found = F.adaptive_avg_pool2d(self.places(level), maps.shape[2:])
+        return F.smooth_l1_loss(self.whole(level.mean((2, 3))).float(), pooled) + F.smooth_l1_loss(found.float(), maps)
+
+
 def normalise(pixels: Tensor) -> Tensor:
     """Turn pixels from 0 to 1 into what the encoder eats."""
     return (pixels - MEAN) / STD

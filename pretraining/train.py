@@ -20,9 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medgraft.storage import sha256_file
 from medgraft.weights.tensors import load
-from pretraining.encoders import ENCODERS, Encoder
-from pretraining.objective import Questions, contrast_loss, dense_loss, normalise, numbers_loss, program_loss
+from pretraining.encoders import ENCODERS, Encoder, Kind
+from pretraining.objective import (
+    Imitation,
+    Questions,
+    contrast_loss,
+    dense_loss,
+    normalise,
+    numbers_loss,
+    program_loss,
+)
 from pretraining.pool import BLOCK, Pool
 from pretraining.programs import draw_programs
 from pretraining.render import MASKS, NUMBERS
@@ -51,6 +60,8 @@ def arguments() -> argparse.Namespace:
     given.add_argument("--temperature", type=float, default=0.2)
     given.add_argument("--renew", type=float, default=0.1, help="share of the time that renders new images")
     given.add_argument("--weights", type=float, nargs=4, default=(1.0, 1.0, 2.0, 1.0))
+    given.add_argument("--teacher", type=Path, help="an exported resnet10t whose features are imitated too")
+    given.add_argument("--imitate", type=float, default=4.0, help="weight of that")
     given.add_argument("--start", type=Path, help="an exported .safetensors to start from")
     given.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return given.parse_args()
@@ -73,12 +84,13 @@ class Training:
         self.programs = draw_programs(options.programs, seed=options.seed)
         words = {"count": options.pool, "size": options.render, "seed": options.seed, "device": self.device}
         self.pool = Pool(self.programs, folder=options.keep, **words)
-        self.encoder = Encoder(kind, options.size)
+        self.encoder = Encoder(kind, options.large)
         numbers = len(NUMBERS)
         self.questions = Questions(kind.channels, programs=options.programs, numbers=numbers, masks=len(MASKS))
         if options.start:
             begin_from(self.encoder, options.start)
-        self.whole = nn.ModuleList([self.encoder, self.questions]).to(self.device, memory_format=torch.channels_last)
+        learning = [self.encoder, self.questions, *self._teacher(kind)]
+        self.whole = nn.ModuleList(learning).to(self.device, memory_format=torch.channels_last)
         plain = [p for p in self.whole.parameters() if p.ndim <= 1]
         decayed = [p for p in self.whole.parameters() if p.ndim > 1]
         groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -87,6 +99,18 @@ class Training:
         self.centre = torch.zeros(numbers)
         self.spread = torch.ones(numbers)
         self.step, self.views, self.seconds = 0, 0, 0.0
+
+    def _teacher(self, kind: Kind) -> list[nn.Module]:
+        """Open the trained encoder that is imitated, if one is; get what learns to say what it says."""
+        self.teacher = None
+        if self.options.teacher is None:
+            return []
+        taught = ENCODERS["resnet10t"]
+        self.teacher = Encoder(taught, self.options.large)
+        begin_from(self.teacher, self.options.teacher)
+        self.teacher = self.teacher.eval().to(self.device, memory_format=torch.channels_last)
+        self.imitation = Imitation(kind.channels[-1], taught.channels)
+        return [self.imitation]
 
     def progress(self) -> float:
         """Get the share of the budget that is spent."""
@@ -108,10 +132,18 @@ class Training:
         one, masks_one = view(taken.images, taken.masks, size=size, area=(0.35, 1), gray=0.0, draw=draw)
         two, masks_two = view(taken.images, taken.masks, size=size, area=(0.15, 0.8), gray=0.15, draw=draw)
         pixels = normalise(torch.cat([one, two])).to(memory_format=torch.channels_last)
+        weights = list(options.weights)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            logits, numbers, compared, dense = self.questions(self.encoder(pixels))
+            levels = self.encoder(pixels)
+            logits, numbers, compared, dense = self.questions(levels)
         losses = self.losses(taken, (logits.float(), numbers.float(), compared, dense.float()), (masks_one, masks_two))
-        total = sum(w * loss for w, loss in zip(options.weights, losses.values(), strict=True))
+        if self.teacher is not None:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                with torch.no_grad():
+                    taught = self.teacher(pixels)
+                losses["imitation"] = self.imitation(levels[-1], taught)
+            weights.append(options.imitate)
+        total = sum(w * loss for w, loss in zip(weights, losses.values(), strict=True))
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         self.optimiser.zero_grad(set_to_none=True)
@@ -151,6 +183,7 @@ class Training:
         """Write everything needed to go on, whole or not at all."""
         state = {
             "average": self.average, "encoder": self.encoder.state_dict(), "questions": self.questions.state_dict(),
+            "imitation": None if self.teacher is None else self.imitation.state_dict(),
             "optimiser": self.optimiser.state_dict(), "centre": self.centre, "spread": self.spread,
             "counters": [self.step, self.views, self.seconds],
         }  # fmt: skip
@@ -167,6 +200,8 @@ class Training:
         self.average = state["average"]
         self.encoder.load_state_dict(state["encoder"])
         self.questions.load_state_dict(state["questions"])
+        if self.teacher is not None:
+            self.imitation.load_state_dict(state["imitation"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.centre, self.spread = state["centre"].cpu(), state["spread"].cpu()
         self.step, self.views, self.seconds = state["counters"]
@@ -253,6 +288,8 @@ def main() -> None:
     training, log = Training(options), Log(options.out)
     again = training.restore()
     words = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    if options.teacher:
+        words["teacher"] = f"{options.teacher.name} sha256={sha256_file(options.teacher)}"
     log.say("again" if again else "begin", commit=commit(), **words)
     fill(training.pool, log)
     if not again:

@@ -14,7 +14,7 @@ from medgraft.weights import catalogue
 from medgraft.weights.tensors import metadata
 from pretraining import export, train
 from pretraining.encoders import ENCODERS, Encoder
-from pretraining.objective import Questions, contrast_loss, dense_loss, numbers_loss, program_loss
+from pretraining.objective import Imitation, Questions, contrast_loss, dense_loss, numbers_loss, program_loss
 
 
 def test_contrast_is_smallest_when_partners_are_alike() -> None:
@@ -58,6 +58,48 @@ def test_every_question_reaches_the_encoder(name: str) -> None:
     for number, answer in enumerate(questions(levels)):
         gradient = torch.autograd.grad(answer.square().sum(), next(encoder.parameters()), retain_graph=True)[0]
         assert gradient.abs().sum() > 0, number
+
+
+def test_a_teacher_is_imitated_from_all_of_its_levels() -> None:
+    torch.manual_seed(0)
+    level, taught = (
+        torch.randn(8, 6, 4, 4, requires_grad=True),
+        [torch.randn(8, c, s, s) for c, s in ((3, 8), (4, 4), (5, 2))],
+    )
+    imitation = Imitation(6, (3, 4, 5))
+    optimiser = torch.optim.Adam([level, *imitation.parameters()], lr=0.05)
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        losses.append(imitation(level, taught))
+        losses[-1].backward()
+        optimiser.step()
+    assert losses[-1] < 0.2 * losses[0]
+    assert all(part.grad is None for part in taught)
+
+
+def test_a_vision_transformer_learns_from_a_teacher_and_opens_at_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, "resnet10t_small", ENCODERS["vit"])  # the encoder that call names
+    teacher = catalogue.embedded_path("resnet10t")
+    for minutes in ("0", "1"):
+        call(monkeypatch, tmp_path, "--hours", "0.0005", "--minutes", minutes, "--teacher", str(teacher))
+    assert [row["event"] for row in rows(tmp_path)].count("again") == 1
+    assert rows(tmp_path)[-1]["event"] == "done"
+    places = tmp_path / "embedded"
+    monkeypatch.setattr(sys, "argv", ["export", str(tmp_path), "--name", "v", "--rank", "3", "--out", str(places)])
+    export.main()
+    assert json.loads(metadata(places / "v.safetensors")["provenance"])["teacher"].startswith("resnet10t.safetensors")
+    monkeypatch.setattr(catalogue, "EMBEDDED", places)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)["average"]
+    encoder, pixels = Encoder(ENCODERS["vit"], 32).eval(), torch.randn(2, 3, 32, 32)
+    encoder.load_state_dict(state)
+    with torch.no_grad():
+        wanted, found = encoder(pixels)[-1], backbone("embedded:v", image_size=32, offline=True)(pixels)[-1]
+        assert torch.allclose(wanted, found, atol=2e-2 * float(wanted.abs().max()))
+        larger = backbone("embedded:v", image_size=96, offline=True)(torch.randn(1, 3, 96, 96))
+    assert larger[-1].shape == (1, 192, 12, 12)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, out: Path, *more: str) -> None:
