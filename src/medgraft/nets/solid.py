@@ -59,7 +59,7 @@ class SolidConv(nn.Conv3d):
             return planes.unflatten(2, x.shape[2:4])
         if self.same:
             x = F.pad(x, _same_padding(x, self.kernel_size, self.stride, self.dilation))
-        front = None if self.same else int(self.padding[1])
+        front = None if self.same else min(int(side) for side in self.padding[1:])
         extent, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
         added = depth_padding(x.shape[2], extent=extent, stride=stride, dilation=dilation, front=front)
         return super().forward(pad_depth(x, *added))
@@ -219,6 +219,8 @@ BUILDERS: dict[str, Builder] = {
     "timm.layers.squeeze_excite.SEModule": _plane,
     "timm.layers.squeeze_excite.EffectiveSEModule": _plane,
     "timm.models._efficientnet_blocks.SqueezeExcite": _plane,
+    "timm.models.senet.SEModule": _plane,
+    "timm.models.hgnet.EseModule": _plane,
     "timm.layers.eca.EcaModule": _plane,
     "timm.layers.norm.LayerNorm2d": _plane,
     "medgraft.nets.fold.Repeat": _plane,
@@ -232,6 +234,7 @@ ANY_SHAPE = {
     "timm.layers.norm.GroupNorm",
     "timm.layers.norm.GroupNorm1",
     "timm.layers.drop.DropPath",
+    "timm.models.hgnet.LearnableAffineBlock",
     "torchvision.ops.stochastic_depth.StochasticDepth",
 }
 _ELEMENTWISE = ("torch.nn.modules.activation.", "timm.layers.activations.", "timm.layers.activations_me.")

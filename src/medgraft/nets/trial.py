@@ -12,23 +12,22 @@ from medgraft.values import InputSpec
 _SLICES = 5  # no power of two, so that a wrong number of slices shows
 _SIDE = 64
 _TOLERANCE = 1e-3
-_FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError, NotImplementedError)
 
 
 @torch.no_grad()
-def first_difference(picture: nn.ModuleDict, volume: nn.ModuleDict, spec: InputSpec) -> tuple[str, str] | None:
+def first_difference(picture: nn.ModuleDict, volume: nn.ModuleDict, x: torch.Tensor) -> tuple[str, str] | None:
     """Run both on the same slices and look for the first module whose results differ.
 
     Args:
         picture: stage name -> module on `(N, C, H, W)`, in eval mode.
         volume: the same stages on `(N, C, D, H, W)`, in eval mode.
-        spec: what the net eats.
+        x: what the net eats, `(N, C, H, W)`.
 
     Returns:
         None where every stage gives in every slice what the picture gives; else the path of the innermost
         module that does not, and why.
     """
-    x = _pixels(picture, spec)
     y = lifted(x)
     for name, module in picture.items():
         before, x = x, module(x)
@@ -54,15 +53,18 @@ def same(volume: Any, picture: Any) -> bool:
     """Tell whether every slice of a result is the picture's, whatever the number of slices."""
     if isinstance(picture, list | tuple):
         return len(volume) == len(picture) and all(same(v, p) for v, p in zip(volume, picture, strict=True))
-    if not isinstance(volume, torch.Tensor) or volume.ndim != 5 or volume.shape[3:] != picture.shape[2:]:
-        return False
-    if volume.shape[:2] != picture.shape[:2]:
-        return False
-    return bool((volume - picture[:, :, None]).abs().max() <= _TOLERANCE * picture.abs().max())
+    if not isinstance(picture, torch.Tensor) or not isinstance(volume, torch.Tensor):
+        return volume is picture
+    if picture.ndim == 4:  # anything else, such as a row of channels, is the same for both
+        if volume.ndim != 5:
+            return False
+        picture = picture[:, :, None].expand(-1, -1, volume.shape[2], -1, -1)
+    return volume.shape == picture.shape and bool((volume - picture).abs().max() <= _TOLERANCE * picture.abs().max())
 
 
-def _pixels(picture: nn.ModuleDict, spec: InputSpec) -> torch.Tensor:
-    """Get two random pictures, small where the net takes small ones."""
+@torch.no_grad()
+def trial_pictures(picture: nn.ModuleDict, spec: InputSpec) -> torch.Tensor | None:
+    """Get two random pictures, small where the net takes small ones; None where it takes none of its own size."""
     like = next(picture.parameters())
     for size in ((_SIDE, _SIDE), spec.size):
         x = torch.randn(2, spec.channels, *size, generator=torch.Generator().manual_seed(0)).to(like)
@@ -73,20 +75,22 @@ def _pixels(picture: nn.ModuleDict, spec: InputSpec) -> torch.Tensor:
         except _FAILURES:
             continue
         if out.numel():
-            break
-    return x
+            return x
+    return None
 
 
 def _culprit(stage: str, picture: nn.Module, volume: nn.Module, x: torch.Tensor) -> tuple[str, str]:
     """Compare a stage module by module, the inner ones first, as they finish."""
     given: dict[str, Any] = {}
-    finished: list[tuple[str, Any]] = []
+    finished: list[tuple[str, Any, Any]] = []
     hooks = []
     for path, module in picture.named_modules():
         # Cloned, as the next module may work in place.
         hooks += [
             module.register_forward_pre_hook(lambda _, x, path=path: given.__setitem__(path, _cloned(x))),
-            module.register_forward_hook(lambda _, x, out, path=path: finished.append((path, _cloned(out)))),
+            module.register_forward_hook(
+                lambda _, x, out, path=path: finished.append((path, given[path], _cloned(out)))
+            ),
         ]
     try:
         picture(x)
@@ -95,11 +99,11 @@ def _culprit(stage: str, picture: nn.Module, volume: nn.Module, x: torch.Tensor)
             hook.remove()
     parts = dict(volume.named_modules())
     differs = "gives something else for a volume with equal slices than for the slice"
-    for path, wanted in finished:
+    for path, eaten, wanted in finished:
         if path not in parts:
             continue  # inside something that was replaced as a whole
         try:
-            right = same(parts[path](*lifted(given[path])), wanted)
+            right = same(parts[path](*lifted(eaten)), wanted)
         except _FAILURES as error:
             said = " ".join(str(error).split())[:200]
             return _joined(stage, path), f"works on pictures only ({type(error).__name__}: {said})"

@@ -20,10 +20,10 @@ from torch import nn
 
 from medgraft.errors import BadRecipe
 from medgraft.nets.backbone import Backbone, Encoder, backbone
-from medgraft.nets.depth import DepthPlan, plan_depth, window
+from medgraft.nets.depth import DepthPlan, Site, plan_depth, window
 from medgraft.nets.solid import BUILDERS, kind, takes_any_shape
 from medgraft.nets.stages import probe_size, shape_of
-from medgraft.nets.trial import first_difference
+from medgraft.nets.trial import first_difference, trial_pictures
 
 _ADVICE = "Take a convolutional net, such as timm:resnet18 or torchvision:mobilenet_v2, or run this one slice by slice."
 
@@ -84,7 +84,8 @@ def inflate(
     plan = plan_depth(round(math.log2(flat.strides[-1])), spacing_mm=spacing_mm, depth_stride=depth_stride)
     _try(flat, scales, plan, how)
     made = VolumeBackbone(flat, _solid_stages(flat, flat.encoder, scales, plan, how), how=how, plan=plan)
-    return made.train(flat.training)
+    made.training = made.encoder.training = flat.training  # the parts have the modes of those they stand for
+    return made
 
 
 def volume_backbone(
@@ -141,18 +142,18 @@ def pooled(levels: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([*(level.mean(2) for level in flat), flat[-1].amax(2)], dim=1)
 
 
-def _scales(flat: Backbone) -> dict[str, int]:
-    """Run on shapes alone; get how often the picture was halved before each module that ran, by its path.
+def _scales(flat: Backbone) -> dict[str, set[int]]:
+    """Run on shapes alone; get how often the picture was halved before each call of a module, by its path.
 
     Raises:
         BadRecipe: what travels between stages is no picture.
     """
     height, width = probe_size(flat.spec)
-    found: dict[str, int] = {}
+    found: dict[str, set[int]] = {}
 
     def note(path: str, given: tuple) -> None:
         rows = given[0].shape[2] if given and isinstance(given[0], torch.Tensor) and given[0].ndim == 4 else height
-        found[path] = max(0, round(math.log2(height / max(rows, 1))))
+        found.setdefault(path, set()).add(max(0, round(math.log2(height / max(rows, 1)))))
 
     hooks = [
         module.register_forward_pre_hook(lambda _, given, path=path: note(path, given))
@@ -173,7 +174,7 @@ def _scales(flat: Backbone) -> dict[str, int]:
 
 
 def _solid_stages(
-    flat: Backbone, encoder: nn.ModuleDict, scales: dict[str, int], plan: DepthPlan, how: str
+    flat: Backbone, encoder: nn.ModuleDict, scales: dict[str, set[int]], plan: DepthPlan, how: str
 ) -> dict[str, nn.Module]:
     """Copy the stages and put into each the modules of volumes."""
     made: dict[nn.Module, nn.Module] = {}
@@ -183,9 +184,10 @@ def _solid_stages(
             return made[module]
         if path in scales and kind(module) in BUILDERS:
             try:
-                new = BUILDERS[kind(module)](module, plan.at(scales[path]), how)
+                new = BUILDERS[kind(module)](module, _site(module, scales[path], plan), how)
             except ValueError as error:
                 raise _refusal(flat, path, module, str(error)) from None
+            new.training = module.training
         else:
             if not module._modules and path in scales and not takes_any_shape(module):
                 raise _refusal(flat, path, module, "has no form for volumes")
@@ -200,19 +202,39 @@ def _solid_stages(
     return {name: solid(module, name) for name, module in copied.items()}
 
 
-def _try(flat: Backbone, scales: dict[str, int], plan: DepthPlan, how: str) -> None:
+def _site(module: nn.Module, scales: set[int], plan: DepthPlan) -> Site:
+    """Get what a module may do along depth.
+
+    Raises:
+        ValueError: it is used in several places where that differs.
+    """
+    sites = [plan.at(scale) for scale in sorted(scales)]
+    step = getattr(module, "stride", None)
+    if step is not None:
+        step = step if isinstance(step, int) else step[0]
+        if len({(site.stride(step), site.reach) for site in sites}) > 1:
+            raise ValueError("is used at several resolutions, where this spacing or depth_stride asks different of it")
+    return sites[0]
+
+
+def _try(flat: Backbone, scales: dict[str, set[int]], plan: DepthPlan, how: str) -> None:
     """Compare the net with its inflated form on a volume that is the same in every slice.
 
     Raises:
-        BadRecipe: they differ; names the innermost module that does.
+        BadRecipe: they differ; names the innermost module that does. Or slices are too small for the net.
     """
     picture = copy.deepcopy(flat.encoder).float().eval()
     for module in picture.modules():
         # A block whose last norm starts at zero gives nothing, right or wrong: let it speak.
-        if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not bool(module.weight.any()):
-            nn.init.ones_(module.weight)
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.ndim == 1 and not bool(weight.any()):
+            nn.init.ones_(weight)
+    pictures = trial_pictures(picture, flat.spec)
+    if pictures is None:
+        height, width = flat.spec.size
+        raise BadRecipe(f"{flat.name} takes no slices of {height} x {width} pixels", do="Give a larger size.")
     volume = nn.ModuleDict(_solid_stages(flat, picture, scales, plan, how))
-    found = first_difference(picture, volume, flat.spec)
+    found = first_difference(picture, volume, pictures)
     if found is not None:
         path, why = found
         raise _refusal(flat, path, picture.get_submodule(path), why)
