@@ -1,4 +1,4 @@
-"""How is a trained encoder used best? Chooses pooling, recalibration, and how to go on from the probe.
+"""How is a trained encoder used best? Chooses pooling, recalibration, how to go on from the probe, and how fast.
 
 The six classification sets of the folder of real data, their test rows taken away first: what is chosen here has not
 seen them. What is left is split anew by `medgraft train`, three seeds. Two encoders: the embedded one, and MobileNetV2
@@ -39,6 +39,10 @@ QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "all at once": {"depth.thaw": "all", "fit.probe": False},
         "probe, then all": {"depth.thaw": "all", "fit.probe": True},
         "probe, then two stages": {"depth.thaw": 2, "fit.probe": True},
+    },
+    "rates": {
+        "careful": {"depth.thaw": "all", "fit.lr": 2e-4, "fit.layer_decay": 0.75},
+        "free": {"depth.thaw": "all", "fit.lr": 1e-3, "fit.layer_decay": 1.0},
     },
 }
 SHOWN = {"200": 8_000, "all": 16_000}
@@ -110,14 +114,16 @@ def without_test(options: argparse.Namespace, name: str) -> tuple[Path, dict[str
     """
     file, more, settings = SETS[name]
     out = options.out / "tables" / f"{name}{Path(file).suffix}"
-    words = {"patients_unknown": True} if more.get("patients_unknown") else {}
+    words: dict[str, Any] = {"patients_unknown": True} if more.get("patients_unknown") else {}
+    words |= {"split_column": "none"} if file.endswith(".npz") else {}
     if out.exists():
         return out, words
     out.parent.mkdir(parents=True, exist_ok=True)
     source = options.shared / "data" / name / file
     if source.suffix == ".npz":
         with np.load(source, allow_pickle=False) as arrays:
-            np.savez_compressed(out, **{key: arrays[key][:1500] for key in arrays if key.startswith("train")})
+            chosen = np.random.default_rng(0).permutation(len(arrays["train_labels"]))[:1500]  # they lie in order
+            np.savez_compressed(out, **{key: arrays[key][chosen] for key in arrays if key.startswith("train")})
         return out, words
     held = {row["path"] for row in tested(options, name, source, more, settings)}
     with open(source, encoding="utf-8", newline="") as read, open(out, "w", encoding="utf-8", newline="") as write:

@@ -19,6 +19,7 @@ FACTS = Facts(
     modality_reason="nothing else is known",
     stages=5,
     random=False,
+    procedural=False,
     pyramid=True,
     norms=True,
     folded_norms=False,
@@ -68,6 +69,12 @@ def test_norms_that_are_all_tuned_are_measured_anew_for_the_probe_alone() -> Non
     without = planned({"depth.thaw": "all", "fit.probe": False})
     assert without.backbone.recalibrate is False
     assert planned({"depth.thaw": 2, "fit.probe": False}).backbone.recalibrate is True
+
+
+def test_weights_that_saw_no_real_image_are_changed_as_freely_as_random_ones() -> None:
+    careful, free = planned({"depth.thaw": "all"}).fit, planned({"depth.thaw": "all"}, procedural=True).fit
+    assert careful.lr and free.lr and free.lr > careful.lr and free.head_lr == free.lr
+    assert free.layer_decay == 1 and careful.layer_decay == 0.75
 
 
 def test_random_layers_that_are_to_learn_get_no_probe() -> None:

@@ -137,6 +137,7 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
         modality_reason=found.survey.preset_why,
         stages=len(task.parts().stages),
         random=not task.backbone.sha256,
+        procedural=task.backbone.name.startswith("embedded:"),
         pyramid=len(set(task.backbone.strides[-3:])) > 1,
         norms=bool(batch_norms(task.backbone)),
         folded_norms=bool(task.backbone.sha256) and has_folded_norms(task.backbone),

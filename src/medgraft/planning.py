@@ -33,6 +33,7 @@ class Facts:
         modality: name of the augmentation preset that fits, and `modality_reason` why.
         stages: number of stages of the backbone.
         random: True when the backbone starts from random numbers.
+        procedural: True when its weights were made on procedural images, as those that come with medgraft.
         pyramid: True when the levels that a head may look at differ in resolution.
         norms: True when the backbone has BatchNorm with stored statistics.
         folded_norms: True when BatchNorm was folded into the convolutions before the weights were saved.
@@ -46,6 +47,7 @@ class Facts:
     modality_reason: str
     stages: int
     random: bool
+    procedural: bool
     pyramid: bool
     norms: bool
     folded_norms: bool
@@ -215,17 +217,33 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
         fill("fit.patience", waited, "half of the epochs: the falling rate still brings late gains")
     lr = fit.lr
     if lr is None:
-        lr = 1e-3 if facts.random else 2e-4
-        fill("fit.lr", lr, "random layers learn faster" if facts.random else "trained layers are changed with care")
+        lr, why = rate_rule(facts)
+        fill("fit.lr", lr, why)
     if fit.head_lr is None and probed:
         fill("fit.head_lr", lr, "as the encoder's: the probe has found the head, so it is changed with care as well")
     elif fit.head_lr is None:
         rate = 1e-3 if head_only or facts.random else 2e-3
         fill("fit.head_lr", rate, "the head is new and starts from zero")
     if fit.layer_decay is None:
-        decay = 1.0 if facts.random else 0.75
-        why = "all layers are equally new" if facts.random else "earlier features serve all images and change least"
-        fill("fit.layer_decay", decay, why)
+        fill("fit.layer_decay", *decay_rule(facts))
+
+
+def rate_rule(facts: Facts) -> tuple[float, str]:
+    """Choose the learning rate of the stage next to the head."""
+    if facts.random:
+        return 1e-3, "random layers learn faster"
+    if facts.procedural:
+        return 1e-3, "weights from procedural images are where to start, not what to keep: see docs/decisions"
+    return 2e-4, "trained layers are changed with care"
+
+
+def decay_rule(facts: Facts) -> tuple[float, str]:
+    """Choose how much slower each stage further down learns."""
+    if facts.random:
+        return 1.0, "all layers are equally new"
+    if facts.procedural:
+        return 1.0, "no layer has seen a real image yet, the first as little as the last"
+    return 0.75, "earlier features serve all images and change least"
 
 
 def balance_rule(ratio: float | None) -> tuple[str, str]:
