@@ -16,7 +16,7 @@ import argparse
 import csv
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -159,10 +159,10 @@ Held = dict[str, np.ndarray]
 
 def table(held: Held, *, mark: str) -> str:
     """Get the results as Markdown: means over seeds, and gains with 95 % intervals."""
-    columns = [f"{arm} {mode}" for arm in ARMS for mode in MODES]
-    lines = [f"| set | images | {' | '.join(columns)} | gain over the better random arm |", "|---" * 9 + "|"]
+    heads = [f"{arm} {mode}" for arm in ARMS for mode in MODES]
+    lines = [f"| set | images | {' | '.join(heads)} | gain over the better random arm |", "|---" * 9 + "|"]
     for size in SIZES:
-        gains, best = [], []
+        gains, best, columns = [], [], []
         for name in SETS:
             values = {
                 (a, m): found
@@ -171,7 +171,7 @@ def table(held: Held, *, mark: str) -> str:
                 if (found := seeds_of(held, mark, (name, size, m, a))) is not None
             }
             means = {key: found[:, 0].mean() for key, found in values.items()}
-            shown = [f"{means[a, m]:.3f}" if (a, m) in means else "" for a in ARMS for m in MODES]
+            columns.append([means.get((a, m), np.nan) for a in ARMS for m in MODES])
             tops = {
                 arm: max((key for key in means if key[0] == arm), key=means.__getitem__, default=None) for arm in ARMS
             }
@@ -181,10 +181,16 @@ def table(held: Held, *, mark: str) -> str:
                 gains.append(difference)
                 best.append([means[tops[arm]] if tops[arm] else np.nan for arm in ARMS])
                 gain = "{:+.3f} ({:+.3f} to {:+.3f})".format(difference[:, 0].mean(), *interval([difference]))
-            lines.append(f"| {name} | {size} | {' | '.join(shown)} | {gain} |")
+            lines.append(f"| {name} | {size} | {shown(columns[-1])} | {gain} |")
         if len(gains) == len(SETS):  # a mean of some sets would be taken for that of all
-            lines.append(f"| **mean** | {size} | | | | | | | {summary(gains, np.array(best))} |")
+            means = shown(np.mean(columns, axis=0))
+            lines.append(f"| **mean** | {size} | {means} | {summary(gains, np.array(best))} |")
     return "\n".join(lines)
+
+
+def shown(values: Iterable[float]) -> str:
+    """Get cells of one row; what is not there yet is empty."""
+    return " | ".join("" if np.isnan(value) else f"{value:.3f}" for value in values)
 
 
 def seeds_of(held: Held, mark: str, cell: tuple[str, str, str, str]) -> np.ndarray | None:

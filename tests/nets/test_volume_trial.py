@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medgraft.errors import BadRecipe
+from medgraft.errors import BadData, BadRecipe
 from medgraft.nets import train_mode
 from medgraft.nets.backbone import Backbone, backbone
 from medgraft.nets.depth import DepthPlan, Site, depth_padding
 from medgraft.nets.request import Opened, Stage
 from medgraft.nets.solid import BUILDERS, SolidConv, kind
-from medgraft.nets.volume import inflate
+from medgraft.nets.volume import inflate, volume_backbone
 from medgraft.values import InputSpec
 
 torch.set_num_threads(1)
@@ -193,3 +193,18 @@ def test_modes_and_frozen_weights_are_kept():
     assert learns == [{True}] * 4 + [{False}]
     assert not net.training
     assert inflate(flat.train()).training
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 32, 32), (1, 3, 16, 32, 32), (1, 1, 0, 32, 32)])
+def test_what_is_no_batch_of_volumes_is_refused(shape: tuple[int, ...]) -> None:
+    net = volume_backbone("none:timm:resnet10t", size=(16, 32, 32))
+    for call in (net, net.run):
+        with pytest.raises(BadData, match=r"takes \(N, 1, D, H, W\), not a tensor of shape"):
+            call(torch.zeros(shape))
+
+
+def test_wrong_options_are_refused_before_weights_are_looked_for() -> None:
+    with pytest.raises(BadRecipe, match="no way to inflate"):
+        volume_backbone("timm:no_such_net", how="sideways")
+    with pytest.raises(BadRecipe, match="no spacing"):
+        volume_backbone("timm:no_such_net", spacing_mm=(0.0, 1.0, 1.0))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from medgraft.errors import BadRecipe
+from medgraft.errors import BadData, BadRecipe
 from medgraft.nets.backbone import Backbone, Encoder, backbone
 from medgraft.nets.depth import DepthPlan, Site, plan_depth, window
 from medgraft.nets.solid import BUILDERS, kind, takes_any_shape
@@ -50,6 +50,24 @@ class VolumeBackbone(Encoder):
         deep = [math.prod(plan.strides[: round(math.log2(stride))]) for stride in flat.strides]
         self.strides = [(depth, plane, plane) for depth, plane in zip(deep, flat.strides, strict=True)]
         self.size: tuple[int, int, int] | None = None
+
+    def run(self, x: torch.Tensor, *, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """As in `Encoder`; so is `forward`.
+
+        Raises:
+            BadData: `x` is no batch of volumes with the channels that this encoder takes.
+        """
+        self._check(x, start)
+        return super().run(x, start=start, stop=stop)
+
+    def forward(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> list[torch.Tensor]:
+        self._check(x, start)
+        return super().forward(x, start, stop)
+
+    def _check(self, x: torch.Tensor, start: int) -> None:
+        if start == 0 and (x.ndim != 5 or x.shape[1] != self.spec.channels or not x.shape[2]):
+            wanted = f"(N, {self.spec.channels}, D, H, W)"
+            raise BadData(f"an encoder of volumes takes {wanted}, not a tensor of shape {tuple(x.shape)}")
 
 
 def inflate(
@@ -122,6 +140,9 @@ def volume_backbone(
     """
     if size is not None and (len(size) != 3 or min(size) < 1):
         raise BadRecipe(f"{size} is no size of a volume", do="Give three numbers of voxels: (D, H, W).")
+    window(how, 1)  # wrong words are refused before anything is opened
+    if spacing_mm is not None:
+        plan_depth(0, spacing_mm=spacing_mm)
     plane = None if size is None else (size[1], size[2])
     flat = backbone(name, channels=channels, image_size=plane, offline=offline, seed=seed)
     net = inflate(flat, how=how, spacing_mm=spacing_mm, depth_stride=depth_stride)
