@@ -37,6 +37,7 @@ from pretraining.programs import draw_programs
 from pretraining.render import MASKS, NUMBERS
 from pretraining.views import view
 
+HERE = Path(__file__).parent
 _SPEAK_SECONDS, _SAVE_SECONDS = 30, 120
 
 
@@ -209,9 +210,12 @@ class Training:
 
 
 def commit() -> str:
-    """Get the commit that generator and training are of, marked where files differ from it."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
-    return said.stdout.strip()
+    """Get the commit that generator and training are of, marked where their files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE).stdout.strip()
+
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", ".") else "")
 
 
 class Log:
