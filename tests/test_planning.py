@@ -77,6 +77,14 @@ def test_weights_that_saw_no_real_image_are_changed_as_freely_as_random_ones() -
     assert free.layer_decay == 1 and careful.layer_decay == 0.75
 
 
+def test_weights_are_averaged_over_an_eighth_of_the_steps() -> None:
+    found = planned({"depth.thaw": "all", "fit.epochs": 40, "fit.batch_size": 32}, train_images=200)
+    assert found.fit.ema == pytest.approx(1 - 8 / (40 * 7), abs=1e-4)
+    assert found.reasons["fit.ema"]
+    assert planned({"depth.thaw": "all", "fit.epochs": 1}, train_images=64).fit.ema == 0
+    assert planned({"depth.thaw": "all", "fit.ema": 0.5}).fit.ema == 0.5
+
+
 def test_random_layers_that_are_to_learn_get_no_probe() -> None:
     assert planned({}, random=True).fit.probe is False
     assert planned({"depth.thaw": 2}, random=True).fit.probe is False

@@ -20,6 +20,7 @@ _STEPS_WANTED = 1200
 TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "numbers": "regress"}
 _FEW_IN_COLOUR = 0.01
 _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
+_AVERAGED = 8  # weights are averaged over one in so many of the steps
 _FEWEST_FOR_NORMS = 16  # images: a variance of fewer says more of these images than of all
 
 
@@ -208,6 +209,8 @@ def _fill_schedule(recipe: Recipe, facts: Facts, fill: Any, *, head_only: bool, 
         fill("fit.norms", "stored" if stored else "batch", why)
     if epochs:
         _fill_rates(recipe, facts, fill, epochs=epochs, head_only=head_only, probed=probed)
+        if fit.ema is None:
+            fill("fit.ema", *average_rule(epochs * math.ceil(count / batch)))
 
 
 def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_only: bool, probed: bool) -> None:
@@ -244,6 +247,14 @@ def decay_rule(facts: Facts) -> tuple[float, str]:
     if facts.procedural:
         return 1.0, "no layer has seen a real image yet, the first as little as the last"
     return 0.75, "earlier features serve all images and change least"
+
+
+def average_rule(steps: int) -> tuple[float, str]:
+    """Choose over how many of so many steps the weights are averaged."""
+    decay = min(0.9999, max(0.0, round(1 - _AVERAGED / steps, 4)))
+    if not decay:
+        return 0.0, f"{steps} steps are too few to average over"
+    return decay, "the average of the weights over an eighth of the steps wavers less than the weights of the last one"
 
 
 def balance_rule(ratio: float | None) -> tuple[str, str]:

@@ -114,7 +114,7 @@ class Fit(Section):
     balance: Literal["auto", "none", "weights", "sampling"] = Field(
         "auto", description="rare classes: weigh the loss, draw them more often, or leave them"
     )
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0 = off")
+    ema: float | None = Field(None, ge=0, lt=1, description="decay of the averaged weights; 0 = off; planned")
     patience: int | None = Field(
         None, ge=0, description="epochs without a better validation score before stopping; 0 = never; planned"
     )
