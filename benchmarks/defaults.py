@@ -40,6 +40,10 @@ QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "probe, then all": {"depth.thaw": "all", "fit.probe": True},
         "probe, then two stages": {"depth.thaw": 2, "fit.probe": True},
     },
+    "average": {
+        "none": {"depth.thaw": "all", "fit.ema": 0.0},
+        "an eighth": {"depth.thaw": "all"},
+    },
     "rates": {
         "careful": {"depth.thaw": "all", "fit.lr": 2e-4, "fit.layer_decay": 0.75},
         "free": {"depth.thaw": "all", "fit.lr": 1e-3, "fit.layer_decay": 1.0},

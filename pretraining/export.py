@@ -48,8 +48,9 @@ def fingerprint(state: dict[str, Tensor]) -> str:
 
 def provenance(log: list[dict[str, Any]], counters: list[float], state: dict[str, Tensor]) -> dict[str, Any]:
     """Get what made the weights, from the training's own log and the counters of its checkpoint."""
-    begun = next(row for row in log if row["event"] == "begin")
-    commits = [row["commit"] for row in log if row["event"] in ("begin", "again") and "commit" in row]
+    calls = [row for row in log if row["event"] in ("begin", "again")]
+    begun = calls[0] | calls[-1]  # what changed from call to call is in the log; here is what the last one had
+    commits = [row["commit"] for row in calls if "commit" in row]
     kept = ("seed", "programs", "pool", "render", "size", "large", "batch", "lr", "weight_decay", "temperature")
     step, views, seconds = counters
     rendered = max((row["rendered"] for row in log if row["event"] == "steps" and row["step"] <= step), default=None)
@@ -76,6 +77,7 @@ def main() -> None:
     given.add_argument("--out", type=Path, default=EMBEDDED)
     options = given.parse_args()
     log = [json.loads(line) for line in (options.training / "log.jsonl").read_text().splitlines()]
+    log = [{name: value for name, value in row.items() if name not in ("out", "keep")} for row in log]
     begun = next(row for row in log if row["event"] == "begin")
     kind = ENCODERS[begun["encoder"]]
     saved = torch.load(options.training / "state.pt", map_location="cpu", weights_only=True)

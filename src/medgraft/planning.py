@@ -133,7 +133,7 @@ def depth_rule(facts: Facts) -> tuple[str | int, str]:
     if patients < 150:
         count = max(1, round(stages * 0.4))
         return count, f"{patients} training patients justify tuning the {count} stages next to the head"
-    return "all", f"{patients} training patients justify tuning every stage, earlier ones more slowly"
+    return "all", f"{patients} training patients justify tuning every stage"
 
 
 def pooling_rule(facts: Facts, frozen: int) -> tuple[str, str]:
@@ -223,7 +223,7 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
         lr, why = rate_rule(facts)
         fill("fit.lr", lr, why)
     if fit.head_lr is None and probed:
-        fill("fit.head_lr", lr, "as the encoder's: the probe has found the head, so it is changed with care as well")
+        fill("fit.head_lr", lr, "as the encoder's, since the probe has found the head already")
     elif fit.head_lr is None:
         rate = 1e-3 if head_only or facts.random else 2e-3
         fill("fit.head_lr", rate, "the head is new and starts from zero")
@@ -236,7 +236,7 @@ def rate_rule(facts: Facts) -> tuple[float, str]:
     if facts.random:
         return 1e-3, "random layers learn faster"
     if facts.procedural:
-        return 1e-3, "weights from procedural images are where to start, not what to keep: see docs/decisions"
+        return 1e-3, "weights from procedural images are where to start, not what to keep"
     return 2e-4, "trained layers are changed with care"
 
 
