@@ -51,6 +51,7 @@ def main() -> None:
     given.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     given.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     given.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
+    given.add_argument("--sets", nargs="+", default=tuple(SETS), choices=tuple(SETS))
     given.add_argument("--part", type=int, nargs=2, default=(0, 1), help="this process's number, of how many")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()
@@ -80,8 +81,8 @@ def key(name: str, size: str, mode: str, arm: str, seed: int, *, mark: str) -> s
 
 def wanted(options: argparse.Namespace, cell: Cell) -> bool:
     """Say whether a cell was asked for and is not there yet."""
-    _, size, mode, arm, _ = cell
-    asked = mode in options.modes and arm in options.arms and size in options.sizes
+    name, size, mode, arm, _ = cell
+    asked = name in options.sets and mode in options.modes and arm in options.arms and size in options.sizes
     return asked and key(*cell, mark=options.mark) not in collect(options)
 
 
