@@ -29,6 +29,7 @@ CAREFUL, FREE = {"fit.lr": 2e-4, "fit.layer_decay": 0.75}, {"fit.lr": 1e-3, "fit
 QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "pooling, head alone": {"avg": {**HEAD, "backbone.pooling": "avg"}, "levels": HEAD},
     "recalibrate": {"no": {**HEAD, "backbone.recalibrate": False}, "yes": HEAD},
+    "views, head alone": {"2": {**HEAD, "depth.views": 2}, "4": {**HEAD, "depth.views": 4}},
     "rates": {"careful": {**ALL, **CAREFUL}, "free": {**ALL, **FREE}},
     "average": {"none": {**ALL, "fit.ema": 0.0}, "an eighth": ALL},
     "schedule": {
@@ -38,9 +39,13 @@ QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "probe, then two stages": {"depth.thaw": 2},
     },
     "pooling, tuned": {"avg": ALL, "levels": {**ALL, "backbone.pooling": "levels"}},
+    "norms, tuned": {"batch": ALL, "stored": {**ALL, "fit.norms": "stored"}},
 }
 # What the plan would say anyway, so that a cell that answers several questions is trained once.
-PLANNED = {"embedded": FREE, "ImageNet": CAREFUL}
+PLANNED: dict[str, dict[str, Any]] = {
+    "embedded": {**FREE, "depth.views": 2},
+    "ImageNet": {**CAREFUL, "depth.views": 2},
+}
 SHOWN = {"200": 8_000, "all": 16_000}
 
 
