@@ -182,7 +182,7 @@ def views_rule(thawed: str | int) -> tuple[int, str]:
             2,
             "the image as it is and augmented once: for a head alone more made no sure difference, see docs/results.md",
         )
-    return 4, "the image as it is and augmented three times, as tuned layers learn more from variety than a head does"
+    return 4, "the image as it is and augmented three times, so that tuned layers see variety too"
 
 
 def _fill_schedule(recipe: Recipe, facts: Facts, fill: Any, *, head_only: bool, probed: bool) -> None:
