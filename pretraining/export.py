@@ -49,23 +49,27 @@ def fingerprint(state: dict[str, Tensor]) -> str:
 def provenance(log: list[dict[str, Any]], counters: list[float], state: dict[str, Tensor]) -> dict[str, Any]:
     """Get what made the weights, from the training's own log and the counters of its checkpoint."""
     calls = [row for row in log if row["event"] in ("begin", "again")]
-    begun = calls[0] | calls[-1]  # what changed from call to call is in the log; here is what the last one had
-    commits = [row["commit"] for row in calls if "commit" in row]
     kept = ("seed", "programs", "pool", "render", "size", "large", "batch", "lr", "weight_decay", "temperature")
+    kept += ("renew", "device", "teacher", "start", "hours")
     step, views, seconds = counters
     rendered = max((row["rendered"] for row in log if row["event"] == "steps" and row["step"] <= step), default=None)
     return {
-        **{name: begun[name] for name in kept},
-        "weights_of_losses": begun["weights"],
-        "commit": " ".join(dict.fromkeys(commits)),  # one for each state of the code that a call ran with
-        "device": begun["device"],
-        "teacher": begun.get("teacher"),
+        **{name: over_calls([row.get(name) for row in calls]) for name in kept},
+        "weights_of_losses": over_calls([row.get("weights") for row in calls]),
+        # One for each state of the code that a call ran with.
+        "commit": over_calls([row.get("commit", "unknown") for row in calls]),
         "views": int(views),
         "steps": int(step),
-        "hours": round(seconds / 3600, 3),
+        "hours_spent": round(seconds / 3600, 3),
         "images_rendered": rendered,
         "tensors_sha256": fingerprint(state),
     }
+
+
+def over_calls(values: list[Any]) -> Any:
+    """Get the one value that all calls had, or the list of those that followed one another."""
+    changes = [value for k, value in enumerate(values) if k == 0 or value != values[k - 1]]
+    return changes[0] if len(changes) == 1 else changes
 
 
 def main() -> None:

@@ -65,10 +65,15 @@ def numbers_loss(found: Tensor, wanted: Tensor, shares: Tensor) -> Tensor:
     return (each * known).sum() / known.sum().clamp_min(1)
 
 
-def dense_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Get the binary cross-entropy of masks `(N, M, h, w)`, taken to the size of the logits."""
+def dense_loss(logits: Tensor, masks: Tensor, shares: Tensor) -> Tensor:
+    """Get the binary cross-entropy of masks `(N, M, h, w)`, taken to the size of the logits, mixtures left out.
+
+    A mixture shows the masks of two pictures, and those of one are known.
+    """
     wanted = F.adaptive_avg_pool2d(masks, logits.shape[2:])
-    return F.binary_cross_entropy_with_logits(logits, wanted)
+    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean((1, 2, 3))
+    known = shares == 1
+    return (each * known).sum() / known.sum().clamp_min(1)
 
 
 class Imitation(nn.Module):

@@ -7,6 +7,7 @@ enough for formula-driven learning: Nakamura et al. 2023, arXiv 2307.14710).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pretraining.numbers import NUMBERS
 from pretraining.programs import Programs
-from pretraining.render import MASKS, NUMBERS, render
+from pretraining.render import MASKS, render
 
 BLOCK = 256
+_DRAWN_BY = ("programs", "fields", "shapes", "numbers", "render", "pool")  # files that say how an image looks
 _MIXED = 0.15  # share of images that are a mixture of two renders (Shaders-21k's best variant, Baradad et al. 2022)
 
 
@@ -30,7 +33,7 @@ class Taken:
     Attributes:
         images: `(N, 3, S, S)` uint8.
         masks: `(N, 4, S/2, S/2)` uint8, 255 = inside.
-        numbers: `(N, K)` float32, standardised; NaN where they mean nothing.
+        numbers: `(N, K)` float32; NaN where they mean nothing.
         programs: `(N, 2)` the program, and the one mixed in.
         shares: `(N,)` share of the first program; 1 = no mixture.
     """
@@ -76,7 +79,7 @@ class Pool:
         return flat.view(shape)
 
     def _take_up(self) -> None:
-        """Go on with the images that an earlier call left, if they are of the same programs."""
+        """Go on with the images that an earlier call left, if they are of the same programs and the same code."""
         if self.folder is None:
             return
         said = self.folder / "pool.json"
@@ -84,16 +87,39 @@ class Pool:
         if found.get("made") == self._made():
             self.rendered = found["rendered"]
 
-    def _made(self) -> list[int]:
-        return [len(self.programs), self.blocks, self.size, self.seed]
+    def _made(self) -> list[int | str]:
+        code = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in _DRAWN_BY)
+        return [len(self.programs), self.blocks, self.size, self.seed, hashlib.sha256(code).hexdigest()]
 
     def __len__(self) -> int:
         return min(self.rendered, self.blocks) * BLOCK
 
     def advance(self) -> None:
         """Render the next block; when the pool is full it replaces the oldest one."""
-        block = self.rendered
-        draw = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + block)
+        self._put(self.rendered)
+        self._count(self.rendered + 1)
+
+    def go_to(self, rendered: int) -> None:
+        """Hold what the pool held when that many blocks had been rendered."""
+        if rendered > self.rendered:
+            self.rendered = max(self.rendered, rendered - self.blocks)
+        for block in range(self.rendered, rendered):
+            self._put(block)
+        for block in range(rendered, self.rendered):  # later than asked for: what they replaced comes back
+            if 0 <= block - self.blocks < rendered:
+                self._put(block - self.blocks)
+        self._count(rendered)
+
+    def _count(self, rendered: int) -> None:
+        self.rendered = rendered
+        if self.folder is not None:
+            said = self.folder / "pool.json"
+            said.with_suffix(".tmp").write_text(json.dumps({"made": self._made(), "rendered": rendered}))
+            said.with_suffix(".tmp").replace(said)
+
+    def _put(self, block: int) -> None:
+        """Render a block to its place."""
+        draw = torch.Generator(self.device).manual_seed(stream(self.seed, "block", block))
         ids = torch.from_numpy(_ids(len(self.programs), seed=self.seed, block=block)).to(self.device)
         first = render(self.programs.rows(ids), size=self.size, draw=draw)
         share, other = torch.ones(BLOCK, device=self.device), ids.clone()
@@ -109,9 +135,6 @@ class Pool:
         self.ids[at] = torch.stack([ids, other], 1)
         self.shares[at] = share
         self.numbers[at] = first.numbers
-        self.rendered += 1
-        if self.folder is not None:
-            (self.folder / "pool.json").write_text(json.dumps({"made": self._made(), "rendered": self.rendered}))
 
     def standards(self) -> tuple[Tensor, Tensor]:
         """Get mean and spread of each number over the pool, `(K,)` each."""
@@ -123,6 +146,11 @@ class Pool:
     def take(self, rows: Tensor) -> Taken:
         """Get images by their places."""
         return Taken(self.images[rows], self.masks[rows], self.numbers[rows], self.ids[rows], self.shares[rows])
+
+
+def stream(seed: int, kind: str, number: int) -> int:
+    """Get the seed of a stream of random numbers of its own, in the 32 bits that the CPU's generator looks at."""
+    return int(np.random.SeedSequence([seed, *kind.encode(), number]).generate_state(1)[0])
 
 
 def _ids(programs: int, *, seed: int, block: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pretraining.fields import coordinates, posed, smooth, spectral
+from pretraining.numbers import measured, of_program
 from pretraining.programs import Programs
 from pretraining.shapes import draw_masks
 
@@ -22,7 +23,7 @@ class Rendered:
     Attributes:
         images: `(N, 3, S, S)` float32 from 0 to 1.
         masks: `(N, 4, S, S)` float32 from 0 to 1, in the order of MASKS.
-        numbers: `(N, K)` float32, what the generator knows of each image, in the order of NUMBERS;
+        numbers: `(N, K)` float32, what the generator knows of each image, in the order of `numbers.NUMBERS`;
             NaN where it has no meaning for this program.
     """
 
@@ -44,19 +45,19 @@ def render(programs: Programs, *, size: int, draw: torch.Generator) -> Rendered:
     for name in _JITTERED:
         noise = torch.randn(p[name].shape, generator=draw, device=device)
         p[name] = p[name] * (1 + 0.08 * noise).clamp(0.7, 1.3)
-    at = _pose(p, coordinates(size, device), draw)
+    at, scale = _pose(p, coordinates(size, device), draw)
     first = draw_masks(p["family"][:, 0], _of_mask(p, 0), at[:, 0], draw)
     second = draw_masks(p["family"][:, 1], _of_mask(p, 1), at[:, 1], draw)
     first, second = _warped(torch.stack([first, second], 1), p["warp"], draw).unbind(1)
     place = p["place"][:, None, None]
-    solid = (first > 0.5).float()
     second = second * torch.where(place == 1, first, torch.where(place == 2, 1 - first, 1.0))
     rim = _rim(first, p["rim"])
     layers = torch.stack([torch.ones_like(first), first, torch.maximum(second, 0.7 * rim)], 1)
     images, drawn = _coloured(layers, p, draw)
     images, field, taken = _taken(images, p, draw)
-    masks = torch.stack([first, second, rim, field], 1)
-    numbers = torch.cat([_numbers(p), drawn, taken, _measured(masks, solid)], 1)
+    # What lies outside the field of view cannot be seen.
+    masks = torch.stack([first * field, second * field, rim * field, field], 1)
+    numbers = torch.cat([of_program(p, scale), drawn, taken, measured(masks)], 1)
     return Rendered(images, masks, numbers)
 
 
@@ -68,8 +69,8 @@ def _of_mask(p: dict[str, Tensor], which: int) -> dict[str, Tensor]:
     return values | {name: p[name] for name in parts}
 
 
-def _pose(p: dict[str, Tensor], grid: Tensor, draw: torch.Generator) -> Tensor:
-    """Place the two masks: `(N, 2, S, S, 2)`."""
+def _pose(p: dict[str, Tensor], grid: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Place the two masks: `(N, 2, S, S, 2)`, and the log of their magnification `(N,)`."""
     count, device = len(p["upright"]), draw.device
     whole_turn = torch.where(p["upright"] > 0, 0.15, torch.pi)
     turn = (torch.rand(count, generator=draw, device=device) * 2 - 1) * whole_turn
@@ -78,7 +79,7 @@ def _pose(p: dict[str, Tensor], grid: Tensor, draw: torch.Generator) -> Tensor:
     apart = 0.3 * torch.randn(count, 2, generator=draw, device=device)
     first = posed(grid, turn=turn, scale=scale, shift=shift)
     second = posed(grid, turn=turn, scale=scale, shift=shift + apart)
-    return torch.stack([first, second], 1)
+    return torch.stack([first, second], 1), scale.log()
 
 
 def _warped(masks: Tensor, strength: Tensor, draw: torch.Generator) -> Tensor:
@@ -90,10 +91,15 @@ def _warped(masks: Tensor, strength: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def _rim(mask: Tensor, width: Tensor) -> Tensor:
-    """A band around the edge of a mask; nothing where the width is 0."""
-    soft = torch.nn.functional.avg_pool2d(mask[:, None], 7, 1, 3, count_include_pad=False)[:, 0]
-    band = 4 * soft * (1 - soft)
-    return band * (width > 0)[:, None, None]
+    """A band of `width` half pictures, about, around the edge of a mask; nothing where the width is 0."""
+    solid = (mask > 0.5).float()[:, None]
+    bands = []
+    for share in (0.015, 0.06):  # the narrowest and the widest
+        reach = max(1, round(share * mask.shape[-1]))
+        soft = torch.nn.functional.avg_pool2d(solid, 2 * reach + 1, 1, reach, count_include_pad=False)[:, 0]
+        bands.append(4 * soft * (1 - soft))
+    wide = ((width - 0.05) / 0.25).clamp(0, 1)[:, None, None]
+    return torch.lerp(*bands, wide) * (width > 0)[:, None, None]
 
 
 def _coloured(layers: Tensor, p: dict[str, Tensor], draw: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -107,7 +113,7 @@ def _coloured(layers: Tensor, p: dict[str, Tensor], draw: torch.Generator) -> tu
     """
     count, _, size, _ = layers.shape
     device, flat = layers.device, p["alpha"].reshape(-1)
-    band = (p["band"] * p["banded"]).reshape(-1)
+    band = (p["band"] * p["banded"]).reshape(-1) * (96 / size)
     turn = p["grain_turn"].reshape(-1)
     noise = spectral(draw, slope=flat, size=size, band=band, stretch=p["stretch"].reshape(-1), turn=turn)
     texture = _curved(noise, p["curve"].reshape(-1), p["gain"].reshape(-1)).view(count, 3, size, size)
@@ -166,7 +172,7 @@ def _taken(image: Tensor, p: dict[str, Tensor], draw: torch.Generator) -> tuple[
         gray_noise.expand_as(own_noise), own_noise, 0.5 * coloured
     )
     taken = torch.stack([light, blur.log(), radius, speckle, p["noise"].log()], 1)
-    taken[:, 2] = torch.where(p["field"] == 0, torch.nan, taken[:, 2])
+    taken[:, 2] = torch.where(p["field"] == 0, torch.nan, taken[:, 2].log())
     return image.clamp(0, 1), field, taken
 
 
@@ -178,54 +184,3 @@ def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
     pixels = sigma[:, None, None] * (size / 96)
     gain = torch.exp(-2 * (torch.pi * pixels).square() * (fx.square() + fy.square()))
     return torch.fft.irfft2(torch.fft.rfft2(image) * gain[:, None], s=(size, size))
-
-
-_SHAPES = ("size", "count", "fill", "edge", "oval", "amplitude", "slope", "pitch", "level", "width")
-NUMBERS = (
-    *(f"{name} of mask {which}" for which in (1, 2) for name in _SHAPES),
-    *(f"{name} of texture {k}" for name in ("slope", "in a band", "stretch") for k in (1, 2, 3)),
-    "stained",
-    *(f"{channel} of layer {k}" for k in (1, 2, 3) for channel in ("red", "green", "blue")),
-    *(f"contrast of texture {k}" for k in (1, 2, 3)),
-    *("light", "blur", "field of view", "speckle", "noise"),
-    *("area of mask 1", "area of mask 2", "area seen", "outline of mask 1", "outline of mask 2"),
-    *("spread of mask 2", "distance of mask 2", "left against right", "top against bottom"),
-)
-# Which numbers say something of a mask of each family; the others are not asked for.
-_TELLING = {
-    "size": (0, 1, 3, 8), "count": (1, 2, 9), "fill": (1,), "edge": (0, 1, 5, 8, 9), "oval": (0, 1, 3, 8),
-    "amplitude": (0, 1), "slope": (5, 6), "pitch": (5,), "level": (5, 9), "width": (2, 6, 7),
-}  # fmt: skip
-
-
-def _numbers(p: dict[str, Tensor]) -> Tensor:
-    """The parameters of shapes and textures of each image, after jitter: ."""
-    found = []
-    for which in (0, 1):
-        family = p["family"][:, which]
-        for name in _SHAPES:
-            value = p[name][:, which]
-            value = value if name in ("fill", "slope", "level") else value.log()
-            known = torch.isin(family, torch.tensor(_TELLING[name], device=family.device))
-            found.append(torch.where(known, value, torch.nan))
-    textures = [p["alpha"], p["banded"], p["stretch"].log(), (p["mode"] == 2).float()[:, None]]
-    return torch.cat([torch.stack(found, 1), *textures], 1)
-
-
-def _measured(masks: Tensor, solid: Tensor) -> Tensor:
-    """What a reader would measure: areas, outlines, spread, asymmetry; `(N, 9)`."""
-    first, second, _, field = masks.unbind(1)
-    grid = coordinates(first.shape[-1], first.device)
-    area, small, seen = first.mean((1, 2)), second.mean((1, 2)), field.mean((1, 2))
-    outline = _outline(first), _outline(second)
-    weight = second / second.sum((1, 2), keepdim=True).clamp_min(1e-3)
-    centre = torch.einsum("nhw,hwc->nc", weight, grid)
-    spread = (torch.einsum("nhw,hwc->nc", weight, grid.square()) - centre.square()).sum(1).clamp_min(0).sqrt()
-    mirrored = (solid - solid.flip(-1)).abs().mean((1, 2)), (solid - solid.flip(-2)).abs().mean((1, 2))
-    return torch.stack([area, small, seen, *outline, spread, centre.norm(dim=1), *mirrored], 1)
-
-
-def _outline(mask: Tensor) -> Tensor:
-    """Length of the edge: the mean size of the gradient, as a log."""
-    dx, dy = mask.diff(dim=2).abs().mean((1, 2)), mask.diff(dim=1).abs().mean((1, 2))
-    return (dx + dy + 1e-3).log()

@@ -24,6 +24,11 @@ def _up(value: Tensor) -> Tensor:
     return value[:, None, None]
 
 
+def _pitch(p: Parameters, at: Tensor) -> Tensor:
+    """Get the centre of the band in cycles a pixel; it is given in those of a picture of 96 pixels."""
+    return p["pitch"] * (96 / at.shape[1])
+
+
 def _uniform(draw: torch.Generator, *shape: int) -> Tensor:
     return torch.rand(*shape, generator=draw, device=draw.device)
 
@@ -129,7 +134,7 @@ def fractal(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
     cloud = (cloud - middle) / wide * (0.25 + 0.25 * p["size"][:, None, None])
     turn = _uniform(draw, count) * 6.28
     cloud = torch.einsum("nij,npj->npi", _rotation(turn), cloud)
-    cell = ((cloud * 0.5 + 0.5) * size).long()
+    cell = ((cloud * 0.5 + 0.5) * size).floor().long()
     inside = ((cell >= 0) & (cell < size)).all(-1)
     index = cell[..., 1].clamp(0, size - 1) * size + cell[..., 0].clamp(0, size - 1)
     heat = torch.zeros(count, size * size, device=at.device)
@@ -146,20 +151,20 @@ def _rotation(turn: Tensor) -> Tensor:
 
 def blobs(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
     """Noise of one scale above a threshold."""
-    noise = spectral(draw, slope=p["slope"], size=at.shape[1], band=p["pitch"] * (p["fill"] > 0.5))
+    noise = spectral(draw, slope=p["slope"], size=at.shape[1], band=_pitch(p, at) * (p["fill"] > 0.5))
     return torch.sigmoid((noise - _up(p["level"])) / _up(p["edge"]))
 
 
 def ridges(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
     """Thin lines along a level of noise: exp(-(f/w)^2)."""
-    noise = spectral(draw, slope=p["slope"] + 1, size=at.shape[1], band=0.6 * p["pitch"] * (p["fill"] > 0.6))
+    noise = spectral(draw, slope=p["slope"] + 1, size=at.shape[1], band=0.6 * _pitch(p, at) * (p["fill"] > 0.6))
     return torch.exp(-((noise - 0.3 * _up(p["level"])) / (0.5 * _up(p["width"]))).square())
 
 
 def tree(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
     """Lines that run from a centre and thin out: ridges of noise in polar coordinates."""
     size = at.shape[1]
-    noise = spectral(draw, slope=p["slope"] + 1, size=size, band=p["pitch"] * (p["fill"] > 0.5))
+    noise = spectral(draw, slope=p["slope"] + 1, size=size, band=_pitch(p, at) * (p["fill"] > 0.5))
     theta, radius = torch.atan2(at[..., 1], at[..., 0]), torch.hypot(at[..., 0], at[..., 1])
     across = torch.stack([theta / torch.pi * 0.999, (radius * 0.5 - 0.5).clamp(-1, 1) * _up(0.2 + 0.3 * p["size"])], -1)
     spread = torch.nn.functional.grid_sample(noise[:, None], across, align_corners=False, padding_mode="reflection")

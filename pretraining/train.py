@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from medgraft.storage import sha256_file
 from medgraft.weights.tensors import load
 from pretraining.encoders import ENCODERS, Encoder, Kind
+from pretraining.numbers import NUMBERS, as_seen
 from pretraining.objective import (
     Imitation,
     Questions,
@@ -32,13 +33,15 @@ from pretraining.objective import (
     numbers_loss,
     program_loss,
 )
-from pretraining.pool import BLOCK, Pool
+from pretraining.pool import BLOCK, Pool, Taken, stream
 from pretraining.programs import draw_programs
-from pretraining.render import MASKS, NUMBERS
-from pretraining.views import view
+from pretraining.render import MASKS
+from pretraining.views import View, view
 
 HERE = Path(__file__).parent
 _SPEAK_SECONDS, _SAVE_SECONDS = 30, 120
+# What a training cannot change on the way: another net, other images, other classes.
+_FIXED = ("encoder", "seed", "programs", "pool", "render", "large", "teacher")
 
 
 def arguments() -> argparse.Namespace:
@@ -65,7 +68,21 @@ def arguments() -> argparse.Namespace:
     given.add_argument("--imitate", type=float, default=4.0, help="weight of that")
     given.add_argument("--start", type=Path, help="an exported .safetensors to start from")
     given.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return given.parse_args()
+    options = given.parse_args()
+    if options.keep and torch.device(options.device).type != "cpu":
+        given.error("--keep maps files into memory, which only the CPU can; on a GPU leave it out")
+    if options.batch > options.pool:
+        given.error(f"--batch {options.batch} is more than the pool holds (--pool {options.pool})")
+    return options
+
+
+def written(options: argparse.Namespace) -> dict[str, Any]:
+    """Get the options as they go into the log and the checkpoint; files by name and sha256."""
+    words = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    for key in ("teacher", "start"):
+        path = getattr(options, key)
+        words[key] = f"{path.name} sha256={sha256_file(path)}" if path else None
+    return words
 
 
 def begin_from(encoder: Encoder, path: Path) -> None:
@@ -126,18 +143,18 @@ class Training:
     def learn(self) -> dict[str, float]:
         """Do one step."""
         options = self.options
-        draw = torch.Generator(self.device).manual_seed(options.seed * 7_368_787 + self.step + 1)
-        rows = torch.randint(len(self.pool), (options.batch,), generator=draw, device=self.device)
+        draw = torch.Generator(self.device).manual_seed(stream(options.seed, "step", self.step))
+        rows = torch.randperm(len(self.pool), generator=draw, device=self.device)[: options.batch]
         taken = self.pool.take(rows)
         size = options.size if self.progress() < 0.8 else options.large
-        one, masks_one = view(taken.images, taken.masks, size=size, area=(0.35, 1), gray=0.0, draw=draw)
-        two, masks_two = view(taken.images, taken.masks, size=size, area=(0.15, 0.8), gray=0.15, draw=draw)
-        pixels = normalise(torch.cat([one, two])).to(memory_format=torch.channels_last)
+        one = view(taken.images, taken.masks, size=size, area=(0.35, 1), gray=0.0, draw=draw)
+        two = view(taken.images, taken.masks, size=size, area=(0.15, 0.8), gray=0.15, draw=draw)
+        pixels = normalise(torch.cat([one.pixels, two.pixels])).to(memory_format=torch.channels_last)
         weights = list(options.weights)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             levels = self.encoder(pixels)
             logits, numbers, compared, dense = self.questions(levels)
-        losses = self.losses(taken, (logits.float(), numbers.float(), compared, dense.float()), (masks_one, masks_two))
+        losses = self.losses(taken, (logits.float(), numbers.float(), compared, dense.float()), (one, two))
         if self.teacher is not None:
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
                 with torch.no_grad():
@@ -157,17 +174,18 @@ class Training:
         hits = (logits[: options.batch].argmax(1) == taken.programs[:, 0]).float().mean()
         return {name: float(loss.detach()) for name, loss in losses.items()} | {"top1": float(hits)}
 
-    def losses(self, taken: Any, answers: tuple[Tensor, ...], masks: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def losses(self, taken: Taken, answers: tuple[Tensor, ...], views: tuple[View, View]) -> dict[str, Tensor]:
         """Get the four losses of one batch of two views."""
         logits, numbers, compared, dense = answers
         first, second = compared.chunk(2)
-        wanted = (taken.numbers - self.centre.to(self.device)) / self.spread.to(self.device)
-        wanted, shares = wanted.clamp(-4, 4).repeat(2, 1), taken.shares.repeat(2)
+        seen = torch.cat([as_seen(taken.numbers, own.masks, zoom=own.zoom, gray=own.gray) for own in views])
+        wanted = ((seen - self.centre.to(self.device)) / self.spread.to(self.device)).clamp(-4, 4)
+        shares, masks = taken.shares.repeat(2), torch.cat([own.masks for own in views])
         return {
             "contrast": contrast_loss(first, second, temperature=self.options.temperature),
             "program": program_loss(logits, taken.programs.repeat(2, 1), shares),
             "numbers": numbers_loss(numbers, wanted, shares),
-            "dense": dense_loss(dense, torch.cat(masks)),
+            "dense": dense_loss(dense, masks, shares),
         }
 
     @torch.no_grad()
@@ -186,26 +204,37 @@ class Training:
             "average": self.average, "encoder": self.encoder.state_dict(), "questions": self.questions.state_dict(),
             "imitation": None if self.teacher is None else self.imitation.state_dict(),
             "optimiser": self.optimiser.state_dict(), "centre": self.centre, "spread": self.spread,
-            "counters": [self.step, self.views, self.seconds],
+            "counters": [self.step, self.views, self.seconds], "rendered": self.pool.rendered,
+            "options": written(self.options),
         }  # fmt: skip
         path = self.options.out / "state.pt"
         torch.save(state, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
 
     def restore(self) -> bool:
-        """Take up an earlier call; the pool is rendered again from where it was."""
+        """Take up an earlier call, its pool of images too.
+
+        Raises:
+            SystemExit: this call was told something that a training cannot change on the way.
+        """
         path = self.options.out / "state.pt"
         if not path.exists():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
+        told, now = state.get("options", {}), written(self.options)
+        other = [f"--{name} {told.get(name)} (now {now[name]})" for name in _FIXED if told.get(name) != now[name]]
+        if other:
+            raise SystemExit(f"{path} was begun with {', '.join(other)}: say the same, or take another --out")
         self.average = state["average"]
         self.encoder.load_state_dict(state["encoder"])
         self.questions.load_state_dict(state["questions"])
         if self.teacher is not None:
             self.imitation.load_state_dict(state["imitation"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.param_groups[0]["weight_decay"] = self.options.weight_decay  # that of this call
         self.centre, self.spread = state["centre"].cpu(), state["spread"].cpu()
         self.step, self.views, self.seconds = state["counters"]
+        self.pool.go_to(state["rendered"])
         return True
 
 
@@ -260,7 +289,7 @@ def fill(pool: Pool, log: Log) -> None:
     first, began = pool.rendered, time.monotonic()
     while pool.rendered < pool.blocks:
         pool.advance()
-    speed = (pool.rendered - first) * BLOCK / (time.monotonic() - began)
+    speed = (pool.rendered - first) * BLOCK / max(time.monotonic() - began, 1e-6)
     log.say("pool", images=len(pool), images_per_second=round(speed, 1))
 
 
@@ -291,10 +320,7 @@ def main() -> None:
     until = time.monotonic() + options.minutes * 60
     training, log = Training(options), Log(options.out)
     again = training.restore()
-    words = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    if options.teacher:
-        words["teacher"] = f"{options.teacher.name} sha256={sha256_file(options.teacher)}"
-    log.say("again" if again else "begin", commit=commit(), **words)
+    log.say("again" if again else "begin", commit=commit(), **written(options))
     fill(training.pool, log)
     if not again:
         training.centre, training.spread = (t.cpu() for t in training.pool.standards())
