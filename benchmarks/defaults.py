@@ -24,24 +24,23 @@ import medgraft as mg
 from results import SETS, interval
 
 SIDE = 96
-HEAD, ALL = {"depth.thaw": "head"}, {"depth.thaw": "all"}
+HEAD, ALL = {"depth.thaw": "head"}, {"depth.thaw": "all", "backbone.pooling": "levels"}
 CAREFUL, FREE = {"fit.lr": 2e-4, "fit.layer_decay": 0.75}, {"fit.lr": 1e-3, "fit.layer_decay": 1.0}
 BETWEEN = {"fit.lr": 5e-4, "fit.layer_decay": 0.87}
-AT_ONCE, LEVELS = {"fit.probe": False}, {"backbone.pooling": "levels"}
 # Settings by question and answer; the first answer is what the others are compared with.
 QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "pooling, head alone": {"avg": {**HEAD, "backbone.pooling": "avg"}, "levels": HEAD},
     "recalibrate": {"no": {**HEAD, "backbone.recalibrate": False}, "yes": HEAD},
     "views, head alone": {"2": {**HEAD, "depth.views": 2}, "4": {**HEAD, "depth.views": 4}},
+    "pooling, tuned": {"avg": {**ALL, "backbone.pooling": "avg"}, "levels": ALL},
     "rates": {"careful": {**ALL, **CAREFUL}, "between": {**ALL, **BETWEEN}, "free": {**ALL, **FREE}},
-    "average": {"none": {**ALL, "fit.ema": 0.0}, "an eighth": ALL},
     "schedule": {
         "probe alone": HEAD,
-        "all at once": {**ALL, **AT_ONCE},
+        "all at once": {**ALL, "fit.probe": False},
         "probe, then all": ALL,
-        "probe, then two stages": {"depth.thaw": 2},
     },
-    "pooling, tuned": {"avg": ALL, "levels": {**ALL, **LEVELS}, "levels, all at once": {**ALL, **LEVELS, **AT_ONCE}},
+    "depth": {"all": ALL, "two stages": {**ALL, "depth.thaw": 2}},
+    "average": {"none": {**ALL, "fit.ema": 0.0}, "an eighth": ALL},
     "norms, tuned": {"batch": ALL, "stored": {**ALL, "fit.norms": "stored"}},
 }
 # What the plan would say anyway, so that a cell that answers several questions is trained once.
