@@ -38,11 +38,21 @@ def test_every_choice_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "pyramid", "pooling"),
-    [("head", True, "levels"), (0, True, "levels"), ("head", False, "avg"), (1, True, "avg")],
+    ("depth", "facts", "pooling"),
+    [
+        ("head", {}, "levels"),
+        (0, {}, "levels"),
+        (1, {}, "levels"),
+        ("all", {}, "levels"),
+        ("head", {"random": True}, "levels"),
+        ("all", {"random": True}, "avg"),
+        ("head", {"pyramid": False}, "avg"),
+        ("all", {"pyramid": False}, "avg"),
+    ],
 )
-def test_the_head_looks_at_levels_of_a_frozen_pyramid(depth: Any, pyramid: bool, pooling: str) -> None:
-    assert planned({"depth.thaw": depth}, pyramid=pyramid).backbone.pooling == pooling
+def test_the_head_looks_at_levels_of_a_pyramid(depth: Any, facts: dict[str, Any], pooling: str) -> None:
+    found = planned({"depth.thaw": depth}, **facts)
+    assert found.backbone.pooling == pooling and found.reasons["backbone.pooling"]
 
 
 @pytest.mark.parametrize(

@@ -140,9 +140,9 @@ def pooling_rule(facts: Facts, frozen: int) -> tuple[str, str]:
     """Choose what the head sees of an encoder with so many frozen stages."""
     if not facts.pyramid:
         return "avg", "the levels of this encoder have one resolution, so the last says what the others say"
-    if frozen < facts.stages:
-        return "avg", "what the head needs of the lower levels, the tuned stages bring into the last one"
-    return "levels", "the last level of a frozen encoder has left out what its old task did not need"
+    if facts.random and frozen < facts.stages:
+        return "avg", "layers that start from random numbers bring into the last level what the head needs"
+    return "levels", "the last level of a trained encoder has left out what its old task did not need"
 
 
 def unmeasurable(facts: Facts) -> str:
