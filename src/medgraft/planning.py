@@ -142,7 +142,7 @@ def pooling_rule(facts: Facts, frozen: int) -> tuple[str, str]:
         return "avg", "the levels of this encoder have one resolution, so the last says what the others say"
     if facts.random and frozen < facts.stages:
         return "avg", "layers that start from random numbers bring into the last level what the head needs"
-    return "levels", "the last level of a trained encoder has left out what its old task did not need"
+    return "levels", "the last level has left out what the levels below it, and the largest values in it, still show"
 
 
 def unmeasurable(facts: Facts) -> str:
