@@ -67,6 +67,7 @@ def arguments() -> argparse.Namespace:
     given.add_argument("--teacher", type=Path, help="an exported resnet10t whose features are imitated too")
     given.add_argument("--imitate", type=float, default=4.0, help="weight of that")
     given.add_argument("--start", type=Path, help="an exported .safetensors to start from")
+    given.add_argument("--commit", default=commit(), help="that this code is of, where no git is there to say it")
     given.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = given.parse_args()
     if options.keep and torch.device(options.device).type != "cpu":
@@ -242,7 +243,10 @@ def commit() -> str:
     """Get the commit that generator and training are of, marked where their files differ from it."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE).stdout.strip()
+        try:
+            return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE).stdout.strip()
+        except FileNotFoundError:
+            return ""
 
     return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", ".") else "")
 
@@ -320,7 +324,7 @@ def main() -> None:
     until = time.monotonic() + options.minutes * 60
     training, log = Training(options), Log(options.out)
     again = training.restore()
-    log.say("again" if again else "begin", commit=commit(), **written(options))
+    log.say("again" if again else "begin", **written(options))
     fill(training.pool, log)
     if not again:
         training.centre, training.spread = (t.cpu() for t in training.pool.standards())
