@@ -7,9 +7,11 @@ optimum; five seeds) and fine-tuned (every stage, from the probe on; three seeds
 of a set, which nothing is chosen on. The gain of the embedded encoder over random numbers stands for each mode over
 the seeds of that mode, and for the better mode of each arm, chosen on validation, over the seeds that both modes have.
 Every cell is `medgraft train`; what is done is kept in --out and in the file of results, so that a second call goes on.
+Both are of one encoder.
 
-    python benchmarks/embedded.py --shared ../shared --out runs/embedded            # what is missing
+    python benchmarks/embedded.py --shared ../shared                                # what is missing
     python benchmarks/embedded.py --table                                           # from the file of results
+    python benchmarks/embedded.py --encoder embedded:vit --arms random embedded --sizes 200
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ SEEDS = {"probe": (0, 1, 2, 3, 4), "tuned": (0, 1, 2)}
 COMMON = min(len(seeds) for seeds in SEEDS.values())  # so many first seeds do all modes have
 SIDE = 96
 RESAMPLES = 200
-RESULTS = Path(__file__).with_name("embedded.npz")
 # Images shown in fine-tuning, whatever the arm: about 190 steps of 16, 280 of 32, 500 of 32.
 SHOWN = {"50": 2_400, "200": 8_000, "all": 16_000}
 # Sets without a published split that is used, and the mark of the test part that they keep: that of seed 0.
@@ -55,8 +56,8 @@ def main() -> None:
     """Run what is missing, then print the table."""
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--shared", type=Path, default=Path(os.environ.get("MEDGRAFT_SHARED", "../shared")))
-    given.add_argument("--out", type=Path, default=Path("runs/embedded"))
-    given.add_argument("--results", type=Path, default=RESULTS)
+    given.add_argument("--out", type=Path, help="runs/embedded/ENCODER unless told")
+    given.add_argument("--results", type=Path, help="benchmarks/embedded-ENCODER.npz unless told")
     given.add_argument("--encoder", default="embedded:resnet10t", help="the embedded encoder that is judged")
     given.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     given.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
@@ -65,8 +66,10 @@ def main() -> None:
     given.add_argument("--part", type=int, nargs=2, default=(0, 1), help="this process's number, of how many")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()
-    path = embedded_path(options.encoder.removeprefix("embedded:"))
-    options.mark = sha256_file(path)[:8]
+    encoder = options.encoder.removeprefix("embedded:")
+    options.mark = sha256_file(embedded_path(encoder))[:8]
+    options.out = options.out or Path("runs/embedded") / encoder
+    options.results = options.results or Path(__file__).with_name(f"embedded-{encoder}.npz")
     number, count = options.part
     there = collect(options)
     jobs = [] if options.table else [cell for cell in cells() if wanted(options, cell, there)][number::count]
@@ -215,13 +218,16 @@ def table(held: Held, *, mark: str) -> str:
     """Get the results as Markdown: means over the seeds of a mode, and gains with 95 % intervals.
 
     The gain of a mode is over its own seeds; that of the better mode, and the way to ImageNet, over those that both
-    modes have. A number whose cells are not all there is left out, and a mean over the sets that lacks a set.
+    modes have. A number whose cells are not all there is left out, a mean over the sets that lacks a set, and a size
+    without numbers.
     """
     heads = [f"{arm} {mode}" for arm in ARMS for mode in MODES]
     heads += [f"gain, {mode} ({len(SEEDS[mode])} seeds)" for mode in MODES] + [f"gain, better mode ({COMMON} seeds)"]
     lines = [f"| set | images | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     for size in SIZES:
         sets = [of_set(held, mark, name, size) for name in SETS]
+        if all(own is None for values in sets for own in values.values()):
+            continue
         means = np.array([[np.nan if (own := v[k]) is None else own[:, 1].mean() for k in v] for v in sets])
         gains = [gains_of(values) for values in sets]
         for name, row, own in zip(SETS, means, gains, strict=True):

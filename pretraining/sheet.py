@@ -1,6 +1,6 @@
 """A contact sheet: what the encoder is trained on, for a person to judge.
 
-python -m pretraining.sheet --out docs/pictures/pretraining.png
+python -m pretraining.sheet --out docs/pictures/pretraining.jpg
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def sheet(*, rows: int, columns: int, each: int, size: int, seed: int = 0, start
 def main() -> None:
     """Write the picture."""
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("--out", type=Path, default=Path("docs/pictures/pretraining.png"))
+    given.add_argument("--out", type=Path, default=Path("docs/pictures/pretraining.jpg"))
     given.add_argument("--seed", type=int, default=0)
     options = given.parse_args()
-    sheet(rows=12, columns=4, each=3, size=80, seed=options.seed).save(options.out, optimize=True)
+    sheet(rows=12, columns=4, each=3, size=80, seed=options.seed).save(options.out, optimize=True, quality=85)
     print(options.out)
 
 
