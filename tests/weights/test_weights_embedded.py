@@ -47,6 +47,12 @@ def test_half_precision_holds_them(row: dict) -> None:
     assert all(tensor.dtype == torch.float32 for name, tensor in state.items() if "running" in name)
 
 
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_the_list_counts_what_can_be_trained(row: dict) -> None:
+    net = backbone(str(row["name"]), channels=3, image_size=128, offline=True)
+    assert row["parameters"] == sum(p.numel() for p in net.parameters())
+
+
 def test_all_of_them_fit_into_a_small_wheel() -> None:
     assert sum(row["path"].stat().st_size for row in ROWS) < 19e6
 

@@ -21,7 +21,8 @@ def embedded() -> list[dict[str, Any]]:
     """
     rows = []
     for path in sorted(EMBEDDED.glob("*.safetensors")):
-        rows.append({"name": f"embedded:{path.stem}", "path": path} | stated(tensors.metadata(path), where=path))
+        facts = {"path": path, "parameters": tensors.parameters(path)}
+        rows.append({"name": f"embedded:{path.stem}"} | facts | stated(tensors.metadata(path), where=path))
     return sorted(rows, key=lambda row: (float(row.get("rank", 1e9)), row["name"]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from medgraft.storage import sha256_file, write_atomic
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load", "load_model", "metadata", "save", "save_model", "sha256_file"]
+__all__ = ["load", "load_model", "metadata", "parameters", "save", "save_model", "sha256_file"]
 
 MAX_HEADER_BYTES = 16_000_000
 MAX_TENSORS = 100_000
@@ -54,6 +55,12 @@ def header(path: Path) -> dict[str, Any]:
 def metadata(path: Path) -> dict[str, str]:
     """Read the words in the header of a .safetensors file."""
     return {str(key): str(value) for key, value in header(path).get("__metadata__", {}).items()}
+
+
+def parameters(path: Path) -> int:
+    """Count the numbers in a .safetensors file that training changes: all but those measured by BatchNorm."""
+    tensors = {name: row["shape"] for name, row in header(path).items() if name != "__metadata__"}
+    return sum(math.prod(shape) for name, shape in tensors.items() if "running_" not in name)
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
