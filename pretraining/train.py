@@ -248,7 +248,8 @@ def commit() -> str:
         except FileNotFoundError:
             return ""
 
-    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", ".") else "")
+    head = git("rev-parse", "--short=12", "HEAD")
+    return head + ("-dirty" if git("status", "--porcelain", ".") else "") if head else "unknown"
 
 
 class Log:
