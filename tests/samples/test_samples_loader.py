@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import torch
 from PIL import Image as Picture
 
 from medgraft.errors import BadImage, MedgraftError, OutOfMemory
-from medgraft.samples import augment
+from medgraft.samples import augment, crew
 from medgraft.samples.loader import Items, Loader, normalised
 from medgraft.samples.order import balanced_share, epoch_order, occurrences
 from medgraft.samples.presets import PRESETS
@@ -302,6 +303,29 @@ def test_signals_of_the_run_do_not_reach_the_workers(running) -> None:
         os.kill(pid, signal.SIGINT)
     assert len(list(batches)) == COUNT - 1
     assert workers <= children()
+
+
+@linux
+def test_signals_reach_no_worker_that_is_still_starting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = crew._settle
+
+    def slowly(worker: int) -> None:
+        time.sleep(0.5)
+        settle(worker)
+
+    monkeypatch.setattr(crew, "_settle", slowly)
+    made = loader(store, workers=2, batch_size=1)
+    before = children()
+    batches: list[Batch] = []
+    reader = threading.Thread(target=lambda: batches.extend(made.epoch(0)))
+    reader.start()
+    assert wait_until(lambda: len(children() - before) == 2)
+    for pid in children() - before:
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+    reader.join()
+    assert len(batches) == COUNT
+    made.close()
 
 
 @linux

@@ -83,7 +83,7 @@ class Crew:
             raise ValueError("the crew was closed")
         self._steps.steps = steps
         try:
-            with _own_child_signal():
+            with _own_child_signal(), _held_back(signal.SIGINT, signal.SIGTERM):
                 found = iter(self._loader)
             for result in found:
                 if isinstance(result, MedgraftError):
@@ -120,6 +120,19 @@ def _own_child_signal() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _held_back(*signals: signal.Signals) -> Iterator[None]:
+    """Let the signals wait: a process started meanwhile inherits that, and is safe before it can ignore them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _settle(worker: int) -> None:
