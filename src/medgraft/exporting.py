@@ -103,7 +103,7 @@ def export(run: Run, *, out: Path, format: str) -> dict[str, Any]:
             raise UserError(f"the {format} file gives other numbers (up to {difference:.2g})", where=out)
         shutil.move(made, out)
     with torch.inference_mode():
-        ours = net.answers(torch.from_numpy(run.predictor.logits(stored)).float()).numpy()
+        ours = net.answers(torch.from_numpy(run.predictor.seen(stored)[0]).float()).numpy()
     apart = float(np.abs(ours - found[0]).max())
     return {
         "format": format,

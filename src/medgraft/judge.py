@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from medgraft.learn import certainty
+from medgraft.learn.certainty import Certainty
 from medgraft.scores.bands import Band, pr_band, roc_band
 from medgraft.scores.calibration import Calibration, fit_temperature, reliability
 from medgraft.scores.cases import Cases
+from medgraft.scores.conformal import coverage_table
 from medgraft.scores.decisions import confusion_matrix
+from medgraft.scores.intervals import bootstrap, proportion
 from medgraft.scores.operating import OperatingPoint, choose_point, judge
 from medgraft.scores.patients import by_patient
 from medgraft.scores.probabilities import BINS, brier, ece
@@ -25,7 +29,7 @@ from medgraft.scores.score import Score
 from medgraft.scores.subgroups import subgroup_table
 from medgraft.scores.summary import class_table, score_table
 from medgraft.tasks.base import ImageTask
-from medgraft.values import Sample
+from medgraft.values import Prediction, Sample
 
 _FILES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".gz", ".xml", ".txt", ".json", ".npy")
 _MOST_CURVES = 12
@@ -43,6 +47,7 @@ class Predicted:
         targets: encoded truth.
         patients: names, or None when unknown.
         covariates: column -> N values.
+        features: `(N, F)` the pooled features that the logits came from.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +55,7 @@ class Predicted:
     targets: np.ndarray
     patients: tuple[str, ...] | None
     covariates: Mapping[str, Sequence[str | None]]
+    features: np.ndarray
 
 
 def known_patients(samples: Sequence[Sample]) -> tuple[str, ...] | None:
@@ -145,6 +151,50 @@ def cases_of(task: ImageTask, found: Predicted, *, temperature: tuple[float, ...
     )
 
 
+def settle_certainty(
+    task: ImageTask, val: Predicted, train_features: np.ndarray, *, coverage: float, share: float
+) -> Certainty | None:
+    """Settle sets and familiarity on validation, after `settle`; see `medgraft.learn.certainty`."""
+    words = {"train_features": train_features, "val_features": val.features}
+    return certainty.settle(cases_of(task, val), coverage=coverage, share=share, **words)
+
+
+def predictions_of(task: ImageTask, sure: Certainty | None, found: Predicted) -> list[Prediction]:
+    """Get the predictions, with sets and reasons to abstain where the model has them."""
+    plain = task.interpret(found.keys, found.logits)
+    return plain if sure is None else sure.judged(plain, found.features)
+
+
+def certainty_entry(
+    task: ImageTask, sure: Certainty | None, test: Predicted, *, seed: int, resamples: int
+) -> dict[str, Any]:
+    """Get `certainty` of report.json: sets and abstention, checked on test cases; empty where there is none."""
+    if sure is None:
+        return {}
+    cases, sets = cases_of(task, test), sure.conformal
+    words: dict[str, Any] = {"seed": seed, "count": resamples}
+    judged = sure.judged(task.interpret(test.keys, test.logits), test.features)
+    answered = np.array([not one.abstain for one in judged], dtype=bool)
+    table = coverage_table(cases, sets, **words)
+    table["per_class"] = _plain(table["per_class"])
+    entry: dict[str, Any] = {
+        "fitted_on": "val",
+        "coverage": sets.coverage,
+        "sets": {name: value if name == "per_class" else value.to_dict() for name, value in table.items()},
+        "few_cases": [cases.name(k) for k, pooled in enumerate(sets.pooled) if pooled] if cases.classes else [],
+        "ood": {
+            "share": sure.share,
+            "above": proportion(np.array([one.ood > 1 for one in judged]), patients=test.patients, **words).to_dict(),
+        },
+        "answered": proportion(answered, patients=test.patients, **words).to_dict(),
+    }
+    if cases.kind in ("binary", "multiclass", "ordinal"):
+        for name, rows in (("right", np.ones_like(answered)), ("right_when_answered", answered)):
+            part = cases.take(rows)
+            entry[name] = proportion(part.called == part.targets, patients=part.patients, **words).to_dict()
+    return entry
+
+
 def table(task: ImageTask, found: Predicted, *, seed: int, resamples: int) -> dict[str, Any]:
     """Get name -> score in the form of report.json."""
     return _plain(score_table(cases_of(task, found), seed=seed, count=resamples))
@@ -202,8 +252,6 @@ def calibration_entry(
 
 
 def _interval(cases: Cases, metric: Any, *, seed: int, count: int) -> dict[str, Any]:
-    from medgraft.scores.intervals import bootstrap
-
     chances = cases.chance if cases.kind == "binary" else cases.probabilities
     truth = cases.truth.astype(np.int64) if cases.kind == "binary" else cases.targets
     score: Score = bootstrap(metric, (truth, chances), patients=cases.patients, seed=seed, count=count)

@@ -74,7 +74,8 @@ def evaluate(
     drawn = judge.curves(run.model.task, found, seed=report["seed"])
     gallery = pages.gallery(run.model.task, kept, found, picture=lambda i: store[good[i]])
     storage.write_table(out / "quarantine.csv", report["quarantine"], columns=("path", "reason"))
-    pages.write_predictions(out / "predictions.csv", run.model.task, kept, {"test": found})
+    told = judge.predictions_of(run.model.task, run.model.certainty, found)
+    pages.write_predictions(out / "predictions.csv", run.model.task, kept, {"test": told})
     write_report(report, folder=out, curves=drawn, gallery=gallery)
     write_card(report, out)
     storage.write_json(out / "report.json", report)
@@ -156,18 +157,19 @@ def _look_alikes(run: Run, samples: list[Sample], records: list[dict[str, Any]])
 
 
 def _predicted(run: Run, store: Store, samples: list[Sample], good: list[int]) -> Predicted:
-    task, logits = run.model.task, []
+    task, seen = run.model.task, []
     for start in range(0, len(good), 64):
         stopping.check()
-        logits.append(run.predictor.logits(store.rows(good[start : start + 64])))
+        seen.append(run.predictor.seen(store.rows(good[start : start + 64])))
     own = [samples[i] for i in good]
     columns = sorted({name for sample in own for name in sample.covariates})
     return Predicted(
         keys=tuple(sample.key for sample in own),
-        logits=np.concatenate(logits),
+        logits=np.concatenate([logits for logits, _ in seen]),
         targets=task.encode([sample.label or "" for sample in own]),
         patients=judge.known_patients(own),
         covariates={name: [sample.covariates.get(name) or None for sample in own] for name in columns},
+        features=np.concatenate([features for _, features in seen]),
     )
 
 
@@ -183,6 +185,9 @@ def _report(
     scores = load(path).scores if path.exists() else Recipe().scores  # type: ignore[call-arg]
     words: dict[str, Any] = {"resamples": scores.resamples, "prevalence": scores.prevalence}
     result = judge.verdicts(task, found, point, seed=before["seed"], **words)
+    result["certainty"] = judge.certainty_entry(
+        task, run.model.certainty, found, seed=before["seed"], resamples=scores.resamples
+    )
     temperature = run.model.card["calibration"]["temperature"]
     fitted = before.get("calibration", {}).get("validation", {})
     kept_keys = ("task", "classes", "positive", "backbone", "depth", "augment", "training", "seed")

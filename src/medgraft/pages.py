@@ -132,12 +132,14 @@ def read_thumbnails(path: Path) -> tuple[list[str], np.ndarray]:
         return [str(key) for key in held["keys"]], held["thumbnails"]
 
 
-def write_predictions(path: Path, task: ImageTask, samples: Sequence[Sample], parts: Mapping[str, Predicted]) -> None:
-    """Write predictions.csv: key, path, patient, split, target, predicted, one column a class."""
+def write_predictions(
+    path: Path, task: ImageTask, samples: Sequence[Sample], parts: Mapping[str, Sequence[Prediction]]
+) -> None:
+    """Write predictions.csv: key, path, patient, split, target, then what `prediction_columns` names."""
     by_key = {sample.key: sample for sample in samples}
     rows = []
     for split, found in parts.items():
-        for prediction in task.interpret(found.keys, found.logits):
+        for prediction in found:
             sample = by_key[prediction.key]
             row = {"key": sample.key, "path": str(sample.image.path), "patient": sample.patient, "split": split}
             rows.append({**row, "target": sample.label, **prediction_row(task, prediction)})
@@ -146,18 +148,21 @@ def write_predictions(path: Path, task: ImageTask, samples: Sequence[Sample], pa
 
 
 def prediction_columns(task: ImageTask) -> list[str]:
-    """Get the columns of a prediction: predicted, value for numbers and grades, p_<class>."""
+    """Get the columns of a prediction: predicted, value for numbers and grades, p_<class>, and how sure it is."""
     value = ["value"] if task.answer_kind in ("number", "ordinal") else []
-    return ["predicted", *value, *(f"p_{name}" for name in task.answers.classes)]
+    return ["predicted", *value, *(f"p_{name}" for name in task.answers.classes), "set", "ood", "abstain", "why"]
 
 
-def prediction_row(task: ImageTask, prediction: Any) -> dict[str, Any]:
-    """Get one prediction as cells."""
+def prediction_row(task: ImageTask, prediction: Prediction) -> dict[str, Any]:
+    """Get one prediction as cells; what the model cannot say stays empty."""
     chances = zip(task.answers.classes, prediction.probabilities, strict=True)
     row: dict[str, Any] = {f"p_{name}": f"{p:.6g}" for name, p in chances}
     row["predicted"] = prediction.predicted
     if prediction.value is not None:
         row["value"] = f"{prediction.value:.6g}"
+    if prediction.answers is not None and prediction.ood is not None:
+        row["set"] = "|".join(prediction.answers)
+        row |= {"ood": f"{prediction.ood:.4g}", "abstain": str(prediction.abstain).lower(), "why": prediction.why}
     return row
 
 

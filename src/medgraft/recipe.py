@@ -133,6 +133,15 @@ class Scores(Section):
     positive: str | None = Field(None, description="the class that counts as positive when there are two")
 
 
+class Certainty(Section):
+    """How sure single answers are."""
+
+    coverage: float = Field(0.9, gt=0.5, lt=1, description="share of the sets of answers that are to hold the truth")
+    familiar: float = Field(
+        0.95, gt=0.5, le=1, description="share of images like the validation images that count as familiar"
+    )
+
+
 class Machine(Section):
     """Where it runs: changes nothing in the result but its last bits."""
 
@@ -156,6 +165,7 @@ class Recipe(Section):
     augment: Augment = Augment()  # type: ignore[call-arg]
     fit: Fit = Fit()  # type: ignore[call-arg]
     scores: Scores = Scores()  # type: ignore[call-arg]
+    certainty: Certainty = Certainty()  # type: ignore[call-arg]
     machine: Machine = Machine()  # type: ignore[call-arg]
     reasons: dict[str, str] = Field(default_factory=dict, description="why a planned field has its value")
 

@@ -20,6 +20,7 @@ from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
 from medgraft.learn import model as models
 from medgraft.learn import stopping
+from medgraft.learn.certainty import features_of
 from medgraft.learn.engine import Engine, memory_said
 from medgraft.learn.loop import Fitted, Loop, Schedule
 from medgraft.learn.model import Model, Pixels
@@ -332,6 +333,13 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
     val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
     test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)
     calibration, point = judge.settle(parts.task, val, rule=recipe.scores.rule)
+    sure = judge.settle_certainty(
+        parts.task,
+        val,
+        features_of(parts.task, parts.train, engine=parts.engine),
+        coverage=recipe.certainty.coverage,
+        share=recipe.certainty.familiar,
+    )
     scores = recipe.scores
     result = judge.verdicts(
         parts.task, test, point, seed=recipe.seed, resamples=scores.resamples, prevalence=scores.prevalence
@@ -340,10 +348,12 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
     result["calibration"] = judge.calibration_entry(
         parts.task, test, calibration, seed=recipe.seed, resamples=scores.resamples
     )
+    result["certainty"] = judge.certainty_entry(parts.task, sure, test, seed=recipe.seed, resamples=scores.resamples)
     card = pages.card_of(recipe, parts)
-    models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card))
+    models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card, sure))
     storage.write_json(out / "calibration.json", card["calibration"])
-    pages.write_predictions(out / "predictions.csv", parts.task, found.samples, {"val": val, "test": test})
+    told = {split: judge.predictions_of(parts.task, sure, part) for split, part in (("val", val), ("test", test))}
+    pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
     pages.write_pages(out, report, parts=parts, found=found, test=test, curves=drawn)
@@ -356,19 +366,20 @@ def predicted(
     task: ImageTask, engine: Engine, loader: Loader, samples: Sequence[Sample]
 ) -> tuple[Predicted, float | None]:
     """Run the whole net over a loader: (logits beside the truth, images per second)."""
-    logits, began = [], time.perf_counter()
+    seen, began = [], time.perf_counter()
     for batch in loader.epoch(0):
         stopping.check()
         with torch.inference_mode(), engine.autocast():
-            logits.append(task.logits(engine.move(batch)))
+            seen.append(task.seen(engine.move(batch)))
     seconds = time.perf_counter() - began
     by_key = {sample.key: sample for sample in samples}
     own = [by_key[key] for key in loader.keys]
     columns = sorted({name for sample in own for name in sample.covariates})
     return Predicted(
         keys=tuple(loader.keys),
-        logits=np.concatenate(logits) if logits else np.zeros((0, 1)),
+        logits=np.concatenate([logits for logits, _ in seen]) if seen else np.zeros((0, 1)),
         targets=np.asarray(loader.targets),
         patients=judge.known_patients(own),
         covariates={name: [sample.covariates.get(name) or None for sample in own] for name in columns},
+        features=np.concatenate([features for _, features in seen]) if seen else np.zeros((0, task.head.width)),
     ), (len(own) / seconds if own and seconds else None)

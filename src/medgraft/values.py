@@ -121,6 +121,10 @@ class Prediction:
         probabilities: `(K,)` float64 in 0..1 after calibration; empty for regression.
         predicted: the answer in the user's words: class, `a|b`, grade or number.
         value: the number for regression and the expected grade for ordinal tasks, else None.
+        answers: those that cannot be excluded, in the user's words; of a number the ends of its interval; None where
+            the model cannot say.
+        ood: how far the image is from those of the training; above 1 it is unlike them. None where that is not known.
+        why: the reason to abstain; empty where there is none.
     """
 
     key: str
@@ -128,6 +132,14 @@ class Prediction:
     probabilities: np.ndarray
     predicted: str
     value: float | None = None
+    answers: tuple[str, ...] | None = None
+    ood: float | None = None
+    why: str = ""
+
+    @property
+    def abstain(self) -> bool:
+        """Whether the answer should not be used."""
+        return bool(self.why)
 
 
 @dataclass(frozen=True)

@@ -44,15 +44,17 @@ class Predictor:
         model.task.to(memory_format=self.layout)  # type: ignore[call-overload]
         model.task.eval()
 
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Get `(N, K)` float64 logits of network pixels `(N, C, H, W)` uint8 or uint16."""
+    def seen(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Get `(N, K)` float64 logits of network pixels `(N, C, H, W)` uint8 or uint16, and their features `(N, F)`."""
         batch = Batch(self._prepared(pixels), keys=tuple(str(i) for i in range(len(pixels))))
         with torch.inference_mode(), self._autocast():
-            return self.model.task.logits(batch)
+            return self.model.task.seen(batch)
 
     def predict(self, pixels: np.ndarray, keys: Sequence[str]) -> list[Prediction]:
         """Get a prediction for each of `(N, C, H, W)` network pixels."""
-        return self.model.task.interpret(keys, self.logits(pixels))
+        logits, features = self.seen(pixels)
+        found = self.model.task.interpret(keys, logits)
+        return found if self.model.certainty is None else self.model.certainty.judged(found, features)
 
     def files(
         self,

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from medgraft import seeds
 from medgraft.errors import BadWeights
+from medgraft.learn import certainty
+from medgraft.learn.certainty import Certainty
 from medgraft.nets import LinearHead
 from medgraft.nets.backbone import backbone
 from medgraft.tasks import TASKS
@@ -79,6 +81,7 @@ class Model:
     pixels: Pixels
     spec: InputSpec
     card: dict[str, Any]
+    certainty: Certainty | None = None
 
 
 def graft(
@@ -143,7 +146,9 @@ def save(path: Path, model: Model) -> None:
         DiskFull: there is no space; a former file is intact.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.task.state_dict().items()}
-    save_model(path, state=state, card=model.card)
+    sure = model.certainty
+    card = model.card if sure is None else {**model.card, "certainty": sure.card()}
+    save_model(path, state=state | (sure.tensors() if sure else {}), card=card)
 
 
 def load(path: Path, *, device: str = "cpu") -> Model:
@@ -174,6 +179,7 @@ def load(path: Path, *, device: str = "cpu") -> Model:
         # Before there was a choice of pooling, the head took averages of the last level as they were.
         repool(task, pooling=card["backbone"].get("pooling", "avg"))
         unset = {} if "pooling" in card["backbone"] else _buffers_of(task.head)
+        state, sure = certainty.take(state, card)
         task.load_state_dict({**unset, **state})
         task.temperature = tuple(float(v) for v in card["calibration"]["temperature"])
         task.threshold = tuple(float(v) for v in card["calibration"]["threshold"])
@@ -181,7 +187,7 @@ def load(path: Path, *, device: str = "cpu") -> Model:
         raise BadWeights(f"the card of this model does not fit ({str(error)[:200]})", where=path) from error
     task.requires_grad_(False)
     task.eval().to(device)
-    return Model(task, pixels, InputSpec.from_dict(card["spec"]), card)
+    return Model(task, pixels, InputSpec.from_dict(card["spec"]), card, sure)
 
 
 def _buffers_of(head: LinearHead) -> dict[str, Tensor]:

@@ -257,10 +257,16 @@ class ImageTask(Task):
         return share * self.loss(logits, first) + (1 - share) * self.loss(logits, second)
 
     @torch.no_grad()
+    def seen(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Get `(N, K)` float64 logits with the correction for weighted classes, and the features `(N, F)` float32."""
+        features = self.features(batch.pixels, batch.start, beside=batch.beside)
+        with torch.autocast(features.device.type, enabled=False):
+            raw = self.answer(features.float())
+        return (raw.float() + self.adjust).double().cpu().numpy(), features.float().cpu().numpy()
+
     def logits(self, batch: Batch) -> np.ndarray:
         """Get `(N, K)` float64 logits with the correction for weighted classes."""
-        raw = self(batch.pixels, batch.start, batch.beside).float()
-        return (raw + self.adjust).double().cpu().numpy()
+        return self.seen(batch)[0]
 
     def predict(self, batch: Batch) -> list[Prediction]:
         return self.interpret(batch.keys, self.logits(batch))
