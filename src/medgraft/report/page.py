@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medgraft import storage
-from medgraft.report import grids, pictures, plots, rendering, verdict
+from medgraft.report import certainty, grids, pictures, plots, rendering, verdict
 from medgraft.report.checklist import checklist
 from medgraft.report.choices import probe_words, temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
@@ -24,6 +24,7 @@ _SECTIONS = (
     ("scores", "Scores"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
+    ("certainty", "How sure is it of one image?"),
     ("agreement", "Agreement with the truth"),
     ("subgroups", "Subgroups"),
     ("mistakes", "The most certain mistakes"),
@@ -85,7 +86,11 @@ def render_report(
         "title": _title(report),
         "question": _question(report),
         "verdict": verdict.verdict(report),
-        "warnings": [*verdict.warnings(report), *(_note(words) for words in unsettled(report))],
+        "warnings": [
+            *verdict.warnings(report),
+            *(_note(words) for words in unsettled(report)),
+            *certainty.warnings(report),
+        ],
         "figures": verdict.key_figures(report),
         "limits": verdict.limits(report),
         "machine_names": _MACHINE_NAMES,
@@ -97,6 +102,7 @@ def render_report(
         **_training_view(report, drawn, augmented),
         **_score_view(report),
         **_curve_view(report, drawn),
+        **certainty.view(report),
         **_gallery_view(gallery),
     }
     largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}

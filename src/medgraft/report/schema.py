@@ -56,6 +56,9 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     operating_points {label: operating_point}  multi-label, or one against the rest
     calibration  {"temperature": number or list, "fitted_on": "val", "ece_before", "ece_after", "brier_before",
                   "brier_after": scores, "bins": 15}
+    certainty    {"coverage": 0.9, "fitted_on": "val", "few_cases": [classes whose limit is that of all],
+                  "sets": {"coverage", "size", "single", "single_right": scores, "per_class": {class: score}},
+                  "ood": {"share": 0.95, "above": score}, "answered", "right", "right_when_answered": scores}
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
     timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds"}
@@ -101,6 +104,7 @@ _MAPPINGS = (
     "operating_point",
     "operating_points",
     "calibration",
+    "certainty",
     "confusion",
     "timing",
     "machine",
