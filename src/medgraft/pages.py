@@ -161,7 +161,8 @@ def prediction_row(task: ImageTask, prediction: Prediction) -> dict[str, Any]:
     if prediction.value is not None:
         row["value"] = f"{prediction.value:.6g}"
     if prediction.answers is not None and prediction.ood is not None:
-        row["set"] = "|".join(prediction.answers)
+        number = task.answer_kind == "number"
+        row["set"] = f"[{', '.join(prediction.answers)}]" if number else "|".join(prediction.answers)
         row |= {"ood": f"{prediction.ood:.4g}", "abstain": str(prediction.abstain).lower(), "why": prediction.why}
     return row
 
