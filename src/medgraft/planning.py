@@ -21,6 +21,8 @@ TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "n
 _FEW_IN_COLOUR = 0.01
 _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
 _AVERAGED = 8  # weights are averaged over one in so many of the steps
+_FEWEST_TO_SEARCH = 30  # patients: a third of fewer says nothing of a difference between depths
+_RATE_STEP = 3.0
 _FEWEST_FOR_NORMS = 16  # images: a variance of fewer says more of these images than of all
 
 
@@ -100,10 +102,14 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
 
     if recipe.augment.preset == "auto":
         fill("augment.preset", facts.modality, facts.modality_reason)
+    if recipe.fit.balance == "auto":
+        fill("fit.balance", *balance_rule(facts.class_ratio))
     thawed = recipe.depth.thaw
     if thawed == "auto":
-        thawed, why = ("head", "no epochs are asked for") if recipe.fit.epochs == 0 else depth_rule(facts)
+        thawed, why = depth_rule(facts, epochs=recipe.fit.epochs)
         fill("depth.thaw", thawed, why)
+    if thawed == "auto":  # what is left depends on the depth
+        return with_reasons(recipe.changed(changes), reasons)
     frozen = facts.stages - {"head": 0, "all": facts.stages}.get(str(thawed), thawed)  # type: ignore[operator]
     if recipe.depth.views is None:
         fill("depth.views", *views_rule(thawed))
@@ -118,22 +124,31 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
     elif recipe.backbone.recalibrate and (why := unmeasurable(facts)):
         raise BadRecipe(f"BatchNorm cannot be measured anew: {why}", do="Leave backbone.recalibrate out.")
     _fill_schedule(recipe, facts, fill, head_only=frozen == facts.stages, probed=probed)
-    if recipe.fit.balance == "auto":
-        fill("fit.balance", *balance_rule(facts.class_ratio))
     return with_reasons(recipe.changed(changes), reasons)
 
 
-def depth_rule(facts: Facts) -> tuple[str | int, str]:
-    """Choose how many stages to thaw by the number of training patients: more data, more layers."""
-    patients, stages = facts.train_patients, facts.stages
+def depth_rule(facts: Facts, *, epochs: int | None = None) -> tuple[str, str]:
+    """Choose the depth where there is nothing to search, else leave it "auto"."""
+    if epochs == 0:
+        return "head", "no epochs are asked for"
     if facts.random:
         return "all", "the backbone starts from random numbers, so every layer has to learn"
-    if patients < 60:
-        return "head", f"{patients} training patients are too few to tune the encoder without overfitting"
-    if patients < 150:
-        count = max(1, round(stages * 0.4))
-        return count, f"{patients} training patients justify tuning the {count} stages next to the head"
-    return "all", f"{patients} training patients justify tuning every stage"
+    if facts.train_patients < _FEWEST_TO_SEARCH:
+        return "head", f"{facts.train_patients} training patients are too few to compare depths on parts of them"
+    return "auto", f"train tries depths on parts of the {facts.train_images} training images"
+
+
+def rates_tried(recipe: Recipe) -> tuple[float, ...]:
+    """Get the learning rates that each depth is tried at: the planned one and another, or the one that was asked for.
+
+    Args:
+        recipe: planned for the whole net.
+    """
+    lr = recipe.fit.lr or 1e-3
+    if "fit.lr" not in recipe.reasons:
+        return (lr,)
+    procedural = recipe.backbone.name.startswith("embedded:")
+    return (lr, lr / _RATE_STEP) if procedural else (lr, lr * _RATE_STEP)
 
 
 def pooling_rule(facts: Facts, frozen: int) -> tuple[str, str]:

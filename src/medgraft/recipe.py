@@ -76,6 +76,9 @@ class Depth(Section):
     """How much of the encoder is tuned."""
 
     thaw: Thaw = Field("auto", description="auto, head, all, or how many stages from the head down are tuned")
+    candidates: list[Thaw] | None = Field(
+        None, min_length=1, description="depths that auto tries, such as [head, 1, all]; all when empty"
+    )
     views: int | None = Field(
         None, ge=0, le=64, description="views of each image in the cache of the frozen layers; 0 = no cache; planned"
     )

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from medgraft import caching, judge, pages, planning, reporting, storage
 from medgraft import gather as gathering
-from medgraft import judge, pages, planning, reporting, storage
-from medgraft.assemble import Parts, assemble, check_backbone, check_words, graft_for, is_cached, planned
+from medgraft.assemble import Parts, assemble, check_backbone, check_words, graft_for, planned
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
@@ -24,7 +24,7 @@ from medgraft.learn.certainty import features_of
 from medgraft.learn.engine import Engine, memory_said
 from medgraft.learn.loop import Fitted, Loop, Schedule
 from medgraft.learn.model import Model, Pixels
-from medgraft.learn.prefix import Cut, Frozen, cache_place, find_cut, freeze_source, make_room
+from medgraft.learn.prefix import Frozen
 from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.resume import Checkpoints
 from medgraft.learn.start import begin
@@ -33,7 +33,6 @@ from medgraft.recipe import Recipe, load
 from medgraft.report.choices import probe_words
 from medgraft.samples.loader import Loader
 from medgraft.samples.split import group_of
-from medgraft.samples.store import GIGABYTE
 from medgraft.surveying import values_of
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Sample
@@ -74,7 +73,7 @@ def train(
         try:
             times = Times()
             _recalibrate(recipe, parts, times, listen)
-            recipe = _with_cache(out, recipe, parts, found, listen)
+            recipe = caching.settle(out, recipe, parts, found, listen)
             _begin(out, recipe, found)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times)
@@ -209,7 +208,7 @@ def _recalibrate(recipe: Recipe, parts: Parts, times: Times, listen: Listen) -> 
 
 def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times, listen: Listen) -> Fitted:
     began = time.perf_counter()
-    train_source, val_source = _sources(recipe, parts, found, listen)
+    train_source, val_source = caching.sources(recipe, parts, found, listen)
     times.prefix += time.perf_counter() - began
     fit = recipe.fit
     groups = parameter_groups(
@@ -263,65 +262,6 @@ def _start(recipe: Recipe, parts: Parts, found: Gathered, source: Loader | Froze
     if told:
         listen({"event": "say", "text": f"probe: {probe_words(told)}, in {told['seconds']:.1f} s"})
     return told
-
-
-def _with_cache(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> Recipe:
-    """Settle whether the frozen layers are cached before the run begins, as it decides what an epoch shows.
-
-    Raises:
-        RunRefused: the run that is resumed had the cache, and now there is no room for it.
-    """
-    if not is_cached(recipe, parts):
-        return recipe
-    cut, jobs = _cache_jobs(recipe, parts, found)
-    needed = cut.bytes_of(sum(len(loader.keys) * count for loader, count, _ in jobs))
-    if make_room(int(recipe.machine.cache_gb * GIGABYTE), needed, keep=[place for _, _, place in jobs]):
-        return recipe
-    text = f"their cache would take {needed / 1e9:.1f} GB, above machine.cache_gb"
-    if (out / "recipe.yaml").exists():
-        raise RunRefused(
-            f"this run keeps its frozen layers on disk, and {text}", where=out, do="Raise machine.cache_gb."
-        )
-    listen({"event": "warning", "text": f"the frozen layers run every epoch: {text}"})
-    return planning.with_reasons(recipe.changed({"depth.views": 0}), {"depth.views": text})
-
-
-def _cache_jobs(recipe: Recipe, parts: Parts, found: Gathered) -> tuple[Cut, list[tuple[Loader, int, Path]]]:
-    """Where the encoder is cut, and (loader, views, folder) of the two caches."""
-    task = parts.task
-    blank = torch.zeros(1, task.backbone.spec.channels, *parts.pixels.size, device=parts.engine.device)
-    cut = find_cut(task, blank, thawed=task.thawed)
-    views = _views(recipe)
-    content = [[record["sha256"], record["content"]] for record in found.records]
-    identity = {"content": content, "pixels": parts.pixels.to_dict(), "seed": recipe.seed}
-    augment = {**identity, "augment": recipe.augment.model_dump(), "split": [s.split for s in found.samples]}
-    jobs = []
-    for loader, count, name in ((parts.train, views, "train"), (parts.val, 1, "val")):
-        words: dict[str, Any] = {"engine": parts.engine, "cut": cut, "views": count, "identity": [augment, name]}
-        jobs.append((loader, count, cache_place(task, loader, **words)))
-    return cut, jobs
-
-
-def _views(recipe: Recipe) -> int:
-    """Get how many views of an image are worth keeping: the probe learns from all, an epoch shows one."""
-    if recipe.augment.preset == "none":
-        return 1
-    views = recipe.depth.views or 1
-    return views if recipe.fit.probe else min(views, recipe.fit.epochs or 1)
-
-
-def _sources(
-    recipe: Recipe, parts: Parts, found: Gathered, listen: Listen
-) -> tuple[Loader, Loader] | tuple[Frozen, Frozen]:
-    """Loaders, or cached activations when layers are frozen."""
-    if not is_cached(recipe, parts):
-        return parts.train, parts.val
-    cut, jobs = _cache_jobs(recipe, parts, found)
-    train_rows, val_rows = (
-        freeze_source(parts.task, loader, engine=parts.engine, cut=cut, views=count, place=place, listen=listen)
-        for loader, count, place in jobs
-    )
-    return train_rows, val_rows
 
 
 # ---- after the fit --------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from medgraft.errors import DiskFull, Interrupted
 from medgraft.learn import prefix
 from medgraft.learn.engine import Engine
 from medgraft.learn.model import graft, repool
-from medgraft.learn.prefix import Cut, cache_place, find_cut, freeze_source, make_room
+from medgraft.learn.prefix import Cut, cache_place, find_cuts, freeze_sources, make_room
 from medgraft.samples.loader import Items, Loader
 from medgraft.samples.presets import preset
 from medgraft.samples.store import Store
@@ -66,10 +67,39 @@ def frozen(
 ) -> tuple[ImageTask, Loader, prefix.Frozen]:
     task = grafted(thawed, pooling=pooling)
     loader = loader_of(store, task)
-    cut = find_cut(task, torch.zeros(1, 3, 32, 32), thawed=thawed)
-    words: dict[str, Any] = {"engine": Engine("cpu", precision=precision), "cut": cut, "views": VIEWS}
-    place = cache_place(task, loader, identity="test", **words)
-    return task, loader, freeze_source(task, loader, place=place, listen=listen, **words)
+    (cut,) = find_cuts(task, torch.zeros(1, 3, 32, 32), thawed=[thawed])
+    words: dict[str, Any] = {"engine": Engine("cpu", precision=precision), "views": VIEWS}
+    place = cache_place(task, loader, cut=cut, identity="test", **words)
+    (source,) = freeze_sources(task, loader, caches=[(cut, place)], listen=listen, **words)
+    return task, loader, source
+
+
+@pytest.mark.parametrize("pooling", ["avg", "levels"])
+def test_cuts_filled_in_one_pass_hold_the_same_bits(store: Store, pooling: str) -> None:
+    task = grafted(0, pooling=pooling)
+    loader, stages = loader_of(store, task), len(task.parts().stages)
+    depths = list(range(stages))
+    cuts = find_cuts(task, torch.zeros(1, 3, 32, 32), thawed=depths)
+    assert [cut.stage for cut in cuts] == [stages + 1, *range(stages - 1, 0, -1)]
+    words: dict[str, Any] = {"engine": Engine("cpu"), "views": 2}
+    place = partial(cache_place, task, loader, **words)
+    alone = [freeze_sources(task, loader, caches=[(c, place(cut=c, identity="alone"))], **words)[0] for c in cuts]
+    alone.sort(key=lambda source: source.start)
+    at_once = freeze_sources(task, loader, caches=[(c, place(cut=c, identity="at once")) for c in cuts], **words)
+    assert [source.start for source in at_once] == sorted(cut.stage for cut in cuts)
+    for one, other in zip(alone, at_once, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert one.beside is other.beside is None or torch.equal(one.beside, other.beside)
+
+
+def test_a_part_of_the_images_gives_their_rows(store: Store) -> None:
+    _, loader, source = frozen(store, 1)
+    chosen = np.array([5, 2, 9])
+    part = source.part(chosen, loader.part(chosen))
+    assert part.keys == tuple(loader.keys[i] for i in chosen)
+    (batch,) = part.view(1)
+    whole = torch.cat([one.pixels for one in source.view(1)])
+    assert torch.equal(batch.pixels, whole[chosen]) and torch.equal(batch.targets, source.targets[chosen])
 
 
 @pytest.mark.parametrize("pooling", ["avg", "levels"])
@@ -295,5 +325,5 @@ def test_a_cache_without_room_is_said_and_leaves_no_file(store: Store) -> None:
     engine = Engine("cpu")
     place = cache_place(task, loader, engine=engine, cut=huge, views=1, identity="huge")
     with pytest.raises(DiskFull, match=r"needs \d+\.\d MB, \d+\.\d MB are free"):
-        freeze_source(task, loader, engine=engine, cut=huge, views=1, place=place)
+        freeze_sources(task, loader, engine=engine, caches=[(huge, place)], views=1)
     assert not (place / "rows.bin").exists() and not (place / "done.json").exists()

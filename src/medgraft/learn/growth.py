@@ -17,15 +17,13 @@ import torch
 
 from medgraft import seeds
 from medgraft.learn import probe, stopping
-from medgraft.scores.numeric import r2
-from medgraft.scores.ranking import auroc, auroc_cuts
+from medgraft.learn.held import answers_of, held_score, score_name
 from medgraft.tasks.base import ImageTask
 
 _FOLDS, _DRAWS = 5, 2  # of the data; orders of the patients in each
 _SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 _FEWEST = 16  # images in the smallest part
 _MOST = 2000  # images in all; more would take longer than they tell
-SCORES = {"ordinal": "auroc_cuts", "number": "r2"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ def grow(
             people.append([len(set(names[kept[:end]])) for end in ends])
             listen({"event": "growth", "done": len(scores), "of": folds * _DRAWS})
     counts, patients = (tuple(int(n) for n in np.mean(found, axis=0).round()) for found in (sizes, people))
-    return Growth(counts, patients, np.array(scores), SCORES.get(task.answer_kind, "auroc"))
+    return Growth(counts, patients, np.array(scores), score_name(task))
 
 
 def _ordered(names: np.ndarray, inside: np.ndarray, *, seed: int, draw: int) -> np.ndarray:
@@ -114,19 +112,11 @@ def _judged(
     found = probe.solve(rows[kept], truth[kept], groups=names[kept].tolist(), **words)
     features = (torch.from_numpy(rows[held]).double() - found.centre) / found.spread
     logits = features @ found.state["linear.weight"].mT + found.state["linear.bias"]
-    return score_of(task, (logits + task.adjust.cpu()).numpy(), truth[held])
+    answers = answers_of(task, logits.numpy() + np.asarray(task.adjust.cpu()))
+    return float(held_score(task, answers, truth[held]))
 
 
 def _every_answer(truth: np.ndarray, kept: np.ndarray) -> bool:
     if truth.ndim == 2:
         return bool(((truth[kept] > 0).any(axis=0) == (truth > 0).any(axis=0)).all())
     return len(np.unique(truth[kept])) == len(np.unique(truth))
-
-
-def score_of(task: ImageTask, logits: np.ndarray, truth: np.ndarray) -> float:
-    """Get the score that a curve shows: AUROC; over the cuts between grades; the explained variance of numbers."""
-    if task.answer_kind in SCORES:
-        values = np.array([one.value for one in task.interpret(("",) * len(logits), logits)], dtype=np.float64)
-        return float(r2(truth, values) if task.answer_kind == "number" else auroc_cuts(truth, values))
-    chances = task.probabilities(logits)
-    return float(auroc(truth, chances[:, 1] if task.answer_kind == "binary" else chances))

@@ -99,9 +99,9 @@ class Loop:
         engine: device and precision.
         optimisers: by the names that the task's losses give.
         train: batches in random order.
-        val: batches to choose the best epoch by.
+        val: batches to choose the best epoch by; None keeps the last weights, averaged where the schedule says so.
         schedule: how long and how fast.
-        folder: the run folder; checkpoints and the log go there.
+        folder: the run folder; checkpoints and the log go there. None keeps neither, for fits of a few seconds.
         listen: gets each event (a plain dict) for progress bars.
         start: sets the weights to begin with, once: not where a checkpoint brings them. What it gives is kept as
             `Fitted.start`; its "loss" is the training loss of these weights.
@@ -114,16 +114,16 @@ class Loop:
         *,
         optimisers: Mapping[str, torch.optim.Optimizer],
         train: Source,
-        val: Source,
+        val: Source | None,
         schedule: Schedule,
-        folder: Path,
+        folder: Path | None,
         listen: Callable[[dict[str, Any]], None] = lambda event: None,
         start: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.task, self.engine, self.optimisers = task, engine, dict(optimisers)
         self.train, self.val, self.schedule = train, val, schedule
-        self.checkpoints = Checkpoints(folder / "resume")
-        self.log = Log(folder / "log.jsonl")
+        self.checkpoints = None if folder is None else Checkpoints(folder / "resume")
+        self.log = None if folder is None else Log(folder / "log.jsonl")
         self.listen, self.begin = listen, start
         self.start: dict[str, Any] = {}
         self.peaks = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
@@ -157,7 +157,7 @@ class Loop:
                 self._train_epoch()
                 self._end_epoch()
         self._save()
-        self._load(self.best)
+        self._load(self.best if self.val is not None else self.ema)
         speed = self.trained_images / self.trained_seconds if self.trained_seconds else None
         return Fitted(self.best_epoch, self.history, speed, self.seconds, stopped, self.start)
 
@@ -168,7 +168,7 @@ class Loop:
             return
         row = {"epoch": 0, "loss": self.start["loss"], **self._validate(), "learning_rate": 0.0}
         self._keep(row, epoch=-1)
-        self.log.write({"event": "start", "step": 0, **row, **self.start})
+        self._write({"event": "start", "step": 0, **row, **self.start})
         self.listen({"event": "start", **row})
         self._save()  # what it took is not done again
 
@@ -271,20 +271,22 @@ class Loop:
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         speed = self.trained_images / max(self.trained_seconds, 1e-9)
         step = self.epoch * len(self.train)
-        self.log.write({"event": "epoch", "step": step, **row, "images_per_second": round(speed, 1)})
+        self._write({"event": "epoch", "step": step, **row, "images_per_second": round(speed, 1)})
         self.listen({"event": "epoch", **row, "epochs": self.schedule.epochs, "images_per_second": speed})
         if time.monotonic() - self.last_saved > self.schedule.save_seconds:
             self._save()
 
     def _keep(self, row: dict[str, float], *, epoch: int) -> None:
         """Add a row to the history, and remember its weights if they are the best so far."""
-        if row["val_score"] > self.best_score:
+        if self.val is not None and row["val_score"] > self.best_score:
             self.best_score, self.best_epoch = row["val_score"], epoch
             self.best = {name: tensor.detach().clone() for name, tensor in self._thawed().items()}
         self.history.append(row)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
+        if self.val is None:
+            return {}
         self.task.eval()
         self.listen({"event": "validate", "epoch": self.epoch, "epochs": self.schedule.epochs})
         meter = self.task.meter()
@@ -308,6 +310,10 @@ class Loop:
 
     # ---- state --------------------------------------------------------------------
 
+    def _write(self, event: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log.write(event)
+
     def _thawed(self) -> dict[str, Tensor]:
         """The parameters that learn, and all buffers: frozen parameters are the backbone's own."""
         learning = {name for name, p in self.task.named_parameters() if p.requires_grad}
@@ -329,14 +335,18 @@ class Loop:
             raise self._not_finite(f"weights became infinite at step {self.step}", self.recent)
         now = time.monotonic()
         self.seconds, self.last_looked = self.seconds + now - self.last_looked, now
+        if self.checkpoints is None:
+            return
         facts = {name: getattr(self, name) for name in _COUNTERS}
         facts["best_score"] = self.best_score if math.isfinite(self.best_score) else None
-        facts["log_bytes"] = self.log.size()
+        facts["log_bytes"] = self.log.size() if self.log is not None else 0
         step = self.epoch * len(self.train) + self.step
         self.checkpoints.save(Checkpoint(tensors, facts, self.best), step)
         self.last_saved = time.monotonic()
 
     def _restore(self) -> bool:
+        if self.checkpoints is None or self.log is None:
+            return False
         found = self.checkpoints.latest()
         for name in self.checkpoints.skipped:
             self.listen({"event": "warning", "text": f"checkpoint {name} is damaged; the one before it is used"})

@@ -60,20 +60,23 @@ class Cut:
         return rows * (4 * self.beside + math.prod(self.shape) * self.dtype.itemsize)
 
 
-def find_cut(task: ImageTask, pixels: Tensor, *, thawed: int) -> Cut:
-    """Get where to cut so that the `thawed` last stages stay above.
+def find_cuts(task: ImageTask, pixels: Tensor, *, thawed: Sequence[int]) -> list[Cut]:
+    """Get where to cut so that so many last stages stay above, for each of these depths.
 
     Args:
         task: the task whose stages are counted.
-        pixels: one image `(1, C, H, W)` to measure the activation with.
-        thawed: number of stages that learn.
+        pixels: one image `(1, C, H, W)` to measure the activations with.
+        thawed: numbers of stages that learn; 0 cuts above the pooled features.
     """
     stages = len(task.parts().stages)
-    if thawed == 0:
-        return Cut(stages + 1, (task.head.width,), torch.float32)
+    stops = [stages - count if count else stages + 1 for count in thawed]
     with torch.no_grad():
-        raw, beside = task.below(pixels, stages - thawed)
-    return Cut(stages - thawed, tuple(raw.shape[1:]), torch.bfloat16, 0 if beside is None else beside.shape[1])
+        found = {
+            stop: (raw.shape[1:], 0 if beside is None else beside.shape[1])
+            for stop, (raw, beside) in zip(sorted(stops), task.cuts(pixels, stops), strict=True)
+        }
+    kinds = [torch.bfloat16 if stop <= stages else torch.float32 for stop in stops]
+    return [Cut(stop, tuple(found[stop][0]), kind, found[stop][1]) for stop, kind in zip(stops, kinds, strict=True)]
 
 
 class Frozen:
@@ -85,10 +88,21 @@ class Frozen:
         loader: the images they are of: keys, targets, order and size of batches are its own.
         views: how many an image.
         start: the stage that the activations enter.
+        places: which of the rows' images these are; None for all in order.
     """
 
-    def __init__(self, rows: Tensor, beside: Tensor | None, *, loader: Loader, views: int, start: int) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        beside: Tensor | None,
+        *,
+        loader: Loader,
+        views: int,
+        start: int,
+        places: np.ndarray | None = None,
+    ) -> None:
         self.rows, self.beside, self.views, self.start = rows, beside, views, start
+        self.places = np.arange(len(loader.keys)) if places is None else places
         self.targets, self.keys, self.share = torch.as_tensor(loader.targets), loader.keys, loader.share
         self.batch_size, self.seed, self.shuffle = loader.batch_size, loader.seed, loader.shuffle
 
@@ -114,8 +128,13 @@ class Frozen:
             chosen = np.arange(part.start, part.stop)
             yield self._batch(chosen, np.full(len(chosen), view))
 
+    def part(self, places: np.ndarray, loader: Loader) -> Frozen:
+        """Get the same activations of some of the images; the loader is that of these images."""
+        words = {"loader": loader, "views": self.views, "start": self.start}
+        return Frozen(self.rows, self.beside, **words, places=self.places[places])
+
     def _batch(self, chosen: np.ndarray, view: np.ndarray) -> Batch:
-        where = torch.from_numpy(chosen * self.views + view)
+        where = torch.from_numpy(self.places[chosen] * self.views + view)
         return Batch(
             pixels=self.rows[where].float(),
             keys=tuple(self.keys[i] for i in chosen),
@@ -151,52 +170,59 @@ def cache_place(task: ImageTask, loader: Loader, *, engine: Engine, cut: Cut, vi
     return storage.home() / "prefix" / storage.sha256_json(described)[:32]
 
 
-def freeze_source(
+def freeze_sources(
     task: ImageTask,
     loader: Loader,
     *,
     engine: Engine,
-    cut: Cut,
+    caches: Sequence[tuple[Cut, Path]],
     views: int,
-    place: Path,
     listen: Callable[[dict[str, Any]], None] = lambda event: None,
-) -> Frozen:
+) -> list[Frozen]:
     """Run the frozen stages once over every view of every image, or find that it was done before.
 
     Args:
-        task: in eval mode below the cut.
+        task: in eval mode below the cuts.
         loader: gives the views; view 0 is the plain image.
         engine: device and precision.
-        cut: where to stop.
+        caches: where to stop, and what `cache_place` gave for the same arguments. Several are filled at once.
         views: how many views an image.
-        place: what `cache_place` gave for the same arguments.
         listen: gets progress events.
 
     Raises:
         Interrupted, DiskFull: the views that were completed are kept and used next time.
     """
     count = len(loader.keys)
-    with _turn(place):
-        rows, beside = _open(place, count * views, cut)
-        progress = place / _DONE
-        done = json.loads(progress.read_text())["views"] if progress.exists() else 0
+    caches = sorted(caches, key=lambda one: one[0].stage)
+    with contextlib.ExitStack() as turns:
+        for place in sorted(place for _, place in caches):  # in one order, so that two processes never wait for another
+            turns.enter_context(_turn(place))
+        files = [_open(place, count * views, cut) for cut, place in caches]
         task.eval()
-        for view in range(done, views):
+        for view in range(min(_done(place) for _, place in caches), views):
             at = 0
             for batch in loader.view(view):
                 stopping.check()
-                found, more = _activations(task, engine, engine.move(batch).pixels, cut)
                 where = torch.arange(at, at + len(batch.keys)) * views + view
-                rows[where] = found.to("cpu", cut.dtype).contiguous()
-                if beside is not None and more is not None:
-                    beside[where] = more.cpu()
+                _fill(task, engine, engine.move(batch).pixels, [cut for cut, _ in caches], files=files, where=where)
                 at += len(batch.keys)
                 listen({"event": "prefix", "done": view * count + at, "of": views * count})
-            with open(place / _ROWS, "rb+") as file:
-                os.fsync(file.fileno())  # the rows are on the disk before the word that they are
-            write_json(progress, {"views": view + 1, "of": views})
-        os.utime(place / _ROWS)  # the time of last use, by which room is made
-    return Frozen(rows, beside, loader=loader, views=views, start=cut.stage)
+            for _, place in caches:
+                with open(place / _ROWS, "rb+") as file:
+                    os.fsync(file.fileno())  # the rows are on the disk before the word that they are
+                write_json(place / _DONE, {"views": view + 1, "of": views})
+        for _, place in caches:
+            os.utime(place / _ROWS)  # the time of last use, by which room is made
+    return [
+        Frozen(rows, beside, loader=loader, views=views, start=cut.stage)
+        for (cut, _), (rows, beside) in zip(caches, files, strict=True)
+    ]
+
+
+def _done(place: Path) -> int:
+    """How many views a cache holds already."""
+    progress = place / _DONE
+    return json.loads(progress.read_text())["views"] if progress.exists() else 0
 
 
 @contextlib.contextmanager
@@ -214,12 +240,22 @@ def _turn(place: Path) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _activations(task: ImageTask, engine: Engine, pixels: Tensor, cut: Cut) -> tuple[Tensor, Tensor | None]:
-    """What comes out at the cut, and what is kept beside it."""
+def _fill(
+    task: ImageTask,
+    engine: Engine,
+    pixels: Tensor,
+    cuts: Sequence[Cut],
+    *,
+    files: Sequence[tuple[Tensor, Tensor | None]],
+    where: Tensor,
+) -> None:
+    """Keep what comes out at the cuts, and what is kept beside it."""
     with engine.autocast():
-        if cut.stage > len(task.parts().stages):
-            return task.features(pixels), None
-        return task.below(pixels, cut.stage)
+        found = task.cuts(pixels, [cut.stage for cut in cuts])
+        for cut, (rows, more), (raw, beside) in zip(cuts, files, found, strict=True):
+            rows[where] = raw.to("cpu", cut.dtype).contiguous()
+            if more is not None and beside is not None:
+                more[where] = beside.float().cpu()
 
 
 def _open(place: Path, count: int, cut: Cut) -> tuple[Tensor, Tensor | None]:

@@ -6,8 +6,9 @@ any step, and worker processes change the speed alone.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -168,6 +169,26 @@ class Loader:
         if shown.ndim == 5:
             shown = shown[:, :, shown.shape[2] // 2]
         return np.rint(shown * np.float32(255)).astype(np.uint8), keys
+
+    def part(
+        self, places: Sequence[int] | np.ndarray, *, share: np.ndarray | None = None, shuffle: bool | None = None
+    ) -> Loader:
+        """Get a loader of some of the items that shows the same views of them.
+
+        Args:
+            places: which items.
+            share: as `Items.share`, of these items.
+            shuffle: None as here.
+        """
+        found = copy.copy(self)
+        where = torch.as_tensor(np.asarray(places))
+        found.keys = tuple(self.keys[i] for i in places)
+        found.targets = None if self.targets is None else self.targets[where]
+        found.weights = None if self.weights is None else self.weights[where]
+        found.share, found.shuffle = share, self.shuffle if shuffle is None else shuffle
+        found._recall = replace(self._recall, indices=tuple(self._recall.indices[i] for i in places), keys=found.keys)
+        found._crew = None
+        return found
 
     def close(self) -> None:
         """End the worker processes; a later epoch starts them again."""

@@ -222,14 +222,25 @@ class ImageTask(Task):
 
         Returns:
             What stage `stop - 1` gives, and the pooled features of the levels below its own; None when the head
-            looks at none of them.
+            looks at none of them. Where `stop` is one more than the number of stages: the pooled features, and None.
+        """
+        return next(self.cuts(pixels, (stop,)))
+
+    def cuts(self, pixels: Tensor, stops: Sequence[int]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Run the encoder once and give what `below` gives at each stop, the lowest first.
+
+        Use each before asking for the next: a stage may change its input in place.
         """
         found: list[Tensor] = []
-        for stage in range(stop):
-            pixels = self.backbone.run(pixels, start=stage, stop=stage + 1)
-            if stage < stop - 1:
-                found += self._part(pixels, stage)
-        return pixels, torch.cat(found, dim=1) if found else None
+        for stop in range(min(max(stops), len(self.backbone.stages)) + 1):
+            if stop:
+                pixels = self.backbone.run(pixels, start=stop - 1, stop=stop)
+            if stop in stops:
+                yield pixels, torch.cat(found, dim=1) if found else None
+            if 0 < stop < max(stops):
+                found += self._part(pixels, stop - 1)
+        if max(stops) > len(self.backbone.stages):
+            yield torch.cat(found, dim=1), None
 
     def _part(self, raw: Tensor, stage: int) -> list[Tensor]:
         """Pool at once: the next stage may change the tensor in place."""

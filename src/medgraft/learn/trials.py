@@ -1,0 +1,183 @@
+"""Short fits of one encoder at several depths, judged on parts of the training images that they did not learn from.
+
+Every fit begins at the head that is best for the untuned features of its part, and is judged by its last weights:
+a choice among its epochs would have to be made on the images that judge it, and would favour fits that waver.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgraft.learn import probe, start, stopping
+from medgraft.learn.engine import Engine
+from medgraft.learn.loop import Loop, Schedule
+from medgraft.learn.prefix import Frozen
+from medgraft.nets import parameter_groups
+from medgraft.samples.loader import Loader
+from medgraft.tasks.base import ImageTask
+from medgraft.values import Batch
+
+FOLDS = 3
+AVERAGED = 8  # the weights are averaged over one in so many of the steps, as in a whole fit
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing to try.
+
+    Attributes:
+        thawed: stages that learn, from the head down; 0 is the head alone, and needs no epochs.
+        lr: peak learning rate of the head and of the stage next to it.
+        epochs: passes over the part of the training images that it learns from.
+    """
+
+    thawed: int
+    lr: float = 0.0
+    epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What all trials have in common.
+
+    Attributes:
+        layer_decay: each stage further down learns this times slower.
+        weight_decay: of weights.
+        warmup: part of the steps in which the rate rises.
+        clip: largest norm of the gradient.
+        seed: of every draw.
+        balance: "none", "weights" or "sampling".
+    """
+
+    layer_decay: float = 1.0
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+    balance: str = "none"
+
+
+class Trials:
+    """Fits on parts of the training images.
+
+    Args:
+        task: grafted on an encoder that has learnt nothing from these images; it is copied for each fit.
+        engine: device and precision.
+        loader: all training images, augmented and shuffled.
+        frozen: activations of `loader`'s images by the number of thawed stages; 0 must be there. A depth that is
+            missing starts from pixels.
+        groups: a name for each image; images of one name are held out together.
+        pace: rates and schedule.
+    """
+
+    def __init__(
+        self,
+        task: ImageTask,
+        engine: Engine,
+        *,
+        loader: Loader,
+        frozen: Mapping[int, Frozen],
+        groups: Sequence[str],
+        pace: Pace,
+    ) -> None:
+        assert loader.targets is not None
+        self.engine, self.loader, self.frozen, self.pace = engine, loader, frozen, pace
+        self.groups, self.targets = list(groups), loader.targets.numpy()
+        self.folds = probe.folds_of(self.targets, self.groups, seed=pace.seed, folds=FOLDS)
+        self._base = task
+        self._begun: dict[int, tuple[ImageTask, np.ndarray | None]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many parts are held out, one after the other; 1 means that none can be."""
+        return int(self.folds.max(initial=0)) + 1
+
+    def run(
+        self, trial: Trial, fold: int, *, listen: Callable[[dict[str, Any]], None] = lambda event: None
+    ) -> np.ndarray:
+        """Fit on what is not of a part and get the logits `(M, K)` of its images, in the loader's order.
+
+        Raises:
+            Interrupted: the run was asked to stop.
+            NotFinite: the loss became infinite; the rate is too high.
+        """
+        stopping.check()
+        begun, share = self._begin(fold, listen)
+        kept, held = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+        if trial.thawed == 0:
+            return self._judged(begun, self._source(0, held, shuffle=False))
+        task = copy.deepcopy(begun)
+        task.thaw(trial.thawed)
+        source = self._source(trial.thawed, kept, share=share)
+        self._loop(task, trial, source, listen).run()
+        return self._judged(task, self._source(trial.thawed, held, shuffle=False))
+
+    def _loop(
+        self, task: ImageTask, trial: Trial, source: Loader | Frozen, listen: Callable[[dict[str, Any]], None]
+    ) -> Loop:
+        pace = self.pace
+        groups = parameter_groups(
+            task.backbone,
+            task.head,
+            thawed=trial.thawed,
+            lr=trial.lr,
+            layer_decay=pace.layer_decay,
+            weight_decay=pace.weight_decay,
+        )
+        steps = trial.epochs * len(source)
+        average = max(0.0, 1 - AVERAGED / max(steps, 1))
+        schedule = Schedule(trial.epochs, seed=pace.seed, warmup=pace.warmup, clip=pace.clip, ema=average)
+        optimiser = torch.optim.AdamW(groups, fused=True)
+        words: dict[str, Any] = {"train": source, "val": None, "folder": None, "listen": listen}
+        return Loop(task, self.engine, optimisers={"all": optimiser}, schedule=schedule, **words)
+
+    def _begin(self, fold: int, listen: Callable[[dict[str, Any]], None]) -> tuple[ImageTask, np.ndarray | None]:
+        """A task with the best head for the untuned features of what is not of this part; the same for all depths."""
+        if fold not in self._begun:
+            kept = np.flatnonzero(self.folds != fold)
+            task = copy.deepcopy(self._base)
+            task.begin(self.targets[kept])
+            share = task.balance(self.targets[kept], self.pace.balance)
+            source = self._source(0, kept, share=share)
+            groups = [self.groups[int(place)] for place in kept]
+            views = source.views if isinstance(source, Frozen) else 1
+            start.begin(task, self.engine, source=source, views=views, groups=groups, listen=listen)
+            self._begun[fold] = task, share
+        return self._begun[fold]
+
+    def _source(
+        self, thawed: int, places: np.ndarray, *, share: np.ndarray | None = None, shuffle: bool = True
+    ) -> Loader | Frozen:
+        part = self.loader.part(places, share=share, shuffle=shuffle)
+        return self.frozen[thawed].part(places, part) if thawed in self.frozen else part
+
+    def _judged(self, task: ImageTask, source: Loader | Frozen) -> np.ndarray:
+        task.eval()
+        return np.concatenate([self._logits(task, batch) for batch in _plain(source)])
+
+    def _logits(self, task: ImageTask, batch: Batch) -> np.ndarray:
+        stopping.check()
+        with torch.inference_mode(), self.engine.autocast():
+            return task.logits(self.engine.move(batch))
+
+
+def _plain(source: Loader | Frozen) -> Iterator[Batch]:
+    """Every image as it is."""
+    return source.view(0)
+
+
+def epochs_of(whole: int, share: float) -> int:
+    """Get the epochs of a trial that gets a share of a whole fit's; at least one.
+
+    Example:
+        >>> epochs_of(60, 0.1), epochs_of(3, 0.1)
+        (6, 1)
+    """
+    return max(1, math.floor(whole * share + 0.5))
