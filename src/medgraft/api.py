@@ -84,9 +84,30 @@ def plan(
     **options: Any,
 ) -> Recipe:
     """Get the recipe that `train` would use, each choice with its reason; arguments as in `train`."""
-    from medgraft import run
+    from medgraft import preparing
 
-    return run.prepare(Path(data), _recipe(recipe, options, settings), listen=listen)[0]
+    return preparing.prepare(Path(data), _recipe(recipe, options, settings), listen=listen)[0]
+
+
+def depth(
+    data: Data,
+    *,
+    out: Data,
+    recipe: Data | Recipe | None = None,
+    settings: Mapping[str, Any] | None = None,
+    listen: Listen = _silent,
+    **options: Any,
+) -> dict[str, Any]:
+    """Find how many stages to tune, on parts of the training images; writes depth.json and depth.html into `out`.
+
+    Arguments as in `train`; `settings={"depth.candidates": ["head", 1, "all"]}` limits what is tried.
+
+    Returns:
+        What depth.json holds: "thawed_stages", "reason", and the "curve" of scores with intervals.
+    """
+    from medgraft import depth as finder
+
+    return finder.search(Path(data), _recipe(recipe, options, settings), out=Path(out), listen=listen)
 
 
 def survey(

@@ -12,9 +12,11 @@ hyperparameter optimization", AISTATS 2016, for dropping weak candidates early.
 from __future__ import annotations
 
 import copy
+import json
 import math
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,20 +25,27 @@ import numpy as np
 
 from medgraft import caching, planning, storage
 from medgraft.assemble import Parts, assemble, planned, stages_of
-from medgraft.errors import NotFinite
+from medgraft.errors import BadData, NotFinite, RunRefused
 from medgraft.gather import Gathered, Listen
+from medgraft.learn import stopping
+from medgraft.learn.engine import memory_said
 from medgraft.learn.held import answers_of, held_score, score_name
 from medgraft.learn.model import Pixels
 from medgraft.learn.recalibrate import recalibrate_on
-from medgraft.learn.trials import Pace, Trial, Trials, epochs_of
+from medgraft.learn.trials import FOLDS, Pace, Trial, Trials, epochs_of
 from medgraft.nets import depth_names
+from medgraft.preparing import prepare
 from medgraft.recipe import Recipe, Thaw
+from medgraft.report.depth_page import reason, write_depth_page
+from medgraft.reporting import is_phantom, name_of
 from medgraft.samples.split import group_of
 from medgraft.scores.resample import mean_known
 from medgraft.scores.standing import Standing, stand
 from medgraft.tasks.base import ImageTask
 from medgraft.version import VERSION
 
+FILE = "depth.json"
+_TRIALS = "depth"
 ROUNDS = (0.1, 0.25)  # of the epochs of a whole fit
 KEPT = 3  # depths that are tried for longer
 
@@ -89,7 +98,7 @@ class Finder:
 
     def stand(self, trials: Sequence[Trial]) -> Standing:
         """Compare trials that were run, on the mean score over the parts."""
-        statistics = {name_of(trial): self._statistic(trial) for trial in trials}
+        statistics = {label_of(trial): self._statistic(trial) for trial in trials}
         return stand(statistics, n=len(self.trials.folds), patients=self.patients, seed=self.trials.pace.seed)
 
     def _statistic(self, trial: Trial) -> Callable[[np.ndarray], np.ndarray]:
@@ -105,9 +114,64 @@ class Finder:
         return mean
 
 
-def name_of(trial: Trial) -> str:
+def label_of(trial: Trial) -> str:
     """Get a short name, one for each trial."""
     return f"{trial.thawed} {trial.lr:g} {trial.epochs}"
+
+
+# ---- the two ways here -----------------------------------------------------------------
+
+
+def settle(
+    recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels, *, out: Path, listen: Listen
+) -> tuple[Recipe, dict[str, Any] | None]:
+    """Find the depth where the recipe leaves it open; get what was found, now or when the run began.
+
+    Raises:
+        Interrupted: trials that are done are kept in `out` and not done again.
+    """
+    if recipe.depth.thaw != "auto":
+        return recipe, json.loads((out / FILE).read_text()) if (out / FILE).exists() else None
+    entry = find(recipe, found, task, pixels, folder=out / _TRIALS, listen=listen)
+    why = reason(entry)
+    listen({"event": "say", "text": f"depth: {why} ({entry['seconds']:.0f} s)"})
+    changes: dict[str, Any] = {"depth.thaw": _word(entry)}
+    reasons = {"depth.thaw": why}
+    if entry["lr"] and recipe.fit.lr is None:
+        changes["fit.lr"], reasons["fit.lr"] = entry["lr"], "the best of those that this depth was tried at"
+    settled = planned(recipe.changed(changes), found, task)
+    return planning.with_reasons(settled, reasons), entry
+
+
+def search(data: Path, recipe: Recipe, *, out: Path, listen: Listen) -> dict[str, Any]:
+    """Find the depth and nothing else; write depth.json and depth.html.
+
+    Raises:
+        Interrupted: trials that are done are kept in `out`; the same call goes on.
+    """
+    with storage.lock(out), stopping.watching(), memory_said():
+        if (out / FILE).exists():
+            raise RunRefused("depths were tried here before", where=out, do="Give another --out.")
+        recipe, found, task, pixels = prepare(data, recipe.changed({"depth.thaw": "all"}), listen=listen)
+        try:
+            entry = find(recipe, found, task, pixels, folder=out / _TRIALS, listen=listen)
+        finally:
+            found.store.close()
+        entry = {"medgraft": VERSION, "data": name_of(found.survey), **entry, "reason": reason(entry)}
+        write_depth_page(entry, folder=out, phantoms=is_phantom(found.samples))
+        storage.write_json(out / FILE, entry)
+        clear(out)
+        return entry
+
+
+def clear(out: Path) -> None:
+    """Delete the single trials, once what came of them is written."""
+    shutil.rmtree(out / _TRIALS, ignore_errors=True)
+
+
+def _word(entry: Mapping[str, Any]) -> Thaw:
+    thawed: int = entry["thawed_stages"]
+    return "head" if not thawed else "all" if thawed == entry["of"] else thawed
 
 
 # ---- what is tried ---------------------------------------------------------------------
@@ -119,7 +183,7 @@ def find(
     """Try depths and get what depth.json holds (see `medgraft.report.schema`).
 
     Args:
-        recipe: its depth is "auto"; candidates, rate and epochs that it names are kept to.
+        recipe: its depth is "auto" or "all"; candidates, rate and epochs that it names are kept to.
         found: the data; its training images alone are used.
         task: grafted; not changed.
         pixels: how a file becomes network pixels.
@@ -129,7 +193,7 @@ def find(
     Raises:
         Interrupted: finished trials are kept.
     """
-    whole = planned(recipe.changed({"depth.thaw": "all"}), found, task)
+    whole = recipe if recipe.depth.thaw == "all" else planned(recipe.changed({"depth.thaw": "all"}), found, task)
     whole, parts = assemble(whole, found, copy.deepcopy(task), pixels)
     try:
         if whole.backbone.recalibrate:
@@ -169,9 +233,14 @@ def _finder(
         seed=whole.seed,
         balance=fit.balance,
     )
+    if len(set(groups)) < FOLDS:
+        what = f"{len(set(groups))} training patients are too few to compare depths on parts of them"
+        raise BadData(what, do="Give --depth head, or more patients.")
     trials = Trials(parts.task, parts.engine, loader=parts.train, frozen=frozen, groups=groups, pace=pace)
     patients = {sample.key: sample.patient or sample.key for sample in found.samples}
-    content = [[r["key"], r["sha256"], r["content"], s.label] for r, s in zip(found.records, found.samples, strict=True)]
+    content = [
+        [r["key"], r["sha256"], r["content"], s.label] for r, s in zip(found.records, found.samples, strict=True)
+    ]
     decided = whole.changed({"depth.candidates": None}).fingerprint()
     identity = [VERSION, decided, content, list(parts.train.keys), groups, str(parts.engine.device), sorted(frozen)]
     return Finder(
@@ -193,7 +262,7 @@ class Round:
 
     def value(self, trial: Trial) -> float:
         """Get a trial's score; one that failed is behind all others."""
-        value = self.standing.scores[name_of(trial)].value
+        value = self.standing.scores[label_of(trial)].value
         return -math.inf if value is None else value
 
     def best_each(self) -> list[Trial]:
@@ -223,7 +292,7 @@ def _search(finder: Finder, depths: Sequence[int], whole: Recipe) -> list[Round]
 def _entry(rounds: Sequence[Round], finder: Finder, whole: Recipe) -> dict[str, Any]:
     last, names = rounds[-1], depth_names(finder.task.backbone)
     best_each = sorted([*(t for t in last.trials if not t.thawed), *last.best_each()], key=lambda t: t.thawed)
-    order = {name_of(trial): trial for trial in best_each}
+    order = {label_of(trial): trial for trial in best_each}
     chosen = order[last.standing.simplest(list(order))]
     rows = {trial.thawed: _row(trial, last, names) for trial in best_each}
     for trial in rounds[0].best_each():
@@ -244,11 +313,11 @@ def _entry(rounds: Sequence[Round], finder: Finder, whole: Recipe) -> dict[str, 
 
 
 def _row(trial: Trial, among: Round, names: Sequence[str]) -> dict[str, Any]:
-    behind, error = among.standing.behind(name_of(trial))
+    behind, error = among.standing.behind(label_of(trial))
     return {
         "thawed": trial.thawed,
         "name": names[trial.thawed],
-        "val": among.standing.scores[name_of(trial)].to_dict(),
+        "val": among.standing.scores[label_of(trial)].to_dict(),
         "behind": {"value": _plain(behind), "standard_error": _plain(error)},
         "lr": trial.lr or None,
         "epochs": trial.epochs,

@@ -27,6 +27,7 @@ _RUN_FILES = frozenset(
     [
         "recipe.yaml",
         "survey.json",
+        "depth.json",
         "samples.csv",
         "samples.json",
         "thumbnails.npz",

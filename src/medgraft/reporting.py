@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections import Counter
@@ -27,6 +28,7 @@ from medgraft.values import Sample
 from medgraft.version import VERSION
 
 _SPLITS = ("train", "val", "test")
+_DEPTH_SAID = ("curve", "thawed_stages", "of", "backbone")
 _LOSSES = {
     "number": "Huber loss on standardised labels",
     "labels": "binary cross-entropy of each label",
@@ -70,7 +72,7 @@ def report_of(
         "positive": answers.positive,
         "phantoms": is_phantom(found.samples),
         "backbone": {**backbone_entry(task), "recalibrated": recalibrated(recipe, parts)},
-        "depth": _depth_entry(recipe, task),
+        "depth": _depth_entry(recipe, task, out / "depth.json"),
         "target": target_entry(task, found.samples, name=recipe.data.label_column),
         "data": data_entry(
             found.samples,
@@ -208,18 +210,20 @@ def _leak_entry(pair: LeakPair) -> dict[str, Any]:
     return {"kind": pair.kind, "splits": list(pair.splits), "patient": pair.patient, "keys": keys}
 
 
-def _depth_entry(recipe: Recipe, task: ImageTask) -> dict[str, Any]:
+def _depth_entry(recipe: Recipe, task: ImageTask, path: Path) -> dict[str, Any]:
+    tried = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     stages = [name for name, _ in task.parts().stages]
     thawed = stages_of(recipe, task)
     reason = recipe.reasons.get("depth.thaw")
     return {
         "thawed_stages": thawed,
         "of": len(stages),
-        "chosen_by": "rule by the number of training patients" if reason else "the user",
+        "chosen_by": "the depth finder" if tried else "rule" if reason else "the user",
         "reason": reason,
         "stages": stages[::-1],
         "trained_parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
-        "curve": [],
+        "curve": tried.get("curve", []),
+        "searched": {name: value for name, value in tried.items() if name not in _DEPTH_SAID},
     }
 
 

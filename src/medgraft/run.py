@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, judge, pages, planning, reporting, storage
-from medgraft import gather as gathering
-from medgraft.assemble import Parts, assemble, check_backbone, check_words, graft_for, planned
-from medgraft.errors import BadRecipe, RunRefused
+from medgraft import caching, depth, judge, pages, reporting, storage
+from medgraft.assemble import Parts, assemble
+from medgraft.errors import RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
 from medgraft.learn import model as models
@@ -23,12 +22,13 @@ from medgraft.learn import stopping
 from medgraft.learn.certainty import features_of
 from medgraft.learn.engine import Engine, memory_said
 from medgraft.learn.loop import Fitted, Loop, Schedule
-from medgraft.learn.model import Model, Pixels
+from medgraft.learn.model import Model
 from medgraft.learn.prefix import Frozen
 from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.resume import Checkpoints
 from medgraft.learn.start import begin
 from medgraft.nets import parameter_groups
+from medgraft.preparing import prepare
 from medgraft.recipe import Recipe, load
 from medgraft.report.choices import probe_words
 from medgraft.samples.loader import Loader
@@ -69,53 +69,18 @@ def train(
         recipe = _opened(out, recipe, resume, asked, data=data)
         recipe, found, task, pixels = prepare(data, recipe, listen=listen)
         _same_samples(out, found.samples, found.records)
+        recipe, depths = depth.settle(recipe, found, task, pixels, out=out, listen=listen)
         recipe, parts = assemble(recipe, found, task, pixels)
         try:
             times = Times()
             _recalibrate(recipe, parts, times, listen)
             recipe = caching.settle(out, recipe, parts, found, listen)
-            _begin(out, recipe, found)
+            _begin(out, recipe, found, depths)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times)
         finally:
             for part in (parts.train, parts.val, parts.test, found.store):
                 part.close()
-
-
-def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
-    """Read and decode the data and fill the recipe: what `plan` and `train` share."""
-    check_words(recipe)
-    dataset = gathering.read(data, recipe)
-    seen = gathering.peek(dataset)
-    if seen.volume:
-        raise BadRecipe(
-            "these are volumes, and whole-image tasks take flat images",
-            where=dataset.root,
-            do="Give slices as images, or frames of a multi-frame file.",
-        )
-    # The label's column is settled, so that another run of this recipe cannot take another one.
-    recipe = recipe.changed({"medgraft": VERSION, "data.label_column": dataset.label_column})
-    channels_asked = recipe.input.channels
-    recipe = planning.choose_input(recipe, side=seen.side, gray=seen.gray)
-    if recipe.task == "auto":
-        kind, why = dataset.target_kind()
-        word = planning.TASK_OF[kind]
-        recipe = planning.with_reasons(recipe.changed({"task": word}), {"task": why})
-        listen({"event": "say", "text": f"task: {word}, because {why}"})
-    size = recipe.input.image_size or 0
-    channels = 1 if recipe.input.channels == 1 else 3
-    pixels = Pixels((size, size), channels, recipe.input.fit, window=recipe.input.window)
-    check_backbone(recipe, pixels)
-    found = gathering.gather(dataset, recipe, network=pixels.to_dict(), listen=listen)
-    if channels_asked == "auto" and channels == 1 and (why := planning.colour_after_all(found.records)):
-        listen({"event": "say", "text": why})
-        found.store.close()
-        recipe = planning.with_reasons(recipe.changed({"input.channels": 3}), {"input.channels": why})
-        return prepare(data, recipe, listen=listen)
-    for note in found.notes:
-        listen({"event": "say", "text": note})
-    task = graft_for(recipe, found, pixels, listen)
-    return planned(recipe, found, task), found, task, pixels
 
 
 # ---- the run folder ------------------------------------------------------------------
@@ -184,8 +149,10 @@ def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]])
     }
 
 
-def _begin(out: Path, recipe: Recipe, found: Gathered) -> None:
+def _begin(out: Path, recipe: Recipe, found: Gathered, depths: dict[str, Any] | None) -> None:
     """Write what is known before training; the recipe last, as it says that the rest is there."""
+    if depths is not None:
+        storage.write_json(out / depth.FILE, depths)
     storage.write_json(out / "samples.json", _sample_prints(found.samples, found.records))
     pages.write_samples(out / "samples.csv", found)
     pages.write_thumbnails(out / "thumbnails.npz", found)
@@ -299,6 +266,7 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
     pages.write_pages(out, report, parts=parts, found=found, test=test, curves=drawn)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
+    depth.clear(out)
     return report
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medgraft.recipe import Recipe, with_options
-from medgraft.run import prepare
+from medgraft.preparing import prepare
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 RNG = np.random.default_rng(0)

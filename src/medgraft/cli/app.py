@@ -70,6 +70,28 @@ def plan(
 @app.command()
 @talks
 @takes_common
+def depth(
+    data: Data,
+    out: Out,
+    *,
+    recipe: RecipeFile = None,
+    set: Set = None,
+    screen: Screen,
+    options: dict[str, Any],
+) -> Result:
+    """The depth finder alone: score against the number of thawed stages, with intervals."""
+    from medgraft import api
+
+    found = api.depth(data, out=out, recipe=recipe, settings=settings(set), listen=screen.listen, **options)
+    lines = [_depth_line(row, found) for row in found["curve"]]
+    said = f"Depth: {found['thawed_stages']} of {found['of']} stages; {found['reason']}."
+    paths = {"out": str(out), "depth_json": str(out / "depth.json"), "depth_html": str(out / "depth.html")}
+    return [*lines, said, f"Page: {paths['depth_html']}"], {**paths, **found}
+
+
+@app.command()
+@talks
+@takes_common
 def survey(
     data: Data,
     *,
@@ -229,6 +251,14 @@ def _run_lines(report: dict[str, Any], out: Path) -> Result:
     paths = {"run": str(out), "report": str(out / "report.html"), "report_json": str(out / "report.json")}
     headline = {name: scores[name]["value"] for name in _HEADLINE if name in scores}
     return [*lines, f"Report: {paths['report']}"], {**paths, "task": report["task"], "scores": headline}
+
+
+def _depth_line(row: dict[str, Any], found: dict[str, Any]) -> str:
+    value = row["val"]["value"]
+    shown = "not computable" if value is None else f"{found['score'].replace('_', ' ')} {value:.3f}"
+    if row["val"]["low"] is not None:
+        shown += f" (95 % interval {row['val']['low']:.3f} to {row['val']['high']:.3f})"
+    return f"{row['thawed']} {row['name']}: {shown}{', dropped early' if row['dropped'] else ''}"
 
 
 def _value(values: dict[str, Any], field: str) -> Any:

@@ -112,6 +112,7 @@ _PHASES = {
     "norms": "measuring the statistics of BatchNorm",
     "prefix": "running the frozen layers",
     "features": "running the encoder for the head",
+    "depth": "trying depths",
     "predict": "predicting",
     "draw": "drawing phantoms",
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medgraft import storage
-from medgraft.report import certainty, grids, pictures, plots, rendering, verdict
+from medgraft.report import certainty, depth_page, grids, pictures, plots, rendering, verdict
 from medgraft.report.checklist import checklist
 from medgraft.report.choices import probe_words, temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
@@ -177,14 +177,12 @@ def _training_view(
         plots.training(rows, names=("val_score",), best=best, y_label=axis),
     ]
     depth = of(report, "depth")
-    curve = list(depth.get("curve") or ())
-    chosen = depth.get("thawed_stages")
     return {
         "training_facts": _training_facts(report),
         "training_score": score,
         "ladder": _ladder(of(report, "depth")),
         "training_plots": [plot for plot in drawn if plot] if len(rows) > 1 else [],  # one dot is no curve
-        "depth_plot": plots.depth_curve(curve, chosen=chosen, y_label=axis) if curve else None,
+        **depth_page.view({**of(depth, "searched"), **depth}),
         "augmented": _augmented(augmented),
     }
 

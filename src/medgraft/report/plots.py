@@ -247,7 +247,10 @@ def _point(x: float, y: float) -> str:
 
 
 def depth_curve(curve: Sequence[Mapping[str, Any]], *, chosen: int | None, y_label: str) -> Markup | None:
-    """Draw the validation score against the number of thawed stages; None when no depth has a score."""
+    """Draw the score against the number of thawed stages; None when no depth has a score.
+
+    Rows that say "dropped" were tried for a shorter while: they are open circles, and the line passes them by.
+    """
     known = [one for one in curve if value_of(one.get("val")) is not None]
     if not known:
         return None
@@ -257,24 +260,27 @@ def depth_curve(curve: Sequence[Mapping[str, Any]], *, chosen: int | None, y_lab
     pad = (max(ends) - min(ends)) * 0.1 or 0.05
     panel = Panel(62, 14, 770, 220, (-0.4, len(known) - 0.6), (min(ends) - pad, max(ends) + pad))
     body = [panel.axes("", y_label, x_ticks=(-1e9,))]
-    body.append(panel.path(list(range(len(known))), [one["val"]["value"] for one in known], colour="#b9cde0", width=2))
+    whole = [(place, one["val"]["value"]) for place, one in enumerate(known) if not one.get("dropped")]
+    body.append(panel.path([place for place, _ in whole], [value for _, value in whole], colour="#b9cde0", width=2))
+    body += [_depth(panel, place, one, chosen) for place, one in enumerate(known)]
     room = panel.width / len(known)
     for place, one in enumerate(known):
-        score, colour = one["val"], RUST if one.get("thawed") == chosen else BLUE
-        if has_interval(score):
-            body.append(_whisker(panel, place, score["low"], score["high"], colour=colour, width=2))
-        body.append(svg.dot(panel.x(place), panel.y(score["value"]), 5, fill=colour, hint=interval(score)))
-        words = str(one.get("name") or one.get("thawed"))
-        body.append(
-            text(panel.x(place), panel.top + panel.height + 18, svg.shorten(words, room), anchor="middle", css="tick")
-        )
-    body.append(
-        text(
-            panel.left + panel.width / 2,
-            panel.top + panel.height + 40,
-            "Thawed, from the head down",
-            anchor="middle",
-            css="axis",
-        )
-    )
+        words = svg.shorten(str(one.get("name") or one.get("thawed")), room)
+        body.append(text(panel.x(place), panel.top + panel.height + 18, words, anchor="middle", css="tick"))
+    middle = panel.left + panel.width / 2
+    words = "Thawed, from the head down"
+    body.append(text(middle, panel.top + panel.height + 40, words, anchor="middle", css="axis"))
     return picture(body, width=850, height=290, title=f"{y_label} against depth")
+
+
+def _depth(panel: Panel, place: int, one: Mapping[str, Any], chosen: int | None) -> str:
+    """One depth: its score with its interval."""
+    score, dropped = one["val"], bool(one.get("dropped"))
+    colour = RUST if one.get("thawed") == chosen else MUTED if dropped else BLUE
+    width = 1.2 if dropped else 2
+    drawn = (
+        _whisker(panel, place, score["low"], score["high"], colour=colour, width=width) if has_interval(score) else ""
+    )
+    words = {"hint": f"{decimal(score['value'])} ({interval(score)})"}
+    fill = {"fill": "#fff", "stroke": colour} if dropped else {"fill": colour}
+    return drawn + svg.dot(panel.x(place), panel.y(score["value"]), 5, **fill, **words)

@@ -61,6 +61,7 @@ def write_survey_page(
 def render_survey(survey: Survey, *, thumbnails: Mapping[str, np.ndarray] | None = None, phantoms: bool = False) -> str:
     """Get the page of a survey as text; see `write_survey_page`."""
     view = {
+        "kind": "survey",
         "survey": survey,
         "phantoms": phantoms,
         "title": survey.get("name") or Path(str(survey.get("root") or "Data set")).name,
@@ -75,7 +76,7 @@ def render_survey(survey: Survey, *, thumbnails: Mapping[str, np.ndarray] | None
         "more_quarantine": max(0, len(survey.get("quarantine") or ()) - _MOST_ROWS),
         "notes": [sentence(words) for words in survey.get("notes") or ()],
     }
-    return rendering.page(_SECTIONS, frame="survey.html", view=view)
+    return rendering.page(_SECTIONS, frame="plain.html", view=view)
 
 
 def _lead(survey: Survey) -> str:

@@ -173,7 +173,7 @@ def coverage_table(cases: Cases, conformal: Conformal, *, seed: int, count: int)
     if cases.kind != "labels":
         single = sizes == 1
         table["single"] = proportion(single, patients=cases.patients, **words)
-        table["single_right"] = _share((members & truth).any(axis=1), cases, of=single, **words)
+        table["single_right"] = _share(np.asarray((members & truth).any(axis=1)), cases, of=single, **words)
     return table
 
 

@@ -92,6 +92,8 @@ class ImageTask(Task):
     kind: ClassVar[str] = "multiclass"
     backbone: Backbone
     head: LinearHead
+    class_weights: Tensor
+    adjust: Tensor
 
     def __init__(self, backbone: Backbone, head: LinearHead, answers: Answers) -> None:
         super().__init__()
