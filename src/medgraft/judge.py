@@ -184,7 +184,9 @@ def certainty_entry(
         "few_cases": [cases.name(k) for k, pooled in enumerate(sets.pooled) if pooled] if cases.classes else [],
         "ood": {
             "share": sure.share,
-            "above": proportion(np.array([(one.ood or 0) > 1 for one in judged]), patients=test.patients, **words).to_dict(),
+            "above": proportion(
+                np.array([(one.ood or 0) > 1 for one in judged]), patients=test.patients, **words
+            ).to_dict(),
         },
         "answered": proportion(answered, patients=test.patients, **words).to_dict(),
     }

@@ -53,10 +53,11 @@ def test_no_head_sees_a_patient_that_it_is_judged_on(monkeypatch: pytest.MonkeyP
     task = task_of("classify")
     features, targets, groups = data(task, "classify")
     seen: list[set[str]] = []
+    settled: list[set[str]] = []  # heads that choose the penalty of a fold
     solve = growth.probe.solve
 
     def watched(*args: object, **words: object) -> object:
-        seen.append(set(words["groups"]))  # type: ignore[call-overload]
+        (seen if "strengths" in words else settled).append(set(words["groups"]))  # type: ignore[call-overload]
         return solve(*args, **words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(growth.probe, "solve", watched)
@@ -69,6 +70,7 @@ def test_no_head_sees_a_patient_that_it_is_judged_on(monkeypatch: pytest.MonkeyP
     # Together the held-out patients of the folds are all patients, and none is in its own fold's parts.
     held = [set(groups) - seen[first + sizes - 1] for first in range(0, len(seen), sizes)]
     assert set().union(*held) == set(groups)
+    assert {frozenset(set(groups) - own) for own in settled} == {frozenset(own) for own in held}
     assert all(len(own) >= 8 for own in held)
 
 

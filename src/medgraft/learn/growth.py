@@ -73,10 +73,15 @@ def grow(
     shares = [share for share in _SHARES if share * least >= min(_FEWEST, least)]
     scores, sizes, people = [], [], []
     for fold in range(folds):
+        inside = parts != fold
+        strength = probe.solve(
+            rows[inside], truth[inside], groups=names[inside].tolist(), task=task, seed=seed
+        ).strength
         for draw in range(_DRAWS):
-            kept = _ordered(names, parts != fold, seed=seed, draw=fold * _DRAWS + draw)
+            kept = _ordered(names, inside, seed=seed, draw=fold * _DRAWS + draw)
             ends = [_whole(names[kept], round(share * len(kept))) for share in shares]
-            words = {"task": task, "seed": seed}
+            # A penalty beside the mean loss that weighs alike in parts of all sizes.
+            words = {"task": task, "seed": seed, "penalty": strength * len(kept)}
             scores.append([_judged(rows, truth, names, kept[:end], parts == fold, **words) for end in ends])
             sizes.append(ends)
             people.append([len(set(names[kept[:end]])) for end in ends])
@@ -107,9 +112,10 @@ def _judged(
     """The score on the held images of a head that learnt from the kept ones; NaN where classes are missing."""
     stopping.check()
     task: ImageTask = words["task"]
+    strengths = (words.pop("penalty") / len(kept),)
     if task.answer_kind != "number" and not _every_answer(truth, kept):
         return float("nan")
-    found = probe.solve(rows[kept], truth[kept], groups=names[kept].tolist(), **words)
+    found = probe.solve(rows[kept], truth[kept], groups=names[kept].tolist(), strengths=strengths, **words)
     features = (torch.from_numpy(rows[held]).double() - found.centre) / found.spread
     logits = features @ found.state["linear.weight"].mT + found.state["linear.bias"]
     answers = answers_of(task, logits.numpy() + np.asarray(task.adjust.cpu()))

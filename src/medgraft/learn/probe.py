@@ -91,7 +91,7 @@ def solve(
         task: loss, class weights, label smoothing and the form of the head are its own; its encoder is not used.
         share: `(N,)` how often each image would be drawn, in any scale; None counts all alike.
         seed: of who is held out with whom.
-        strengths: of the penalty, the strongest first.
+        strengths: of the penalty, the strongest first; a single one is taken as it is.
     """
     rows = torch.as_tensor(features).detach().to("cpu", torch.float64, copy=True)
     rows = rows[:, None] if rows.ndim == 2 else rows
@@ -101,7 +101,7 @@ def solve(
     problem = _Problem(task, rows.sub_(centre).div_(spread), truth, counted.double())
     parts = folds_of(truth.numpy(), groups, seed=seed)
     folds = int(parts.max()) + 1
-    tried = problem.cross_validate(parts, strengths) if folds > 1 else {}
+    tried = problem.cross_validate(parts, strengths) if folds > 1 and len(strengths) > 1 else {}
     # Equally good ones: the strongest, as it moves least.
     strength = min(tried, key=lambda one: (tried[one], -one)) if tried else strengths[len(strengths) // 2]
     words = {"strength": strength, "factor": problem.factor(strength), "slope": _FINE}
