@@ -28,6 +28,7 @@ _RUN_FILES = frozenset(
         "recipe.yaml",
         "survey.json",
         "depth.json",
+        "learning.json",
         "samples.csv",
         "samples.json",
         "thumbnails.npz",

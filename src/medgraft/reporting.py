@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import storage
+from medgraft import enough, storage
 from medgraft.assemble import Parts, is_cached, stages_of
 from medgraft.gather import Gathered
+from medgraft.learn.held import score_name
 from medgraft.learn.loop import Fitted
 from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
@@ -86,6 +87,7 @@ def report_of(
         "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
         "augment": _augment_entry(recipe, fitted),
         "training": _training_entry(recipe, parts, fitted),
+        "learning": _learning_entry(out / "learning.json", task, result["scores"]["test"]),
         **result,
         "timing": {
             "train_seconds": round(times.train, 2),
@@ -208,6 +210,12 @@ def _duplicates_entry(survey: Survey) -> dict[str, Any]:
 def _leak_entry(pair: LeakPair) -> dict[str, Any]:
     keys = [pair.first, pair.second]
     return {"kind": pair.kind, "splits": list(pair.splits), "patient": pair.patient, "keys": keys}
+
+
+def _learning_entry(path: Path, task: ImageTask, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What more cases would bring: in training to the score, in the test to its interval."""
+    learnt = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {**learnt, "widths": enough.widths(scores, score_name(task))}
 
 
 def _depth_entry(recipe: Recipe, task: ImageTask, path: Path) -> dict[str, Any]:

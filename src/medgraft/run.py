@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, depth, judge, pages, reporting, storage
+from medgraft import caching, depth, enough, judge, pages, reporting, storage
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered, Listen
@@ -76,6 +76,7 @@ def train(
             _recalibrate(recipe, parts, times, listen)
             recipe = caching.settle(out, recipe, parts, found, listen)
             _begin(out, recipe, found, depths)
+            enough.ask(parts, found, out=out, seed=recipe.seed, listen=listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times)
         finally:
@@ -243,7 +244,7 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
     sure = judge.settle_certainty(
         parts.task,
         val,
-        features_of(parts.task, parts.train, engine=parts.engine),
+        features_of(parts.task, parts.train, engine=parts.engine)[1],
         coverage=recipe.certainty.coverage,
         share=recipe.certainty.familiar,
     )

@@ -90,8 +90,8 @@ class Certainty:
 
 
 @torch.inference_mode()
-def features_of(task: ImageTask, loader: Loader, *, engine: Engine) -> np.ndarray:
-    """Get the pooled features `(M, F)` of training images as they are, at most `MOST_IMAGES` of them.
+def features_of(task: ImageTask, loader: Loader, *, engine: Engine) -> tuple[np.ndarray, np.ndarray]:
+    """Get (places `(M,)`, pooled features `(M, F)`) of training images as they are, at most `MOST_IMAGES` of them.
 
     Raises:
         Interrupted: the run was asked to stop.
@@ -102,7 +102,7 @@ def features_of(task: ImageTask, loader: Loader, *, engine: Engine) -> np.ndarra
         stopping.check()
         with engine.autocast():
             found.append(task.seen(engine.move(batch))[1])
-    return np.concatenate(found)
+    return chosen, np.concatenate(found)
 
 
 def settle(

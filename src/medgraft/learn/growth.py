@@ -23,7 +23,7 @@ from medgraft.tasks.base import ImageTask
 _FOLDS, _DRAWS = 5, 2  # of the data; orders of the patients in each
 _SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 _FEWEST = 16  # images in the smallest part
-_MOST = 2000  # images in all; more would take longer than they tell
+_MOST = 1000  # images in all; more would take longer than they tell
 
 
 @dataclass(frozen=True, eq=False)

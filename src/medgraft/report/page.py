@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medgraft import storage
-from medgraft.report import certainty, depth_page, grids, pictures, plots, rendering, verdict
+from medgraft.report import certainty, depth_page, grids, learning, pictures, plots, rendering, verdict
 from medgraft.report.checklist import checklist
 from medgraft.report.choices import probe_words, temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
@@ -22,6 +22,7 @@ _SECTIONS = (
     ("data", "Data and split"),
     ("training", "How it was trained"),
     ("scores", "Scores"),
+    ("learning", "How many more images?"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -103,6 +104,7 @@ def render_report(
         **_score_view(report),
         **_curve_view(report, drawn),
         **certainty.view(report),
+        **learning.view(report),
         **_gallery_view(gallery),
     }
     largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}

@@ -284,3 +284,48 @@ def _depth(panel: Panel, place: int, one: Mapping[str, Any], chosen: int | None)
     words = {"hint": f"{decimal(score['value'])} ({interval(score)})"}
     fill = {"fill": "#fff", "stroke": colour} if dropped else {"fill": colour}
     return drawn + svg.dot(panel.x(place), panel.y(score["value"]), 5, **fill, **words)
+
+
+def learning(
+    points: Sequence[Mapping[str, Any]],
+    law: Sequence[Mapping[str, Any]],
+    *,
+    now: int,
+    x_label: str,
+    y_label: str,
+) -> Markup:
+    """Draw scores of parts of the data over their sizes on a logarithmic axis, and a fitted law beyond them.
+
+    Args:
+        points: rows of count, value, low, high.
+        law: likewise, closer together and further out.
+        now: how many there are.
+        x_label: of the sizes.
+        y_label: of the score.
+    """
+    ends = [row[name] for row in (*points, *law) for name in ("value", "low", "high") if finite(row.get(name))]
+    pad = (max(ends) - min(ends)) * 0.08 or 0.05
+    sizes = [row["count"] for row in (*points, *law)]
+    reach = (math.log10(min(sizes)) - 0.03, math.log10(max(sizes)) + 0.03)
+    panel = Panel(62, 14, 770, 240, reach, (min(ends) - pad, max(ends) + pad))
+    xs = [math.log10(row["count"]) for row in law]
+    body = [
+        panel.axes("", y_label, x_ticks=(-1e9,)),
+        panel.band(xs, [row["low"] for row in law], [row["high"] for row in law], colour=BLUE),
+        panel.path(xs, [row["value"] for row in law], colour=BLUE, width=2),
+    ]
+    here = panel.x(math.log10(now))
+    body.append(svg.line(here, panel.top, here, panel.top + panel.height, colour=RUST, dash="3 3"))
+    body.append(text(here - 6, panel.top + 10, f"there are {now}", anchor="end", css="note rust halo"))
+    for row in points:
+        place = math.log10(row["count"])
+        if has_interval(row):
+            body.append(_whisker(panel, place, row["low"], row["high"], colour=BLUE))
+        hint = f"{row['count']}: {decimal(row['value'])}"
+        body.append(svg.dot(panel.x(place), panel.y(row["value"]), 4, hint=hint))
+    for size in sorted({*(row["count"] for row in points), 2 * now, 4 * now}):
+        where = panel.x(math.log10(size))
+        body.append(text(where, panel.top + panel.height + 18, size, anchor="middle", css="tick"))
+    middle = panel.left + panel.width / 2
+    body.append(text(middle, panel.top + panel.height + 40, x_label, anchor="middle", css="axis"))
+    return picture(body, width=850, height=310, title=f"{y_label} against {x_label.lower()}")

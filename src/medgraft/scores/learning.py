@@ -13,6 +13,7 @@ and the weights; Hestness et al., arXiv:1712.00409, for the rates of deep nets.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,16 +76,29 @@ class Learning:
     @property
     def flat(self) -> bool:
         """Whether four times as many cases would bring next to nothing."""
-        most = self.counts[-1]
-        return bool(self.law.at(4 * most) - self.law.at(most) < _FLAT)
+        return self.is_flat(self.counts[-1])
 
-    def more_for(self, gain: float) -> tuple[float | None, float | None, float | None]:
+    def is_flat(self, now: int) -> bool:
+        """Say whether four times `now` cases would bring next to nothing."""
+        return bool(self.law.at(4 * now) - self.law.at(now) < _FLAT)
+
+    def at_sizes(self, *, seed: int = 0) -> list[tuple[float, float, float]]:
+        """Get (mean, low, high) over the draws at each size, with the 95 % interval of the mean."""
+        drawn = np.random.default_rng(seed).integers(len(self.scores), size=(_RESAMPLES, len(self.scores)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a size may have no score in a resample
+            means = np.nanmean(self.scores, axis=0)
+            low, high = np.nanquantile(np.nanmean(self.scores[drawn], axis=1), (0.025, 0.975), axis=0)
+        return [(float(m), float(a), float(b)) for m, a, b in zip(means, low, high, strict=True)]
+
+    def more_for(self, gain: float, *, now: int | None = None) -> tuple[float | None, float | None, float | None]:
         """Get (value, low, high) of how many more cases bring this gain; None for more than can be foretold.
 
         Args:
-            gain: of the score, above that of all cases there are.
+            gain: of the score, above that of `now` cases.
+            now: cases there are; None takes the largest size.
         """
-        most = self.counts[-1]
+        most = self.counts[-1] if now is None else now
         found = [law.needed(float(law.at(most)) + gain) - most for law in (self.law, *self.laws)]
         value, (low, high) = found[0], np.quantile(found[1:], (0.025, 0.975), method="nearest")
         ends = (value, min(low, value), max(high, value))
