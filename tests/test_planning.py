@@ -9,7 +9,7 @@ import pytest
 
 from medgraft.assemble import check_words
 from medgraft.errors import BadRecipe
-from medgraft.planning import Facts, choose_rest
+from medgraft.planning import Facts, choose_rest, rates_tried
 from medgraft.recipe import Recipe
 
 FACTS = Facts(
@@ -31,10 +31,28 @@ def planned(settings: dict[str, Any], **facts: Any) -> Recipe:
     return choose_rest(Recipe().changed(settings), replace(FACTS, **facts))  # type: ignore[call-arg]
 
 
-def test_every_choice_has_its_reason() -> None:
+def test_the_depth_is_left_to_training_where_there_is_something_to_compare() -> None:
     found = planned({})
-    for name in ("backbone.pooling", "backbone.recalibrate", "fit.probe", "fit.epochs", "fit.head_lr", "depth.thaw"):
+    assert found.depth.thaw == "auto" and "tries depths" in found.reasons["depth.thaw"]
+    assert found.fit.epochs is None and found.fit.lr is None  # they depend on the depth
+    assert found.augment.preset == "generic" and found.fit.balance == "none"
+    assert planned({}, train_patients=29).depth.thaw == "head"
+    assert planned({}, random=True).depth.thaw == "all"
+
+
+def test_two_rates_are_tried_unless_one_is_asked_for() -> None:
+    careful = planned({"depth.thaw": "all"})
+    assert rates_tried(careful) == (2e-4, pytest.approx(6e-4))
+    ours = {"depth.thaw": "all", "backbone.name": "embedded:resnet10t"}
+    assert rates_tried(planned(ours, procedural=True)) == (1e-3, pytest.approx(1e-3 / 3))
+    assert rates_tried(planned({"depth.thaw": "all", "fit.lr": 5e-5})) == (5e-5,)
+
+
+def test_every_choice_has_its_reason() -> None:
+    found = planned({"depth.thaw": "all"})
+    for name in ("backbone.pooling", "backbone.recalibrate", "fit.probe", "fit.epochs", "fit.head_lr", "fit.lr"):
         assert found.reasons[name], name
+    assert all(planned({}).reasons[name] for name in ("depth.thaw", "augment.preset", "fit.balance"))
 
 
 @pytest.mark.parametrize(

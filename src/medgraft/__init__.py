@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medgraft.api import (
         backbones,
         demo,
+        depth,
         doctor,
         draw_phantoms,
         evaluate,
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "backbones",
     "demo",
+    "depth",
     "doctor",
     "evaluate",
     "export",

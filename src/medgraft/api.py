@@ -105,9 +105,9 @@ def depth(
     Returns:
         What depth.json holds: "thawed_stages", "reason", and the "curve" of scores with intervals.
     """
-    from medgraft import depth as finder
+    from medgraft import depth_finder
 
-    return finder.search(Path(data), _recipe(recipe, options, settings), out=Path(out), listen=listen)
+    return depth_finder.search(Path(data), _recipe(recipe, options, settings), out=Path(out), listen=listen)
 
 
 def survey(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, depth, enough, judge, pages, reporting, storage
+from medgraft import caching, depth_finder, enough, judge, pages, reporting, storage
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered, Listen
@@ -69,7 +69,7 @@ def train(
         recipe = _opened(out, recipe, resume, asked, data=data)
         recipe, found, task, pixels = prepare(data, recipe, listen=listen)
         _same_samples(out, found.samples, found.records)
-        recipe, depths = depth.settle(recipe, found, task, pixels, out=out, listen=listen)
+        recipe, depths = depth_finder.settle(recipe, found, task, pixels, out=out, listen=listen)
         recipe, parts = assemble(recipe, found, task, pixels)
         try:
             times = Times()
@@ -153,7 +153,7 @@ def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]])
 def _begin(out: Path, recipe: Recipe, found: Gathered, depths: dict[str, Any] | None) -> None:
     """Write what is known before training; the recipe last, as it says that the rest is there."""
     if depths is not None:
-        storage.write_json(out / depth.FILE, depths)
+        storage.write_json(out / depth_finder.FILE, depths)
     storage.write_json(out / "samples.json", _sample_prints(found.samples, found.records))
     pages.write_samples(out / "samples.csv", found)
     pages.write_thumbnails(out / "thumbnails.npz", found)
@@ -267,7 +267,7 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
     pages.write_pages(out, report, parts=parts, found=found, test=test, curves=drawn)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
-    depth.clear(out)
+    depth_finder.clear(out)
     return report
 
 

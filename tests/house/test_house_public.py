@@ -26,6 +26,7 @@ PUBLIC = {
     "__version__",
     "backbones",
     "demo",
+    "depth",
     "doctor",
     "draw_phantoms",
     "evaluate",
@@ -40,6 +41,7 @@ PUBLIC = {
 COMMANDS = {
     "backbones",
     "demo",
+    "depth",
     "doctor",
     "evaluate",
     "export",

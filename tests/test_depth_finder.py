@@ -1,0 +1,146 @@
+"""The depth finder from end to end: its files, what it keeps when it is stopped, and what training makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import medgraft as mg
+from medgraft import depth_finder
+from medgraft.errors import BadData, BadRecipe, Interrupted, RunRefused
+from medgraft.learn.trials import Trials
+from medgraft.recipe import load
+from medgraft.report.depth_page import reason
+from tiny_data import make_tiny_data
+
+QUICK: dict[str, Any] = {
+    "label_column": "label",
+    "backbone": "embedded:resnet10t_small",
+    "image_size": 64,
+    "epochs": 4,
+    "batch_size": 8,
+    "settings": {"fit.precision": "fp32", "fit.channels_last": True, "scores.resamples": 200},
+}
+FEW = {**QUICK, "settings": {**QUICK["settings"], "depth.candidates": ["head", 1, "all"]}}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("depth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDGRAFT_HOME", str(folder / "home"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def table(home: Path) -> Path:
+    return make_tiny_data(home / "tiny", patients=48)
+
+
+@pytest.fixture(scope="module")
+def searched(home: Path, table: Path) -> Path:
+    # Nothing in the pictures tells the site, so that no score is perfect and every one has an interval.
+    mg.depth(table, out=home / "searched", **{**QUICK, "label_column": "site"})
+    return home / "searched"
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def test_every_depth_has_a_score_with_its_interval(searched: Path) -> None:
+    found = read(searched / "depth.json")
+    assert [row["thawed"] for row in found["curve"]] == [0, 1, 2, 3, 4, 5]
+    assert [row["name"] for row in found["curve"]] == ["head", "layer4", "layer3", "layer2", "layer1", "stem"]
+    for row in found["curve"]:
+        assert row["val"]["low"] <= row["val"]["value"] <= row["val"]["high"]
+        assert row["val"]["n"] == found["images"] and row["val"]["n_patients"] == found["images"] / 2
+    long = [row for row in found["curve"] if not row["dropped"]]
+    assert [row["thawed"] for row in long][0] == 0 and len(long) == 1 + depth_finder.KEPT
+    assert {row["epochs"] for row in long if row["thawed"]} == {1}
+    rates = {(row["thawed"], row["lr"]) for row in found["tried"]}
+    assert {(5, 1e-3), (5, pytest.approx(1e-3 / 3))} <= rates
+    assert found["reason"] == reason(found)
+
+
+def test_the_rule_can_be_checked_by_hand(searched: Path) -> None:
+    found = read(searched / "depth.json")
+    long = [row for row in found["curve"] if not row["dropped"]]
+    best = max(row["val"]["value"] for row in long)
+    within = [row for row in long if best - row["val"]["value"] <= row["behind"]["standard_error"]]
+    assert found["thawed_stages"] == min(row["thawed"] for row in within)
+    chosen = next(row for row in found["curve"] if row["thawed"] == found["thawed_stages"])
+    assert found["lr"] == chosen["lr"]
+
+
+def test_the_page_shows_the_curve_and_the_table(searched: Path) -> None:
+    page = (searched / "depth.html").read_text()
+    assert "against depth" in page and "<script" not in page
+    assert page.count("dropped early") >= 2 and "layer2" in page
+    assert {path.name for path in searched.iterdir()} - {".lock"} == {"depth.html", "depth.json"}
+    with pytest.raises(RunRefused, match="tried here before"):
+        mg.depth("anything", out=searched)
+
+
+def test_a_stopped_search_goes_on_with_what_it_has(home: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, ran = home / "stopped", []
+    run = Trials.run
+
+    def count(self: Trials, trial: Any, fold: int, **words: Any) -> np.ndarray:
+        if len(ran) == 5:
+            raise Interrupted("stopped", do="Go on.")
+        ran.append((trial, fold))
+        return run(self, trial, fold, **words)
+
+    monkeypatch.setattr(Trials, "run", count)
+    with pytest.raises(Interrupted):
+        mg.depth(table, out=out, **FEW)
+    assert len(list((out / "depth").iterdir())) == 5 and not (out / "depth.json").exists()
+    first, ran[:] = list(ran), []
+    monkeypatch.setattr(Trials, "run", lambda self, t, f, **w: (ran.append((t, f)), run(self, t, f, **w))[1])
+    found = mg.depth(table, out=out, **FEW)
+    assert not set(first) & set(ran)
+    monkeypatch.undo()
+    monkeypatch.setenv("MEDGRAFT_HOME", str(home / "home"))
+    whole = mg.depth(table, out=home / "unstopped", **FEW)
+    assert found["curve"] == whole["curve"] and found["tried"] == whole["tried"]
+
+
+def test_training_takes_the_depth_and_says_why(home: Path, table: Path) -> None:
+    report = mg.train(table, out=home / "run", **FEW)
+    recipe, found = load(home / "run" / "recipe.yaml"), read(home / "run" / "depth.json")
+    thawed = {"head": 0, "all": 5}.get(str(recipe.depth.thaw), recipe.depth.thaw)
+    assert thawed == found["thawed_stages"] == report["depth"]["thawed_stages"]
+    assert recipe.reasons["depth.thaw"] == reason(found) == report["depth"]["reason"]
+    assert report["depth"]["chosen_by"] == "the depth finder" and report["depth"]["curve"] == found["curve"]
+    assert thawed == 0 or recipe.fit.lr == found["lr"]
+    assert not (home / "run" / "depth").exists()
+    assert "against depth" in (home / "run" / "report.html").read_text()
+    alone = mg.depth(table, out=home / "alone", **FEW)
+    assert alone["curve"] == found["curve"]  # the command and training find the same
+
+
+def test_the_plan_leaves_the_depth_to_training(table: Path, home: Path) -> None:
+    recipe = mg.plan(table, **{**QUICK, "epochs": None})
+    assert recipe.depth.thaw == "auto" and "tries depths" in recipe.reasons["depth.thaw"]
+    assert recipe.fit.lr is None and recipe.fit.epochs is None and recipe.augment.preset != "auto"
+
+
+def test_what_cannot_be_tried_is_said(home: Path, table: Path) -> None:
+    settings = {**QUICK["settings"], "depth.candidates": ["head", 9]}
+    with pytest.raises(BadRecipe, match="depth 9 is not possible"):
+        mg.depth(table, out=home / "nine", **{**QUICK, "settings": settings})
+    few = {**QUICK["settings"], "split.limit_train": 4}
+    with pytest.raises(BadData, match="2 training patients are too few to compare depths"):
+        mg.depth(table, out=home / "none", **{**QUICK, "settings": few})
+
+
+def test_a_rate_that_was_asked_for_is_the_only_one(home: Path, table: Path) -> None:
+    settings = {**FEW["settings"], "fit.lr": 5e-4, "depth.candidates": ["head", 2]}
+    found = mg.depth(table, out=home / "rate", **{**QUICK, "settings": settings})
+    assert {row["lr"] for row in found["tried"]} == {5e-4}
+    assert [row["thawed"] for row in found["curve"]] == [0, 2]
