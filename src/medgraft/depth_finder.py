@@ -11,12 +11,13 @@ hyperparameter optimization", AISTATS 2016, for dropping weak candidates early.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Finder:
     Attributes:
         task: untuned.
         trials: what can be tried.
+        recipe: planned for the whole net.
+        depths: numbers of stages that are to be tried, rising.
         patients: names of the training images' patients; None when unknown.
         folder: where finished trials are kept.
         identity: the hash of everything that decides what a trial gives, but the trial.
@@ -66,6 +69,8 @@ class Finder:
 
     task: ImageTask
     trials: Trials
+    recipe: Recipe
+    depths: Sequence[int]
     patients: Sequence[str] | None
     folder: Path
     identity: str
@@ -193,16 +198,29 @@ def find(
     Raises:
         Interrupted: finished trials are kept.
     """
+    began = time.perf_counter()
+    with opened(recipe, found, task, pixels, folder=folder, listen=listen) as finder:
+        rounds = _search(finder)
+        return {**_entry(rounds, finder), "seconds": round(time.perf_counter() - began, 1)}
+
+
+@contextlib.contextmanager
+def opened(
+    recipe: Recipe,
+    found: Gathered,
+    task: ImageTask,
+    pixels: Pixels,
+    *,
+    folder: Path,
+    listen: Listen = lambda event: None,
+) -> Iterator[Finder]:
+    """Get what trials of these data are run with; arguments as in `find`."""
     whole = recipe if recipe.depth.thaw == "all" else planned(recipe.changed({"depth.thaw": "all"}), found, task)
     whole, parts = assemble(whole, found, copy.deepcopy(task), pixels)
     try:
         if whole.backbone.recalibrate:
             recalibrate_on(parts.task.backbone, parts.train, engine=parts.engine, listen=listen)
-        depths = candidates(recipe, parts)
-        began = time.perf_counter()
-        finder = _finder(whole, parts, found, depths, folder=folder, listen=listen)
-        rounds = _search(finder, depths, whole)
-        return {**_entry(rounds, finder, whole), "seconds": round(time.perf_counter() - began, 1)}
+        yield _finder(whole, parts, found, folder=folder, listen=listen)
     finally:
         for part in (parts.train, parts.val, parts.test):
             part.close()
@@ -218,9 +236,8 @@ def candidates(recipe: Recipe, parts: Parts) -> list[int]:
     return sorted({stages_of(recipe.changed({"depth.thaw": one}), parts.task) for one in asked})
 
 
-def _finder(
-    whole: Recipe, parts: Parts, found: Gathered, depths: Sequence[int], *, folder: Path, listen: Listen
-) -> Finder:
+def _finder(whole: Recipe, parts: Parts, found: Gathered, *, folder: Path, listen: Listen) -> Finder:
+    depths = candidates(whole, parts)
     frozen = caching.at_every_depth(whole, parts, found, depths=[0, *depths], listen=listen)
     names = group_of(found.samples, found.survey.duplicates)
     groups = [names[key] for key in parts.train.keys]
@@ -246,6 +263,8 @@ def _finder(
     return Finder(
         parts.task,
         trials,
+        whole,
+        depths,
         patients=[patients[key] for key in parts.train.keys] if found.split_by == "patient" else None,
         folder=folder,
         identity=storage.sha256_json(identity),
@@ -273,11 +292,11 @@ class Round:
         return [trial for thawed, trial in best.items() if thawed]
 
 
-def _search(finder: Finder, depths: Sequence[int], whole: Recipe) -> list[Round]:
+def _search(finder: Finder) -> list[Round]:
     """Try all for a short while, and the best few for longer."""
-    head, deep = [Trial(0)] * (0 in depths), [depth for depth in depths if depth]
-    epochs, rounds = whole.fit.epochs or 1, []
-    tried = [Trial(depth, rate) for depth in deep for rate in planning.rates_tried(whole)]
+    head, deep = [Trial(0)] * (0 in finder.depths), [depth for depth in finder.depths if depth]
+    epochs, rounds = finder.recipe.fit.epochs or 1, []
+    tried = [Trial(depth, rate) for depth in deep for rate in planning.rates_tried(finder.recipe)]
     for share in ROUNDS:
         trials = (*head, *(replace(trial, epochs=epochs_of(epochs, share)) for trial in tried))
         finder.run(trials)
@@ -289,7 +308,7 @@ def _search(finder: Finder, depths: Sequence[int], whole: Recipe) -> list[Round]
 # ---- what came of it -------------------------------------------------------------------
 
 
-def _entry(rounds: Sequence[Round], finder: Finder, whole: Recipe) -> dict[str, Any]:
+def _entry(rounds: Sequence[Round], finder: Finder) -> dict[str, Any]:
     last, names = rounds[-1], depth_names(finder.task.backbone)
     best_each = sorted([*(t for t in last.trials if not t.thawed), *last.best_each()], key=lambda t: t.thawed)
     order = {label_of(trial): trial for trial in best_each}
@@ -304,7 +323,7 @@ def _entry(rounds: Sequence[Round], finder: Finder, whole: Recipe) -> dict[str, 
         "score": score_name(finder.task),
         "folds": finder.trials.count,
         "images": len(finder.trials.folds),
-        "epochs": whole.fit.epochs,
+        "epochs": finder.recipe.fit.epochs,
         "best": order[last.standing.best].thawed,
         "curve": [rows[thawed] for thawed in sorted(rows)],
         "tried": [_tried(trial, one) for one in rounds for trial in one.trials if trial.thawed],

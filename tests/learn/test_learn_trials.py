@@ -40,15 +40,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open(refs, {"size": (32, 32), "channels": 3, "fit": "pad"}, folder=folder / "cache", workers=1)
 
 
-def trials(store: Store, *, kept: tuple[int, ...] = (0, 1, 2, 5), balance: str = "none", augment: str = "generic") -> Trials:
+def trials(
+    store: Store, *, kept: tuple[int, ...] = (0, 1, 2, 5), balance: str = "none", augment: str = "generic"
+) -> Trials:
     words: dict[str, Any] = {"backbone_name": "none:timm:test_resnet", "channels": 3, "image_size": 32}
     task = graft("classify", Answers(("well", "ill"), "ill"), **words)
     repool(task, pooling="levels")
     targets = np.arange(COUNT) % 2
     items = Items(range(COUNT), [f"key{i}" for i in range(COUNT)], targets)
-    loader = Loader(
-        store, items, spec=task.backbone.spec, batch_size=8, seed=1, shuffle=True, preset=preset(augment)
-    )
+    loader = Loader(store, items, spec=task.backbone.spec, batch_size=8, seed=1, shuffle=True, preset=preset(augment))
     views = 2 if augment != "none" else 1
     engine = Engine("cpu")
     cuts = find_cuts(task, torch.zeros(1, 3, 32, 32), thawed=kept)
