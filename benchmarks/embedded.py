@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 import medgraft as mg
-from medgraft.recipe import Recipe, with_options
 from medgraft.preparing import prepare
+from medgraft.recipe import Recipe, with_options
 from medgraft.scores.ranking import auroc
 from medgraft.scores.resample import patient_codes, resamples
 from medgraft.storage import sha256_file, sha256_json, write_table

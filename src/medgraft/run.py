@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, depth_finder, enough, judge, pages, reporting, storage
+from medgraft import caching, depth_finder, enough, judge, pages, reporting, storage, stress
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered, Listen
@@ -31,11 +31,11 @@ from medgraft.nets import parameter_groups
 from medgraft.preparing import prepare
 from medgraft.recipe import Recipe, load
 from medgraft.report.choices import probe_words
-from medgraft.samples.loader import Loader
+from medgraft.samples.loader import Loader, normalised
 from medgraft.samples.split import group_of
 from medgraft.surveying import values_of
 from medgraft.tasks.base import ImageTask
-from medgraft.values import Sample
+from medgraft.values import Batch, Sample
 from medgraft.version import VERSION
 
 
@@ -78,7 +78,7 @@ def train(
             _begin(out, recipe, found, depths)
             enough.ask(parts, found, out=out, seed=recipe.seed, listen=listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
-            return _finish(out, recipe, parts, found, fitted, times)
+            return _finish(out, recipe, parts, found, fitted, times, listen)
         finally:
             for part in (parts.train, parts.val, parts.test, found.store):
                 part.close()
@@ -235,7 +235,9 @@ def _start(recipe: Recipe, parts: Parts, found: Gathered, source: Loader | Froze
 # ---- after the fit --------------------------------------------------------------------
 
 
-def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, times: Times) -> dict[str, Any]:
+def _finish(
+    out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, times: Times, listen: Listen
+) -> dict[str, Any]:
     """Calibrate on validation, judge on test, write everything; report.json comes last and says it is done."""
     parts.task.eval()
     val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
@@ -257,6 +259,8 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
         parts.task, test, calibration, seed=recipe.seed, resamples=scores.resamples
     )
     result["certainty"] = judge.certainty_entry(parts.task, sure, test, seed=recipe.seed, resamples=scores.resamples)
+    if recipe.scores.stress:
+        result["stress"] = _stress(recipe, parts, found, test.patients, listen)
     card = pages.card_of(recipe, parts)
     models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card, sure))
     storage.write_json(out / "calibration.json", card["calibration"])
@@ -269,6 +273,27 @@ def _finish(out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fi
     Checkpoints(out / "resume").clear()
     depth_finder.clear(out)
     return report
+
+
+def _stress(
+    recipe: Recipe, parts: Parts, found: Gathered, patients: Sequence[str] | None, listen: Listen
+) -> dict[str, Any]:
+    """Score the model on changed test images."""
+    places = [found.places[index] for index in found.of("test")]
+
+    def logits(pixels: np.ndarray) -> np.ndarray:
+        batch = Batch(normalised(pixels, parts.task.backbone.spec), keys=("",) * len(pixels))
+        with torch.inference_mode(), parts.engine.autocast():
+            return parts.task.logits(parts.engine.move(batch))
+
+    tested = stress.Tested(
+        rows=lambda chosen: found.store.rows([places[index] for index in chosen]),
+        keys=parts.test.keys,
+        targets=np.asarray(parts.test.targets),
+        patients=patients,
+        channels=parts.pixels.channels,
+    )
+    return stress.curves(parts.task, logits, tested, seed=recipe.seed, listen=listen)
 
 
 def predicted(

@@ -12,8 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from medgraft.recipe import Recipe, with_options
 from medgraft.preparing import prepare
+from medgraft.recipe import Recipe, with_options
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 RNG = np.random.default_rng(0)

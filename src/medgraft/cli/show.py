@@ -113,6 +113,8 @@ _PHASES = {
     "prefix": "running the frozen layers",
     "features": "running the encoder for the head",
     "depth": "trying depths",
+    "stress": "changing test images",
+    "growth": "learning from parts of the data",
     "predict": "predicting",
     "draw": "drawing phantoms",
 }

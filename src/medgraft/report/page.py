@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medgraft import storage
-from medgraft.report import certainty, depth_page, grids, learning, pictures, plots, rendering, verdict
+from medgraft.report import certainty, depth_page, grids, learning, pictures, plots, rendering, stress, verdict
 from medgraft.report.checklist import checklist
 from medgraft.report.choices import probe_words, temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
@@ -26,6 +26,7 @@ _SECTIONS = (
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
+    ("stress", "What if the images change?"),
     ("agreement", "Agreement with the truth"),
     ("subgroups", "Subgroups"),
     ("mistakes", "The most certain mistakes"),
@@ -105,6 +106,7 @@ def render_report(
         **_curve_view(report, drawn),
         **certainty.view(report),
         **learning.view(report),
+        **stress.view(report),
         **_gallery_view(gallery),
     }
     largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}
