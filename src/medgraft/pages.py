@@ -29,6 +29,7 @@ _RUN_FILES = frozenset(
         "survey.json",
         "depth.json",
         "learning.json",
+        "shortcuts.json",
         "samples.csv",
         "samples.json",
         "thumbnails.npz",

@@ -87,6 +87,7 @@ def report_of(
         "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
         "augment": _augment_entry(recipe, fitted),
         "training": _training_entry(recipe, parts, fitted),
+        "shortcuts": _read(out / "shortcuts.json"),
         "learning": _learning_entry(out / "learning.json", task, result["scores"]["test"]),
         **result,
         "timing": {
@@ -212,14 +213,18 @@ def _leak_entry(pair: LeakPair) -> dict[str, Any]:
     return {"kind": pair.kind, "splits": list(pair.splits), "patient": pair.patient, "keys": keys}
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """What a step before the fit found; nothing where it was not taken."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def _learning_entry(path: Path, task: ImageTask, scores: Mapping[str, Any]) -> dict[str, Any]:
     """What more cases would bring: in training to the score, in the test to its interval."""
-    learnt = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {**learnt, "widths": enough.widths(scores, score_name(task))}
+    return {**_read(path), "widths": enough.widths(scores, score_name(task))}
 
 
 def _depth_entry(recipe: Recipe, task: ImageTask, path: Path) -> dict[str, Any]:
-    tried = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    tried = _read(path)
     stages = [name for name, _ in task.parts().stages]
     thawed = stages_of(recipe, task)
     reason = recipe.reasons.get("depth.thaw")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, depth_finder, enough, judge, pages, reporting, storage, stress
+from medgraft import caching, depth_finder, enough, judge, pages, reporting, shortcuts, storage, stress
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered, Listen
@@ -77,6 +77,7 @@ def train(
             recipe = caching.settle(out, recipe, parts, found, listen)
             _begin(out, recipe, found, depths)
             enough.ask(parts, found, out=out, seed=recipe.seed, listen=listen)
+            shortcuts.ask(parts, found, out=out, seed=recipe.seed, resamples=recipe.scores.resamples, listen=listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times, listen)
         finally:

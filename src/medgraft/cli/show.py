@@ -113,6 +113,7 @@ _PHASES = {
     "prefix": "running the frozen layers",
     "features": "running the encoder for the head",
     "depth": "trying depths",
+    "shortcuts": "looking for shortcuts",
     "stress": "changing test images",
     "growth": "learning from parts of the data",
     "predict": "predicting",

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from medgraft import seeds
 from medgraft.learn import probe, stopping
@@ -116,9 +115,7 @@ def _judged(
     if task.answer_kind != "number" and not _every_answer(truth, kept):
         return float("nan")
     found = probe.solve(rows[kept], truth[kept], groups=names[kept].tolist(), strengths=strengths, **words)
-    features = (torch.from_numpy(rows[held]).double() - found.centre) / found.spread
-    logits = features @ found.state["linear.weight"].mT + found.state["linear.bias"]
-    answers = answers_of(task, logits.numpy() + np.asarray(task.adjust.cpu()))
+    answers = answers_of(task, found.logits(rows[held], task))
     return float(held_score(task, answers, truth[held]))
 
 

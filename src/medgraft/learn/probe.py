@@ -60,6 +60,16 @@ class Probed:
     tried: Mapping[float, float]
     folds: int
 
+    def logits(self, features: np.ndarray, task: ImageTask) -> np.ndarray:
+        """Get `(N, K)` float64 logits of features `(N, F)`, with the task's correction for weighted classes."""
+        alone = _alone(task, features.shape[1])
+        own = dict(alone.head.named_parameters())
+        rows = (torch.from_numpy(features).double() - self.centre) / self.spread
+        with torch.no_grad():
+            for name, value in self.state.items():
+                own[name].copy_(value)
+            return (alone.answer(rows) + alone.adjust).numpy()
+
     def put(self, task: ImageTask) -> None:
         """Give the task this head."""
         task.head.standard.put(self.centre, self.spread)

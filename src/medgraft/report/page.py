@@ -9,11 +9,23 @@ from typing import Any
 import numpy as np
 
 from medgraft import storage
-from medgraft.report import certainty, depth_page, grids, learning, pictures, plots, rendering, stress, verdict
+from medgraft.report import (
+    certainty,
+    curve_view,
+    depth_page,
+    grids,
+    learning,
+    pictures,
+    plots,
+    rendering,
+    shortcuts,
+    stress,
+    verdict,
+)
 from medgraft.report.checklist import checklist
 from medgraft.report.choices import probe_words, temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
-from medgraft.report.phrases import count, interval, value_of, whole, with_interval
+from medgraft.report.phrases import count, value_of, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -27,6 +39,7 @@ _SECTIONS = (
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
     ("stress", "What if the images change?"),
+    ("shortcuts", "Does it look at the finding?"),
     ("agreement", "Agreement with the truth"),
     ("subgroups", "Subgroups"),
     ("mistakes", "The most certain mistakes"),
@@ -91,6 +104,7 @@ def render_report(
         "warnings": [
             *verdict.warnings(report),
             *(_note(words) for words in unsettled(report)),
+            *shortcuts.warnings(report),
             *certainty.warnings(report),
         ],
         "figures": verdict.key_figures(report),
@@ -103,10 +117,11 @@ def render_report(
         **_data_view(report),
         **_training_view(report, drawn, augmented),
         **_score_view(report),
-        **_curve_view(report, drawn),
+        **curve_view.view(report, drawn),
         **certainty.view(report),
         **learning.view(report),
         **stress.view(report),
+        **shortcuts.view(report),
         **_gallery_view(gallery),
     }
     largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}
@@ -324,63 +339,6 @@ def _silence(column: str, rows: Sequence[tuple[str, str]]) -> str:
 def _why(score: Mapping[str, Any] | None) -> str:
     """Get the reason that a score has no value, else nothing."""
     return str(score.get("why") or "not computable") if score and value_of(score) is None else ""
-
-
-def _curve_view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
-    roc, pr = _drawable(curves.get("roc")), _drawable(curves.get("pr"))
-    cloud = of(curves, "scatter")
-    unit = str(of(report, "target").get("unit") or "")
-    agreed = plots.agreement(cloud["true"], cloud["predicted"], unit=unit) if cloud.get("true") else None
-    confusion = of(report, "confusion")
-    matrix = confusion.get("matrix")
-    bins = of(curves, "reliability")
-    calibration = of(report, "calibration")
-    return {
-        "roc_plot": _roc(report, roc),
-        "pr_plot": _pr(report, pr),
-        "many_classes": len(roc) > 1 or len(pr) > 1,
-        "confusion_plot": grids.confusion([str(c) for c in confusion["classes"]], matrix) if matrix else None,
-        "confusion_classes": list(confusion.get("classes") or ()),
-        "in_counts": verdict.in_counts(report) if matrix else [],
-        "reliability_plot": plots.reliability(bins) if bins.get("after") or bins.get("before") else None,
-        "calibration": calibration,
-        "agreement_plots": agreed,
-    }
-
-
-def _drawable(curves: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {str(name): one for name, one in (curves or {}).items() if one and one.get("x") and one.get("y")}
-
-
-def _roc(report: Mapping[str, Any], roc: Mapping[str, Any]) -> Any:
-    if not roc:
-        return None
-    if len(roc) == 1:
-        score = of(report, "scores", "test").get("auroc")
-        label = f"AUROC {with_interval(score)}" if value_of(score) is not None else "ROC"
-        return plots.roc(next(iter(roc.values())), label=label, point=report.get("operating_point"))
-    return plots.small_multiples(roc, labels=_class_labels(report, "auroc", "AUROC"), kind="roc")
-
-
-def _pr(report: Mapping[str, Any], pr: Mapping[str, Any]) -> Any:
-    if not pr:
-        return None
-    if len(pr) == 1:
-        score = of(report, "scores", "test").get("auprc")
-        label = f"AP {with_interval(score)}" if value_of(score) is not None else "Precision-recall"
-        return plots.precision_recall(next(iter(pr.values())), label=label)
-    return plots.small_multiples(pr, labels=_class_labels(report, "auprc", "AP"), kind="pr")
-
-
-def _class_labels(report: Mapping[str, Any], name: str, words: str) -> dict[str, str]:
-    labels = {}
-    for label, scores in of(report, "per_class").items():
-        value = value_of(scores.get(name))
-        if value is not None:
-            ends = scores[name]
-            between = interval(ends, 2)
-            labels[str(label)] = f"{words} {value:.2f}" + (f" ({between})" if between else "")
-    return labels
 
 
 def _gallery_view(gallery: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
