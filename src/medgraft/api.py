@@ -258,6 +258,43 @@ def predict_pretrained(
     return rows
 
 
+def explain(
+    run: Data | Run,
+    paths: Sequence[Data],
+    *,
+    out: Data,
+    method: str = "auto",
+    target: str | None = None,
+    device: str = "auto",
+    listen: Listen = _silent,
+) -> dict[str, Any]:
+    """Show where a run looked: a map a file in the file's own pixels, each with figures of what it is worth.
+
+    Args:
+        run: the run, or its folder.
+        paths: files, folders, DICOM series; or a CSV with the columns `path` and `mask`, to count how often a map
+            points at the mask.
+        out: gets explain.json, explain.html and maps/.
+        method: auto, hirescam, gradcam, gradcam++, occlusion; of transformers also attention and rollout.
+        target: the class or label to explain; None takes the answer that is given.
+        device: auto, cpu, cuda or cuda:1.
+        listen: gets progress events.
+
+    Raises:
+        BadData: a path is not there, or no image could be read.
+    """
+    from medgraft import explaining
+
+    opened = open_run(run, device=device) if isinstance(run, str | Path) else run
+    refs, masks, passed = explaining.listed(paths)
+    _say_passed(passed, listen)
+    words: dict[str, Any] = {"method": method, "target": target, "masks": masks, "listen": listen}
+    told = explaining.explain(opened, refs, out=Path(out), **words)
+    if not told["count"]:
+        raise BadData(f"none of the {len(refs)} images could be read ({told['images'][0]['error']})", where=paths[0])
+    return told
+
+
 def export(run: Data | Run, *, out: Data, format: str = "onnx") -> dict[str, Any]:
     """Write the model for other programs and check that it gives the same numbers there."""
     from medgraft import exporting

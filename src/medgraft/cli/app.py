@@ -170,6 +170,32 @@ def predict(
 
 @app.command()
 @talks
+def explain(
+    run: Run,
+    paths: Paths,
+    out: Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)],
+    *,
+    method: Annotated[
+        str, typer.Option(help="auto, hirescam, gradcam, gradcam++, occlusion; of transformers attention, rollout.")
+    ] = "auto",
+    target: Annotated[Optional[str], typer.Option(help="Class or label; the answer given when empty.")] = None,  # noqa: UP045
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    screen: Screen,
+) -> Result:
+    """Where it looked: a map a file, each checked for what it is worth."""
+    from medgraft import api
+
+    words: dict[str, Any] = {"method": method, "target": target, "device": device}
+    told = api.explain(run, paths, out=out, listen=screen.listen, **words)
+    lines = [f"{told['count']} maps by {told['method']}, {told['failed']} of them fail their checks"]
+    if told["pointing"]:
+        lines.append(f"{told['pointing']['hits']} of {told['pointing']['n']} point at the mask")
+    summary = {name: told[name] for name in ("method", "count", "failed", "randomised", "pointing")}
+    return [*lines, f"Page: {out / 'explain.html'}"], {"out": str(out), **summary}
+
+
+@app.command()
+@talks
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="File to write.", show_default=False)],

@@ -116,6 +116,7 @@ _PHASES = {
     "shortcuts": "looking for shortcuts",
     "stress": "changing test images",
     "growth": "learning from parts of the data",
+    "explain": "making maps",
     "predict": "predicting",
     "draw": "drawing phantoms",
 }

@@ -13,7 +13,7 @@ from medgraft.registry import Registry
 if TYPE_CHECKING:
     from medgraft.files.form import MAX_BYTES, Format, Header, Wish
     from medgraft.files.listing import list_images
-    from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels
+    from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels, way_back
     from medgraft.files.pool import read_many
     from medgraft.files.read import header, read_image
     from medgraft.files.write import save_png, write_dicom
@@ -41,6 +41,7 @@ _HOMES = {
     "read_pixels": "pixels",
     "content_key": "pixels",
     "fingerprint": "pixels",
+    "way_back": "pixels",
     "save_png": "write",
     "write_dicom": "write",
 }
@@ -60,6 +61,7 @@ __all__ = [
     "read_many",
     "read_pixels",
     "save_png",
+    "way_back",
     "write_dicom",
 ]
 

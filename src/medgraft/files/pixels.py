@@ -220,3 +220,26 @@ def fingerprint(image: Image) -> dict[str, Any]:
         "spread": float(small.std()),
         "aspect": planes.shape[1] / planes.shape[0],
     }
+
+
+def way_back(values: np.ndarray, *, height: int, width: int, fit: str) -> np.ndarray:
+    """Bring a map in network pixels to the pixels of the file that they were made of by `network_pixels`.
+
+    Args:
+        values: `(h, w)` float32, of the network's size.
+        height: H of the file's picture.
+        width: W of the file's picture.
+        fit: as it was given there; what "crop" cut away has no value, and gets 0.
+
+    Returns:
+        `(H, W)` float32.
+    """
+    size = values.shape
+    (rows, columns), (left, top, right, bottom) = _plan(height, width, size, fit)
+    first, second = (size[0] - rows) // 2, (size[1] - columns) // 2
+    shown = np.asarray(values, np.float32)[first : first + rows, second : second + columns]
+    out = np.zeros((height, width), np.float32)
+    part = (slice(round(top), round(bottom)), slice(round(left), round(right)))
+    target = out[part].shape
+    out[part] = _resize(shown, (target[0], target[1]), None, "bilinear")
+    return out

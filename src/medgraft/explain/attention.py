@@ -1,0 +1,109 @@
+"""Maps of vision transformers from their attention: rollout, and attention weighed by its gradients.
+
+Sources: Abnar, Zuidema, "Quantifying attention flow in transformers", ACL
+2020, for rollout; Chefer, Gur, Wolf, "Generic attention-model explainability",
+ICCV 2021, for the gradient-weighted variant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medgraft.errors import BadRecipe
+from medgraft.explain.cams import enlarged, levels_of
+from medgraft.explain.speech import spoken
+from medgraft.tasks.base import ImageTask
+
+
+def attends(task: ImageTask) -> bool:
+    """Say whether the encoder is a transformer whose attention can be read."""
+    return bool(_layers(task))
+
+
+def attention_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str = "attention gradients") -> Tensor:
+    """Get `(N, H, W)` float32, at least 0: how much each patch flows into what the head looks at.
+
+    Args:
+        task: in eval mode, with a transformer.
+        pixels: `(N, C, H, W)` normalised.
+        answer: `(N,)` int64, see `spoken`; rollout is the same for every answer.
+        how: "rollout", or "attention gradients".
+
+    Raises:
+        BadRecipe: the encoder has no attention over the whole picture.
+    """
+    if not attends(task):
+        raise BadRecipe(f"{task.backbone.name} has no attention that can be read", do="Use --method hirescam.")
+    with torch.enable_grad(), _read(task) as seen:
+        _, logits = levels_of(task, pixels.detach().clone())
+        weighted = how != "rollout"
+        gradients = torch.autograd.grad(spoken(task, logits, answer).sum(), seen) if weighted else seen
+    flow = None
+    for attention, gradient in zip(seen, gradients, strict=True):
+        flow = _next(flow, attention.detach().float(), gradient.detach().float(), weighted=weighted)
+    assert flow is not None
+    return _picture(flow, task, tuple(pixels.shape[2:]))
+
+
+def _next(flow: Tensor | None, attention: Tensor, gradient: Tensor, *, weighted: bool) -> Tensor:
+    """Follow the flow through one layer: what stays in place, and what the heads bring from elsewhere."""
+    same = torch.eye(attention.shape[-1], device=attention.device)[None]
+    flow = same.expand(len(attention), -1, -1) if flow is None else flow
+    if weighted:
+        return flow + (attention * gradient).clamp_min(0).mean(dim=1) @ flow
+    mixed = attention.mean(dim=1) + same
+    return (mixed / mixed.sum(dim=-1, keepdim=True)) @ flow
+
+
+def _picture(flow: Tensor, task: ImageTask, size: tuple[int, ...]) -> Tensor:
+    """What the head's tokens take from each patch: the class token where there is one, and all patches."""
+    stride = task.backbone.strides[-1]
+    grid = tuple(side // stride for side in size)
+    prefix = flow.shape[-1] - math.prod(grid)
+    flow = flow - torch.eye(flow.shape[-1], device=flow.device)  # that a patch holds itself says nothing
+    rows = flow[:, :, prefix:].mean(dim=1)
+    if prefix:
+        rows = 0.5 * rows / rows.amax(dim=1, keepdim=True).clamp_min(1e-12)
+        first = flow[:, 0, prefix:]
+        rows = rows + 0.5 * first / first.amax(dim=1, keepdim=True).clamp_min(1e-12)
+    return enlarged(rows.reshape(len(rows), *grid), size).clamp_min(0)
+
+
+def _layers(task: ImageTask) -> list[nn.Module]:
+    """The attention layers over all patches, in order."""
+    found = []
+    for module in task.backbone.modules():
+        timm_like = hasattr(module, "fused_attn") and hasattr(module, "attn_drop") and hasattr(module, "qkv")
+        if (timm_like or isinstance(module, nn.MultiheadAttention)) and not hasattr(
+            module, "relative_position_bias_table"
+        ):
+            found.append(module)
+    return found
+
+
+@contextlib.contextmanager
+def _read(task: ImageTask) -> Iterator[list[Tensor]]:
+    """Collect the attention `(N, heads, T, T)` of each layer while the block runs the net."""
+    seen: list[Tensor] = []
+    with contextlib.ExitStack() as undone:
+        for layer in _layers(task):
+            if isinstance(layer, nn.MultiheadAttention):
+                undone.callback(layer.register_forward_pre_hook(_ask, with_kwargs=True).remove)
+                undone.callback(layer.register_forward_hook(lambda _m, _i, out: seen.append(out[1])).remove)
+                continue
+            undone.callback(setattr, layer, "fused_attn", layer.fused_attn)
+            layer.fused_attn = False  # type: ignore[assignment]
+            drop: Any = layer.attn_drop
+            undone.callback(drop.register_forward_hook(lambda _m, _i, out: seen.append(out)).remove)
+        yield seen
+
+
+def _ask(module: nn.Module, given: Any, words: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Have the attention returned, a head each."""
+    return given, {**words, "need_weights": True, "average_attn_weights": False}

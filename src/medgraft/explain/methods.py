@@ -1,0 +1,48 @@
+"""The ways to make a map, by the words a user types."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from medgraft.errors import UnknownName
+from medgraft.explain.attention import attends, attention_map
+from medgraft.explain.cams import activation_map
+from medgraft.explain.occlusion import occlusion_map
+from medgraft.tasks.base import ImageTask
+
+METHODS: dict[str, Any] = {
+    "hirescam": partial(activation_map, how="hirescam"),
+    "gradcam": partial(activation_map, how="gradcam"),
+    "gradcam++": partial(activation_map, how="gradcam++"),
+    "occlusion": occlusion_map,
+    "rollout": partial(attention_map, how="rollout"),
+    "attention": partial(attention_map, how="attention gradients"),
+}
+
+
+def method_for(task: ImageTask, word: str = "auto") -> str:
+    """Get the method: the one named, or the one that suits the encoder.
+
+    Raises:
+        UnknownName: there is no such method.
+    """
+    if word == "auto":
+        return "attention" if attends(task) else "hirescam"
+    if word not in METHODS:
+        raise UnknownName(f"there is no method {word!r}", do=f"Known: auto, {', '.join(METHODS)}.")
+    return word
+
+
+def map_of(task: ImageTask, pixels: Tensor, answer: Tensor, *, method: str) -> Tensor:
+    """Get `(N, [D,] H, W)` float32, at least 0, in network pixels.
+
+    Args:
+        task: in eval mode.
+        pixels: `(N, C, [D,] H, W)` normalised.
+        answer: `(N,)` int64, see `speech.spoken`.
+        method: a word of `METHODS`.
+    """
+    return METHODS[method](task, pixels, answer)

@@ -1,0 +1,88 @@
+"""Pictures under their maps, and the page that shows them with what the maps are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw
+
+from medgraft import storage
+from medgraft.report import pictures, rendering
+from medgraft.report.phrases import count, decimal
+
+# From clear to deep red by way of yellow: read as heat, and told apart in print and by the colour-blind.
+_HEAT = np.array([[255, 255, 178], [254, 204, 92], [253, 141, 60], [240, 59, 32], [189, 0, 38]], np.float32)
+_CLEAR, _MOST = 0.15, 0.75  # values below are not shown; opacity of the largest
+
+
+def laid_over(picture: np.ndarray, values: np.ndarray, *, stamp: str = "") -> np.ndarray:
+    """Get a picture under its map, `(H, W, 3)` uint8.
+
+    Args:
+        picture: `(H, W)` or `(H, W, 3)` uint8.
+        values: `(H, W)` in 0..1.
+        stamp: words written across the foot.
+    """
+    below = np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture
+    place = np.clip(values, 0, 1) * (len(_HEAT) - 1)
+    low = np.minimum(place.astype(int), len(_HEAT) - 2)
+    colour = _HEAT[low] + (_HEAT[low + 1] - _HEAT[low]) * (place - low)[..., None]
+    opacity = (np.clip((values - _CLEAR) / (1 - _CLEAR), 0, 1) ** 0.7 * _MOST)[..., None]
+    mixed = np.rint(below * (1 - opacity) + colour * opacity).astype(np.uint8)
+    return _stamped(mixed, stamp) if stamp else mixed
+
+
+def _stamped(picture: np.ndarray, words: str) -> np.ndarray:
+    """Write words on a red bar across the foot."""
+    drawn = Pillow.fromarray(picture)
+    pen = ImageDraw.Draw(drawn)
+    height, width = picture.shape[:2]
+    size = max(8, width // 16)
+    pen.rectangle((0, height - 2 * size, width, height), fill=(160, 0, 0))
+    pen.text((size // 2, height - 1.6 * size), words, fill=(255, 255, 255), font_size=size)
+    return np.asarray(drawn)
+
+
+def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, folder: Path) -> Path:
+    """Write explain.html and get its path.
+
+    Args:
+        told: what explain.json holds.
+        shown: the pictures under their maps, in the order of the images that could be read.
+        folder: where the page goes.
+    """
+    readable = [row for row in told["images"] if "error" not in row]
+    cards = [
+        {
+            **row,
+            "address": pictures.data_uri(picture, most=320),
+            "figures": (
+                f"alike with random weights {decimal(row['randomised'], 2)}; deletion {decimal(row['deletion'], 2)}, "
+                f"insertion {decimal(row['insertion'], 2)}"
+            ),
+        }
+        for row, picture in zip(readable, shown, strict=True)
+    ]
+    pointing = told.get("pointing")
+    figures = [
+        ("Maps", str(told["count"]), f"by {told['method']}"),
+        ("Failed their checks", str(told["failed"]), "stamped"),
+    ]
+    if pointing:
+        share = pointing["hits"] / pointing["n"]
+        figures.append(("Pointed at the mask", f"{share:.0%}", f"{pointing['hits']} of {pointing['n']}"))
+    said = {
+        "kind": "explain",
+        "title": "Where it looked",
+        "lead": f"{count(told['count'], 'image')}, a map each. It shows what the answer rests on, not what is ill.",
+        "figures": [{"label": label, "value": value, "detail": detail} for label, value, detail in figures],
+        "cards": cards,
+        "unread": [row for row in told["images"] if "error" in row],
+    }
+    path = Path(folder) / "explain.html"
+    storage.write_text(path, rendering.page((("map_cards", "Maps"),), frame="plain.html", view=said))
+    return path
