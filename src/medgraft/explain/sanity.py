@@ -103,14 +103,15 @@ def deletion_insertion(
         shown[step, flat[: round(step / STEPS * flat.numel())]] = True
     mask = shown.view(STEPS + 1, 1, *order.shape).to(pixels.device)
     batches = [pixels * ~mask, pixels * mask]
-    left, reached = (
+    left, reached = [
         spoken(task, run(batch.contiguous()), answer.expand(len(batch))).double().cpu().numpy() for batch in batches
-    )
+    ]
     whole, hidden = left[0], reached[0]
     span = whole - hidden
     if abs(span) < 1e-9:
         return 0.5, 0.5
-    return (float(np.clip((values - hidden) / span, -1, 2).mean()) for values in (left, reached))  # type: ignore[return-value]
+    shares = [np.clip((values - hidden) / span, -1, 2).mean() for values in (left, reached)]
+    return float(shares[0]), float(shares[1])
 
 
 def pointed(values: np.ndarray, mask: np.ndarray, *, reach: int) -> bool:
