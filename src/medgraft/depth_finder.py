@@ -113,7 +113,7 @@ class Finder:
         def mean(rows: np.ndarray) -> np.ndarray:
             if not np.isfinite(answers).all():
                 return np.full(len(rows), np.nan)
-            found = [held_score(self.task, answers[own], truth[own], weights=rows[:, own]) for own in parts]
+            found = [held_score(self.task, answers[own], truth=truth[own], weights=rows[:, own]) for own in parts]
             return mean_known(np.stack([np.atleast_1d(values) for values in found], axis=1))
 
         return mean

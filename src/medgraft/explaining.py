@@ -3,124 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medgraft import storage
 from medgraft.errors import BadImage, BadTable
-from medgraft.explain.methods import map_of, method_for
-from medgraft.explain.sanity import Sanity, alike, deletion_insertion, pointed, randomised
-from medgraft.explain.speech import answer_named, most_likely
-from medgraft.files import network_pixels, read_image, save_png, way_back
+from medgraft.explanation.explainer import Explained, Explainer
+from medgraft.files import save_png
 from medgraft.gather import Listen
 from medgraft.learn import stopping
 from medgraft.opened import Run, images_in
 from medgraft.report.maps import laid_over, write_maps_page
-from medgraft.samples.loader import normalised
 from medgraft.samples.sheet import read_sheet
-from medgraft.samples.table import pick_column
-from medgraft.values import Image, ImageRef, Prediction
+from medgraft.samples.table import column_named
+from medgraft.values import ImageRef
 
-REACH = 0.03  # of the longer side: how near a mask the largest value has to lie to count as pointing at it
 STAMP = "FAILS ITS CHECKS"
-
-
-@dataclass(frozen=True, eq=False)
-class Explained:
-    """A map of one image.
-
-    Attributes:
-        key: the image.
-        prediction: what the run says of it.
-        answer: what the map is of, in words: a class or label; "" for grades and numbers.
-        method: how the map was made.
-        map: `(H, W)` float32 in the file's own pixels, at least 0, in parts of its largest value.
-        picture: `(H, W)` or `(H, W, 3)` uint8, the file as it is shown.
-        sanity: what the map is worth.
-        pointed: whether its largest value lies on the mask; None where no mask is known.
-    """
-
-    key: str
-    prediction: Prediction
-    answer: str
-    method: str
-    map: np.ndarray
-    picture: np.ndarray
-    sanity: Sanity
-    pointed: bool | None = None
-
-
-class Explainer:
-    """Makes maps of a run's answers.
-
-    Args:
-        run: the run.
-        method: a word of `explain.methods.METHODS`, or "auto".
-        target: the class or label to explain; None takes the answer that is given.
-
-    Raises:
-        UnknownName, BadRecipe: no such method, no such class.
-    """
-
-    def __init__(self, run: Run, *, method: str = "auto", target: str | None = None) -> None:
-        self.run, self.task = run, run.model.task
-        self.method = method_for(self.task, method)
-        self.target = None if target is None else answer_named(self.task, target)
-        self.task.requires_grad_(False)
-        self.random = randomised(self.task, seed=int(run.report.get("seed") or 0))
-
-    def explain(self, ref: ImageRef, *, mask: ImageRef | None = None) -> Explained:
-        """Make the map of one image.
-
-        Raises:
-            BadImage: the image or its mask cannot be read.
-        """
-        pixels = self.run.model.pixels
-        image = read_image(ref, window=pixels.window)
-        words = {name: value for name, value in pixels.words().items() if name != "window"}
-        rows = network_pixels(image, **words)[None]
-        (prediction,) = self.run.predictor.predict(rows, [str(ref)])
-        entering = normalised(rows, self.run.model.spec).to(self.run.predictor.device)
-        answer = self._answer(entering)
-        found = map_of(self.task, entering, answer, method=self.method)[0].cpu()
-        sanity = self._sanity(entering, answer, found)
-        height, width = image.pixels.shape[-2:]
-        own = way_back(found.numpy(), height=height, width=width, fit=pixels.fit)
-        own = own / max(float(own.max()), 1e-12)
-        names = self.task.answers.classes
-        said = names[int(answer)] if names and self.task.answer_kind not in ("ordinal", "number") else ""
-        hit = None if mask is None else self._pointed(own, mask)
-        return Explained(str(ref), prediction, said, self.method, own, _shown(image), sanity, hit)
-
-    def _answer(self, entering: Tensor) -> Tensor:
-        if self.target is not None:
-            return torch.tensor([self.target], device=entering.device)
-        with torch.no_grad():
-            return most_likely(self.task, self.task(entering)).to(entering.device)
-
-    def _sanity(self, entering: Tensor, answer: Tensor, found: Tensor) -> Sanity:
-        other = map_of(self.random, entering, answer, method=self.method)[0].cpu()
-        left, reached = deletion_insertion(self.task, self.task, entering, found, answer)
-        order = torch.from_numpy(np.random.default_rng(0).random(tuple(found.shape), dtype=np.float32))
-        by_chance = deletion_insertion(self.task, self.task, entering, order, answer)
-        return Sanity(alike(found.numpy(), other.numpy()), left, reached, by_chance[1] - by_chance[0])
-
-    @staticmethod
-    def _pointed(own: np.ndarray, mask: ImageRef) -> bool | None:
-        truth = read_image(mask).pixels.max(axis=0) > 0
-        if truth.shape != own.shape:
-            raise BadImage(f"the mask has {truth.shape}, the image {own.shape} pixels", where=mask.path)
-        return pointed(own, truth, reach=round(REACH * max(own.shape))) if truth.any() else None
-
-
-def _shown(image: Image) -> np.ndarray:
-    planes = np.rint(image.display() * 255).astype(np.uint8)
-    return planes[0] if len(planes) == 1 else np.moveaxis(planes[:3], 0, -1)
 
 
 def explain(
@@ -145,7 +45,7 @@ def explain(
         masks: text of an image's reference -> mask of what is to be found there.
         listen: gets progress events.
     """
-    explainer = Explainer(run, method=method, target=target)
+    explainer = Explainer(run.predictor, method=method, target=target)
     rows, shown = [], []
     for done, (ref, found) in enumerate(_each(explainer, refs, masks or {}, listen)):
         name = f"{done:04d}-{Path(ref.path).stem}"
@@ -179,7 +79,7 @@ def listed(paths: Sequence[str | Path]) -> tuple[list[ImageRef], dict[str, Image
             refs, passed = [*refs, *found], [*passed, *over]
             continue
         sheet = read_sheet(path)
-        column = pick_column("path", None, sheet)
+        column = column_named("path", sheet.columns)
         if column is None:
             raise BadTable("no column names the image files", where=path, do="Name one 'path'.")
         for row in sheet.rows:

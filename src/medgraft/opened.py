@@ -93,14 +93,14 @@ class Run:
         return Predictions([*found, *self._of_files(refs, batch_size)])
 
     def explain(self, images: Sequence[str | Path], *, method: str = "auto", target: str | None = None) -> list[Any]:
-        """Get a map an image with what it is worth: `medgraft.explaining.Explained`; arguments as in `mg.explain`.
+        """Get a map an image with what it is worth (`explanation.explainer.Explained`); arguments as in `mg.explain`.
 
         Raises:
             BadImage: one of them cannot be read.
         """
-        from medgraft.explaining import Explainer
+        from medgraft.explanation.explainer import Explainer
 
-        explainer = Explainer(self, method=method, target=target)
+        explainer = Explainer(self.predictor, method=method, target=target)
         return [explainer.explain(ref) for path in images for ref in list_images(Path(path), series=False)]
 
     def _of_files(self, refs: Sequence[ImageRef], batch_size: int) -> list[Prediction]:

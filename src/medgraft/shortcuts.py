@@ -123,7 +123,7 @@ def _score(
     patients = known_patients([found.samples[index] for index in test])
 
     def metric(own: np.ndarray, truth: np.ndarray, *, weights: np.ndarray | None = None) -> Any:
-        return held_score(task, own, truth, weights=weights)
+        return held_score(task, own, truth=truth, weights=weights)
 
     arrays = (answers, targets[len(training) :])
     return bootstrap(metric, arrays, patients=patients, seed=seed, count=resamples).to_dict()

@@ -92,7 +92,7 @@ def _logits(
         rows, keys = tested.rows(places), [tested.keys[place] for place in places]
         name, strength = job
         name, strength = ("rotation", 0.0) if name == _PLAIN else (name, strength)
-        found.append(logits(stressed(rows, name, strength, keys=keys, seed=seed).numpy()))
+        found.append(logits(stressed(rows, name, strength=strength, keys=keys, seed=seed).numpy()))
     return np.concatenate(found)
 
 
@@ -103,7 +103,7 @@ def _stand(
     patients = None if tested.patients is None else [tested.patients[place] for place in chosen.tolist()]
 
     def statistic(found: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda rows: np.atleast_1d(held_score(task, found, truth, weights=rows))
+        return lambda rows: np.atleast_1d(held_score(task, found, truth=truth, weights=rows))
 
     statistics = {_name(*job): statistic(found) for job, found in answers.items()}
     return stand(statistics, n=len(chosen), patients=patients, seed=seed, count=500)

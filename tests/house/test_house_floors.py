@@ -18,7 +18,8 @@ FLOORS = {
     4: {"learn"},
     5: {"recipe"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
-    | {"reporting", "pretrained", "exporting", "checkup", "depth", "explain"},
+    | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "explanation"}
+    | {"caching", "preparing", "enough", "shortcuts", "stress", "explaining"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -30,6 +31,7 @@ TOGETHER = FLOORS[6]
 # Library -> where it may be imported: a room, or one module of a room.
 LIBRARIES = {
     "timm": {"nets"},
+    "captum": {"explanation"},
     "torchvision": {"nets"},
     "monai": {"nets"},
     "segmentation_models_pytorch": {"nets"},
@@ -48,8 +50,8 @@ LIBRARIES = {
     "fastapi": {"server"},
     "safetensors": {"weights", "learn.resume"},
     "huggingface_hub": {"weights"},
-    "sklearn": {"scores", "explain", "samples.split"},
-    "scipy": {"scores", "explain", "samples.split", "samples.duplicates", "files", "phantoms"},
+    "sklearn": {"scores", "samples.split"},
+    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "files", "phantoms"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},
@@ -57,7 +59,7 @@ LIBRARIES = {
     "onnxscript": {"exporting"},
     "torch": {"values", "weights", "nets", "tasks", "learn", "api"}
     | (TOGETHER - {"report", "planning", "gather", "surveying"})
-    | {"samples.loader", "samples.augment", "samples.crew"},
+    | {"samples.loader", "samples.augment", "samples.crew", "samples.stress"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}

@@ -116,7 +116,7 @@ def _judged(
         return float("nan")
     found = probe.solve(rows[kept], truth[kept], groups=names[kept].tolist(), strengths=strengths, **words)
     answers = answers_of(task, found.logits(rows[held], task))
-    return float(held_score(task, answers, truth[held]))
+    return float(held_score(task, answers, truth=truth[held]))
 
 
 def _every_answer(truth: np.ndarray, kept: np.ndarray) -> bool:

@@ -25,7 +25,7 @@ def answers_of(task: ImageTask, logits: np.ndarray) -> np.ndarray:
     return chances[:, 1] if task.answer_kind == "binary" else chances
 
 
-def held_score(task: ImageTask, answers: np.ndarray, truth: np.ndarray, *, weights: np.ndarray | None = None) -> Value:
+def held_score(task: ImageTask, answers: np.ndarray, *, truth: np.ndarray, weights: np.ndarray | None = None) -> Value:
     """Get the score of answers; NaN where the truth has one answer alone.
 
     Args:

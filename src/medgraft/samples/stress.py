@@ -66,7 +66,7 @@ def changes_for(channels: int) -> list[str]:
     return [name for name, change in CHANGES.items() if channels == 3 or not change.colour]
 
 
-def stressed(pixels: np.ndarray, name: str, strength: float, *, keys: Sequence[str], seed: int) -> torch.Tensor:
+def stressed(pixels: np.ndarray, name: str, *, strength: float, keys: Sequence[str], seed: int) -> torch.Tensor:
     """Change images.
 
     Args:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medgraft.explain.speech import spoken
+from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
 

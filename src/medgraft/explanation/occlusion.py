@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medgraft.explain.speech import spoken
+from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
 _PATCHES = 8  # along each side

@@ -9,7 +9,6 @@ IJCV 2018, for the pointing game.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from medgraft import seeds
-from medgraft.explain.speech import spoken
+from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
 STEPS = 12
@@ -85,14 +84,11 @@ def _cells(values: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def deletion_insertion(
-    run: Callable[[Tensor], Tensor], task: ImageTask, pixels: Tensor, order: Tensor, answer: Tensor
-) -> tuple[float, float]:
+def deletion_insertion(task: ImageTask, pixels: Tensor, *, order: Tensor, answer: Tensor) -> tuple[float, float]:
     """Get (deletion, insertion) of one image, each a mean share of the answer between hidden and whole image.
 
     Args:
-        run: pixels -> logits.
-        task: what they mean.
+        task: in eval mode.
         pixels: `(1, C, [D,] H, W)` normalised; gray is 0.
         order: `([D,] H, W)` numbers, the highest places go first.
         answer: `(1,)`.
@@ -104,7 +100,7 @@ def deletion_insertion(
     mask = shown.view(STEPS + 1, 1, *order.shape).to(pixels.device)
     batches = [pixels * ~mask, pixels * mask]
     left, reached = [
-        spoken(task, run(batch.contiguous()), answer.expand(len(batch))).double().cpu().numpy() for batch in batches
+        spoken(task, task(batch.contiguous()), answer.expand(len(batch))).double().cpu().numpy() for batch in batches
     ]
     whole, hidden = left[0], reached[0]
     span = whole - hidden

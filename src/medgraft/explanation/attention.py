@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from medgraft.errors import BadRecipe
-from medgraft.explain.cams import enlarged, levels_of
-from medgraft.explain.speech import spoken
+from medgraft.explanation.cams import enlarged, levels_of
+from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from medgraft.errors import UnknownName
-from medgraft.explain.attention import attends, attention_map
-from medgraft.explain.cams import activation_map
-from medgraft.explain.occlusion import occlusion_map
+from medgraft.explanation.attention import attends, attention_map
+from medgraft.explanation.cams import activation_map
+from medgraft.explanation.occlusion import occlusion_map
 from medgraft.tasks.base import ImageTask
 
 METHODS: dict[str, Any] = {
@@ -36,7 +36,7 @@ def method_for(task: ImageTask, word: str = "auto") -> str:
     return word
 
 
-def map_of(task: ImageTask, pixels: Tensor, answer: Tensor, *, method: str) -> Tensor:
+def map_of(task: ImageTask, pixels: Tensor, *, answer: Tensor, method: str) -> Tensor:
     """Get `(N, [D,] H, W)` float32, at least 0, in network pixels.
 
     Args:
