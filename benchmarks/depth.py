@@ -72,6 +72,7 @@ def words_of(options: argparse.Namespace, name: str, seed: int) -> tuple[Path, d
     """Get the data of a set, and the options that all depths have in common."""
     data, more, settings = data_of(options, name)
     settings = {**settings, "fit.channels_last": True, "fit.precision": "bf16", "scores.resamples": 100}
+    settings |= {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False}
     settings |= {"split.limit_train": int(SIZE), "fit.batch_size": 32, "fit.patience": 0}
     return data, {**more, "settings": settings, "image_size": SIDE, "seed": seed}
 

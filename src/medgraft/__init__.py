@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         plan,
         predict,
         predict_pretrained,
+        stress,
         survey,
         train,
     )
@@ -54,6 +55,7 @@ __all__ = [
     "plan",
     "predict",
     "predict_pretrained",
+    "stress",
     "survey",
     "train",
 ]

@@ -258,6 +258,24 @@ def predict_pretrained(
     return rows
 
 
+def stress(runs: Sequence[Data | Run], *, out: Data, device: str = "auto", listen: Listen = _silent) -> dict[str, Any]:
+    """Score finished runs on changed images and lay them over each other: what augmentation bought, for instance.
+
+    Args:
+        runs: the first one's test images are used; the others must not have learnt from them.
+        out: gets stress.json and stress.html.
+        device: auto, cpu, cuda or cuda:1.
+        listen: gets progress events.
+
+    Raises:
+        BadData, RunRefused: the runs cannot be compared.
+    """
+    from medgraft import stressing
+
+    opened = [open_run(run, device=device) if isinstance(run, str | Path) else run for run in runs]
+    return stressing.compare(opened, out=Path(out), listen=listen)
+
+
 def explain(
     run: Data | Run,
     paths: Sequence[Data],

@@ -134,6 +134,8 @@ class Scores(Section):
     prevalence: float | None = Field(None, gt=0, lt=1, description="prevalence at which PPV and NPV are stated as well")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of patients")
     positive: str | None = Field(None, description="the class that counts as positive when there are two")
+    learning: bool = Field(True, description="ask what more training images would bring")
+    shortcuts: bool = Field(True, description="ask what metadata, border and surroundings answer without the finding")
     stress: bool = Field(True, description="score changed test images too: turned, darker, blurred, compressed ...")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, depth_finder, enough, judge, pages, reporting, shortcuts, storage, stress
+from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, shortcuts, storage
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered, Listen
@@ -76,8 +76,7 @@ def train(
             _recalibrate(recipe, parts, times, listen)
             recipe = caching.settle(out, recipe, parts, found, listen)
             _begin(out, recipe, found, depths)
-            enough.ask(parts, found, out=out, seed=recipe.seed, listen=listen)
-            shortcuts.ask(parts, found, out=out, seed=recipe.seed, resamples=recipe.scores.resamples, listen=listen)
+            _ask_first(out, recipe, parts, found, listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times, listen)
         finally:
@@ -173,6 +172,15 @@ def _recalibrate(recipe: Recipe, parts: Parts, times: Times, listen: Listen) -> 
         began = time.perf_counter()
         recalibrate_on(parts.task.backbone, parts.train, engine=parts.engine, listen=listen)
         times.prefix += time.perf_counter() - began
+
+
+def _ask_first(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> None:
+    """Ask what can only be asked of an encoder that has not learnt from these labels."""
+    scores = recipe.scores
+    if scores.learning:
+        enough.ask(parts, found, out=out, seed=recipe.seed, listen=listen)
+    if scores.shortcuts:
+        shortcuts.ask(parts, found, out=out, seed=recipe.seed, resamples=scores.resamples, listen=listen)
 
 
 def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times, listen: Listen) -> Fitted:
@@ -287,14 +295,14 @@ def _stress(
         with torch.inference_mode(), parts.engine.autocast():
             return parts.task.logits(parts.engine.move(batch))
 
-    tested = stress.Tested(
+    tested = changed.Tested(
         rows=lambda chosen: found.store.rows([places[index] for index in chosen]),
         keys=parts.test.keys,
         targets=np.asarray(parts.test.targets),
         patients=patients,
         channels=parts.pixels.channels,
     )
-    return stress.curves(parts.task, logits, tested, seed=recipe.seed, listen=listen)
+    return changed.curves(parts.task, logits, tested, seed=recipe.seed, listen=listen)
 
 
 def predicted(

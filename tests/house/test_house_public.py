@@ -36,6 +36,7 @@ PUBLIC = {
     "plan",
     "predict",
     "predict_pretrained",
+    "stress",
     "survey",
     "train",
 }
@@ -50,6 +51,7 @@ COMMANDS = {
     "phantoms",
     "plan",
     "predict",
+    "stress",
     "survey",
     "train",
 }

@@ -170,6 +170,24 @@ def predict(
 
 @app.command()
 @talks
+def stress(
+    runs: Annotated[list[Path], typer.Argument(help="Trained runs; the first one's test images.", show_default=False)],
+    out: Out,
+    *,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    screen: Screen,
+) -> Result:
+    """Runs on changed test images, laid over each other: turned, darker, blurred, compressed ..."""
+    from medgraft import api
+
+    told = api.stress(runs, out=out, device=device, listen=screen.listen)["runs"]
+    lines = [f"{name}: {row['score']} {_brief(row['plain'])}, mean drop {_brief(row)}" for name, row in told.items()]
+    drops = {name: row["mean_drop"] for name, row in told.items()}
+    return [*lines, f"Page: {out / 'stress.html'}"], {"out": str(out), "mean_drop": drops}
+
+
+@app.command()
+@talks
 def explain(
     run: Run,
     paths: Paths,
@@ -285,6 +303,11 @@ def _depth_line(row: dict[str, Any], found: dict[str, Any]) -> str:
     if row["val"]["low"] is not None:
         shown += f" (95 % interval {row['val']['low']:.3f} to {row['val']['high']:.3f})"
     return f"{row['thawed']} {row['name']}: {shown}{', dropped early' if row['dropped'] else ''}"
+
+
+def _brief(row: dict[str, Any]) -> str:
+    value = row["mean_drop"] if "mean_drop" in row else row["value"]
+    return "not computable" if value is None else f"{value:.3f}"
 
 
 def _value(values: dict[str, Any], field: str) -> Any:

@@ -43,7 +43,7 @@ def _caption(told: Mapping[str, Any], *, others: bool) -> str:
 
 
 def _words(told: Mapping[str, Any]) -> str:
-    """Name what hurts most, at the second of four strengths: moderate changes are those that happen."""
+    """Name what hurts most, at the second of three strengths: moderate changes are those that happen."""
     moderate = []
     for change in told["changes"]:
         point = change["points"][min(1, len(change["points"]) - 1)]

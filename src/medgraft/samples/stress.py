@@ -41,23 +41,23 @@ class Change:
 
 
 CHANGES: dict[str, Change] = {
-    "rotation": Change("Rotation", "degrees", (5, 10, 20, 40), lambda s, way: {"rotation": s * way}),
-    "crop": Change("Crop", "magnified by", (1.1, 1.25, 1.5, 2.0), lambda s, way: {"zoom": s}),
-    "stretch": Change("Stretch", "width to height", (1.1, 1.2, 1.35, 1.5), lambda s, way: {"stretch": s**way}),
-    "brightness": Change("Brightness", "changed by", (0.1, 0.2, 0.35, 0.5), lambda s, way: {"brightness": 1 + s * way}),
-    "contrast": Change("Contrast", "changed by", (0.1, 0.25, 0.4, 0.6), lambda s, way: {"contrast": 1 + s * way}),
-    "gamma": Change("Gray levels (gamma)", "exponent", (1.15, 1.3, 1.6, 2.0), lambda s, way: {"gamma": s**way}),
+    "rotation": Change("Rotation", "degrees", (7, 15, 30), lambda s, way: {"rotation": s * way}),
+    "crop": Change("Crop", "magnified by", (1.15, 1.3, 1.6), lambda s, way: {"zoom": s}),
+    "stretch": Change("Stretch", "width to height", (1.1, 1.25, 1.5), lambda s, way: {"stretch": s**way}),
+    "brightness": Change("Brightness", "changed by", (0.1, 0.25, 0.4), lambda s, way: {"brightness": 1 + s * way}),
+    "contrast": Change("Contrast", "changed by", (0.15, 0.3, 0.6), lambda s, way: {"contrast": 1 + s * way}),
+    "gamma": Change("Gray levels (gamma)", "exponent", (1.2, 1.5, 2.0), lambda s, way: {"gamma": s**way}),
     "stain": Change(
         "Stain",
         "changed by",
-        (0.1, 0.25, 0.4, 0.6),
+        (0.15, 0.3, 0.6),
         lambda s, way: {"stain_1": 1 + s * way, "stain_2": 1 - s * way},
         True,
     ),
-    "blur": Change("Blur", "of the side", (0.005, 0.01, 0.02, 0.03), lambda s, way: {"blur": s}),
-    "noise": Change("Noise", "of the range", (0.02, 0.05, 0.1, 0.15), lambda s, way: {"noise": s}),
-    "jpeg": Change("JPEG", "quality lost", (50, 70, 85, 95), lambda s, way: {}),
-    "resolution": Change("Resolution", "divided by", (1.5, 2, 3, 4), lambda s, way: {"resolution": s}),
+    "blur": Change("Blur", "of the side", (0.006, 0.012, 0.025), lambda s, way: {"blur": s}),
+    "noise": Change("Noise", "of the range", (0.03, 0.07, 0.15), lambda s, way: {"noise": s}),
+    "jpeg": Change("JPEG", "quality lost", (50, 75, 90), lambda s, way: {}),
+    "resolution": Change("Resolution", "divided by", (1.5, 2.5, 4), lambda s, way: {"resolution": s}),
 }
 
 

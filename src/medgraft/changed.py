@@ -15,7 +15,7 @@ from medgraft.samples.stress import CHANGES, changes_for, stressed
 from medgraft.scores.standing import Standing, stand
 from medgraft.tasks.base import ImageTask
 
-MOST = 200  # images: enough for a curve, and the changes are many
+MOST = 100  # images: enough for a curve, and the changes are many
 _BATCH = 32
 _PLAIN = "plain"
 
