@@ -23,13 +23,13 @@ import torch
 from medgraft import storage
 from medgraft.assemble import Parts
 from medgraft.gather import Gathered, Listen
-from medgraft.judge import known_patients
+from medgraft.judge import Predicted, known_patients
+from medgraft.judge import table as table_of
 from medgraft.learn import probe, stopping
-from medgraft.learn.held import answers_of, held_score, score_name
+from medgraft.learn.held import score_name
 from medgraft.samples.circumstances import properties, table
 from medgraft.samples.loader import normalised
 from medgraft.samples.split import group_of
-from medgraft.scores.intervals import bootstrap
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Batch
 
@@ -119,11 +119,13 @@ def _score(
     targets = task.encode([found.samples[index].label or "" for index in [*training, *test]])
     groups = [names[found.samples[index].key] for index in training]
     head = probe.solve(features[training], targets[: len(training)], groups=groups, task=task, seed=seed)
-    answers = answers_of(task, head.logits(features[test], task))
-    patients = known_patients([found.samples[index] for index in test])
-
-    def metric(own: np.ndarray, truth: np.ndarray, *, weights: np.ndarray | None = None) -> Any:
-        return held_score(task, own, truth=truth, weights=weights)
-
-    arrays = (answers, targets[len(training) :])
-    return bootstrap(metric, arrays, patients=patients, seed=seed, count=resamples).to_dict()
+    own = [found.samples[index] for index in test]
+    judged = Predicted(
+        keys=tuple(sample.key for sample in own),
+        logits=head.logits(features[test], task),
+        targets=targets[len(training) :],
+        patients=known_patients(own),
+        covariates={},
+        features=features[test],
+    )
+    return table_of(task, judged, seed=seed, resamples=resamples)[score_name(task)]
