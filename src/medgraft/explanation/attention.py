@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medgraft.errors import BadRecipe
-from medgraft.explanation.cams import enlarged, levels_of
+from medgraft.explanation.cams import enlarged
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
@@ -41,13 +43,15 @@ def attention_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str =
     if not attends(task):
         raise BadRecipe(f"{task.backbone.name} has no attention that can be read", do="Use --method hirescam.")
     with torch.enable_grad(), _read(task) as seen:
-        _, logits = levels_of(task, pixels.detach().clone())
+        logits = task(pixels.detach().clone().requires_grad_())
         weighted = how != "rollout"
         gradients = torch.autograd.grad(spoken(task, logits, answer).sum(), seen) if weighted else seen
     flow = None
     for attention, gradient in zip(seen, gradients, strict=True):
         flow = _next(flow, attention.detach().float(), gradient.detach().float(), weighted=weighted)
     assert flow is not None
+    if weighted:  # it began with each patch holding itself, which says nothing
+        flow = flow - torch.eye(flow.shape[-1], device=flow.device)
     return _picture(flow, task, tuple(pixels.shape[2:]))
 
 
@@ -66,7 +70,6 @@ def _picture(flow: Tensor, task: ImageTask, size: tuple[int, ...]) -> Tensor:
     stride = task.backbone.strides[-1]
     grid = tuple(side // stride for side in size)
     prefix = flow.shape[-1] - math.prod(grid)
-    flow = flow - torch.eye(flow.shape[-1], device=flow.device)  # that a patch holds itself says nothing
     rows = flow[:, :, prefix:].mean(dim=1)
     if prefix:
         rows = 0.5 * rows / rows.amax(dim=1, keepdim=True).clamp_min(1e-12)
@@ -94,8 +97,8 @@ def _read(task: ImageTask) -> Iterator[list[Tensor]]:
     with contextlib.ExitStack() as undone:
         for layer in _layers(task):
             if isinstance(layer, nn.MultiheadAttention):
-                undone.callback(layer.register_forward_pre_hook(_ask, with_kwargs=True).remove)
-                undone.callback(layer.register_forward_hook(lambda _m, _i, out: seen.append(out[1])).remove)
+                layer.forward = partial(_attended, layer, seen)  # type: ignore[method-assign]
+                undone.callback(delattr, layer, "forward")
                 continue
             undone.callback(setattr, layer, "fused_attn", layer.fused_attn)
             layer.fused_attn = False  # type: ignore[assignment]
@@ -104,6 +107,11 @@ def _read(task: ImageTask) -> Iterator[list[Tensor]]:
         yield seen
 
 
-def _ask(module: nn.Module, given: Any, words: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Have the attention returned, a head each."""
-    return given, {**words, "need_weights": True, "average_attn_weights": False}
+def _attended(layer: nn.MultiheadAttention, seen: list[Tensor], x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
+    """Self-attention of `(N, T, D)` in the open: torch's own returns a copy that no gradient reaches."""
+    count, tokens, width = x.shape
+    mixed = functional.linear(x, layer.in_proj_weight, layer.in_proj_bias)
+    query, key, value = mixed.view(count, tokens, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    attention = (query @ key.mT * layer.head_dim**-0.5).softmax(dim=-1)
+    seen.append(attention)
+    return layer.out_proj((attention @ value).transpose(1, 2).reshape(count, tokens, width)), None

@@ -23,21 +23,26 @@ from medgraft.tasks.base import ImageTask
 
 
 def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Get the levels that the head looks at, and the logits that come of them; both keep their gradients.
+    """Get the levels that the head looks at, and the logits that come of them.
+
+    Each level is a leaf: its gradient is what the head takes of it, and not what it adds by way of later levels, which
+    would count twice.
 
     Args:
         task: in eval mode.
         pixels: `(N, C, [D,] H, W)` normalised.
     """
-    raw, levels, parts = pixels.requires_grad_(True), [], []
-    for stage, width in enumerate(task.head.widths):
-        raw = task.backbone.run(raw, start=stage, stop=stage + 1)
-        if width:
-            level = task.backbone.level(raw, stage)
-            levels.append(level)
-            parts.append(task.head.part(level, stage))
-        raw = raw.clone()  # the next stage may change it in place
-    return levels, task.answer(torch.cat(parts, dim=1).float())
+    raw, levels = pixels, []
+    with torch.no_grad():
+        for stage, width in enumerate(task.head.widths):
+            raw = task.backbone.run(raw, start=stage, stop=stage + 1)
+            if width:
+                levels.append(task.backbone.level(raw, stage).float().clone())  # the next stage may change it in place
+    leaves = [level.requires_grad_() for level in levels]
+    stages = [stage for stage, width in enumerate(task.head.widths) if width]
+    with torch.enable_grad():
+        parts = [task.head.part(level, stage) for level, stage in zip(leaves, stages, strict=True)]
+        return leaves, task.answer(torch.cat(parts, dim=1))
 
 
 def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str = "hirescam") -> Tensor:
@@ -49,12 +54,12 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
         answer: `(N,)` int64, see `spoken`.
         how: "hirescam", "gradcam" or "gradcam++".
     """
+    levels, logits = levels_of(task, pixels)
     with torch.enable_grad():
-        levels, logits = levels_of(task, pixels.detach().clone())
         gradients = torch.autograd.grad(spoken(task, logits, answer).sum(), levels)
     total = torch.zeros(len(pixels), *pixels.shape[2:], device=pixels.device)
     for level, gradient in zip(levels, gradients, strict=True):
-        own = _WAYS[how](level.detach().float(), gradient.float())
+        own = _WAYS[how](level.detach(), gradient)
         # A place of a coarse level stands for many pixels: they share what it adds.
         share = math.prod(level.shape[2:]) / math.prod(pixels.shape[2:])
         total += enlarged(own, tuple(pixels.shape[2:])) * share

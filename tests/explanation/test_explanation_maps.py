@@ -1,0 +1,195 @@
+"""Maps: exact where they claim to be, the same as Captum's where Captum has the method, and of volumes too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medgraft.errors import BadRecipe, UnknownName
+from medgraft.explanation.attention import attends, attention_map
+from medgraft.explanation.cams import activation_map, enlarged, levels_of
+from medgraft.explanation.methods import METHODS, map_of, method_for
+from medgraft.explanation.speech import answer_named, most_likely, spoken
+from medgraft.learn.model import graft, repool
+from medgraft.nets import LinearHead
+from medgraft.nets.volume import volume_backbone
+from medgraft.tasks.base import Answers, ImageTask
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*random numbers")
+
+
+def grafted(kind: str = "classify", *, net: str = "none:timm:test_resnet", pooling: str = "avg") -> ImageTask:
+    answers = {
+        "classify": Answers(("a", "b", "c")),
+        "multilabel": Answers(("x", "y")),
+        "grade": Answers(("0", "1", "2")),
+        "regress": Answers(),
+    }[kind]
+    task = graft(kind, answers, backbone_name=net, channels=3, image_size=64)
+    repool(task, pooling=pooling)
+    with torch.no_grad():
+        task.head.linear.weight.copy_(torch.randn(task.head.linear.weight.shape, generator=torch.manual_seed(1)))
+    return task.eval()
+
+
+def pixels(count: int = 2, size: int = 64) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("pooling", ["avg", "levels"])
+def test_what_all_places_add_is_the_answer(pooling: str) -> None:
+    """HiResCAM of a linear head: the places of all levels add up to the logit less its constant part."""
+    task = grafted("multilabel", pooling=pooling)
+    levels, logits = levels_of(task, pixels())
+    gradients = torch.autograd.grad(logits[:, 1].sum(), levels)
+    added = sum((level * gradient).flatten(1).sum(dim=1) for level, gradient in zip(levels, gradients, strict=True))
+    constant = task.answer(torch.zeros(1, task.head.width))[0, 1]
+    assert torch.allclose(added + constant, logits[:, 1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "levels"])
+def test_the_logits_are_those_of_the_task(pooling: str) -> None:
+    task = grafted(pooling=pooling)
+    with torch.no_grad():
+        whole = task(pixels())
+    assert torch.allclose(levels_of(task, pixels())[1], whole, atol=1e-5)
+
+
+def test_gradcam_is_that_of_captum() -> None:
+    attr = pytest.importorskip("captum.attr", reason="captum is not installed")
+    task, answer = grafted(), torch.tensor([0, 2])
+    layer = task.backbone.stages[-1][1]
+    gradcam = attr.LayerGradCam(lambda x, own: spoken(task, task(x), own), layer)
+    theirs = gradcam.attribute(pixels(), additional_forward_args=answer, relu_attributions=True)[:, 0]
+    ours = activation_map(task, pixels(), answer, how="gradcam")
+    big = enlarged(theirs.detach(), (64, 64))
+    for one, other in zip(ours, big, strict=True):
+        assert torch.allclose(one / one.max().clamp_min(1e-12), other / other.max().clamp_min(1e-12), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["hirescam", "gradcam", "gradcam++"])
+@pytest.mark.parametrize("kind", ["classify", "multilabel", "grade", "regress"])
+def test_every_task_has_maps(kind: str, method: str) -> None:
+    task = grafted(kind, pooling="levels")
+    with torch.no_grad():
+        answer = most_likely(task, task(pixels()))
+    found = map_of(task, pixels(), answer=answer, method=method)
+    assert found.shape == (2, 64, 64) and bool(torch.isfinite(found).all()) and float(found.min()) >= 0
+    assert found.requires_grad is False and all(p.grad is None for p in task.parameters())
+
+
+def test_a_map_is_of_the_answer_asked_for() -> None:
+    task = grafted(pooling="levels")
+    found = [activation_map(task, pixels(1), torch.tensor([k])) for k in (0, 1, 2)]
+    found = [one / one.max().clamp_min(1e-12) for one in found]
+    assert float((found[0] - found[1]).abs().max()) > 0.1 and float((found[1] - found[2]).abs().max()) > 0.1
+
+
+def test_a_class_speaks_against_all_others() -> None:
+    task = grafted()
+    logits = torch.tensor([[2.0, 1.0, 0.0]])
+    chance = torch.softmax(logits, dim=1)[0]
+    wanted = torch.log(chance[1] / (1 - chance[1]))
+    assert float(spoken(task, logits, torch.tensor([1]))) == pytest.approx(float(wanted), abs=1e-6)
+    assert answer_named(task, "c") == 2
+    with pytest.raises(BadRecipe, match="no class 'd'"):
+        answer_named(task, "d")
+    with pytest.raises(BadRecipe, match="numbers"):
+        answer_named(grafted("regress"), "d")
+
+
+def test_occlusion_finds_the_only_place_that_counts() -> None:
+    pytest.importorskip("captum.attr", reason="captum is not installed")
+    task = grafted("regress")
+
+    class Corner(nn.Module):
+        """The mean of a corner, as a number."""
+
+        answer_kind = "number"
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :, 40:56, 8:24].mean((1, 2, 3))[:, None]
+
+    found = METHODS["occlusion"](Corner(), pixels(1).abs(), torch.tensor([0]))[0]
+    row, column = np.unravel_index(int(found.argmax()), found.shape)
+    assert 36 <= row < 60 and 4 <= column < 28
+    assert float(found[:24, 40:].max()) == 0.0 and task is not None
+
+
+# ---- transformers ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("net", ["none:timm:test_vit", "none:torchvision:vit_b_32"])
+def test_attention_of_transformers_is_read_and_left_as_it_was(net: str) -> None:
+    side = 160 if "timm" in net else 224
+    task = graft("classify", Answers(("a", "b")), backbone_name=net, channels=3, image_size=side).eval()
+    x = pixels(2, side)
+    with torch.no_grad():
+        before = task(x)
+    fused = [module.fused_attn for module in task.modules() if hasattr(module, "fused_attn")]
+    assert attends(task) and method_for(task) == "attention"
+    for how in ("rollout", "attention gradients"):
+        found = attention_map(task, x, torch.tensor([0, 1]), how=how)
+        assert found.shape == (2, side, side) and float(found.min()) >= 0 and float(found.max()) > 0
+    assert [module.fused_attn for module in task.modules() if hasattr(module, "fused_attn")] == fused
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in task.modules())
+    with torch.no_grad():
+        assert torch.allclose(task(x), before, atol=1e-5)
+
+
+def test_rollout_of_equal_attention_is_even() -> None:
+    task = graft("classify", Answers(("a", "b")), backbone_name="none:timm:test_vit", channels=3, image_size=160).eval()
+    for module in task.modules():
+        if hasattr(module, "qkv"):
+            nn.init.zeros_(module.qkv.weight)  # type: ignore[union-attr]
+            nn.init.zeros_(module.qkv.bias)  # type: ignore[union-attr]
+    found = attention_map(task, pixels(1, 160), torch.tensor([0]), how="rollout")
+    assert float(found.std() / found.mean()) < 1e-3
+
+
+def test_a_net_without_attention_says_so() -> None:
+    assert method_for(grafted()) == "hirescam"
+    with pytest.raises(BadRecipe, match="no attention"):
+        attention_map(grafted(), pixels(), torch.tensor([0, 0]))
+    with pytest.raises(UnknownName, match="no method 'magic'"):
+        method_for(grafted(), "magic")
+
+
+# ---- volumes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["hirescam", "gradcam"])
+def test_a_map_of_a_volume_lands_on_the_lesion_planted_in_it(method: str) -> None:
+    """A head that was solved for on features of volumes with and without a bright ball."""
+    from medgraft.learn import probe
+
+    net = volume_backbone("embedded:resnet10t_small", size=(32, 64, 64), channels=1)
+    classes: dict[str, Any] = {"answers": Answers(("none", "ball"), "ball")}
+    template = grafted()
+    task = type(template)(net, LinearHead(net.channels, 2, pooling="levels"), **classes).eval()  # type: ignore[arg-type]
+    random = np.random.default_rng(0)
+    z, y, x = np.mgrid[:32, :64, :64]
+    volumes, truth, places = [], np.arange(40) % 2, []
+    for ill in truth:
+        volume = random.normal(0, 0.6, (32, 64, 64)).astype(np.float32)
+        at = random.integers((8, 12, 12), (24, 52, 52))
+        if ill:
+            volume[(z - at[0]) ** 2 + (y - at[1]) ** 2 + (x - at[2]) ** 2 < 49] += 2.5
+        volumes.append(volume[None])
+        places.append(at)
+    batch = torch.from_numpy(np.stack(volumes))
+    with torch.no_grad():
+        features = torch.cat([task.features(part) for part in batch.split(8)])
+    probe.solve(features, truth, groups=[str(k) for k in range(40)], task=task).put(task)
+    ill = np.flatnonzero(truth)[:10]
+    found = map_of(task, batch[ill], answer=torch.ones(len(ill), dtype=torch.int64), method=method).numpy()
+    assert found.shape == (10, 32, 64, 64)
+    hits = 0
+    for values, place in zip(found, ill, strict=True):
+        top = np.array(np.unravel_index(int(values.argmax()), values.shape))
+        hits += bool(np.linalg.norm(top - places[place]) < 12)
+    assert hits >= 9
