@@ -313,6 +313,44 @@ def explain(
     return told
 
 
+def inspect(
+    run_or_backbone: Data | Run,
+    paths: Sequence[Data] = (),
+    *,
+    out: Data,
+    image_size: int = 224,
+    offline: bool = False,
+    device: str = "auto",
+    listen: Listen = _silent,
+) -> dict[str, Any]:
+    """Show the head's weights and the feature hierarchy, stage by stage; writes inspect.json and inspect.html.
+
+    Args:
+        run_or_backbone: a run, shown on its own training and test images, before and after tuning; or a backbone.
+        paths: images to show a backbone on; without any, its first filters alone are shown.
+        out: the folder.
+        image_size: of a backbone's input.
+        offline: never open a network connection.
+        device: auto, cpu, cuda or cuda:1.
+        listen: gets progress events.
+
+    Raises:
+        BadData: an image is not there.
+        UnknownName, BadWeights, Offline: the backbone cannot be had.
+    """
+    from medgraft import inspecting
+    from medgraft import opened as opening
+
+    if not isinstance(run_or_backbone, str | Path) or Path(run_or_backbone).is_dir():
+        named = isinstance(run_or_backbone, str | Path)
+        opened = open_run(run_or_backbone, device=device) if named else run_or_backbone  # type: ignore[arg-type]
+        return inspecting.inspect_run(opened, out=Path(out), offline=offline, listen=listen)  # type: ignore[arg-type]
+    refs, passed = opening.images_in(paths) if paths else ([], [])
+    _say_passed(passed, listen)
+    words: dict[str, Any] = {"image_size": image_size, "offline": offline, "listen": listen}
+    return inspecting.inspect_backbone(str(run_or_backbone), refs, out=Path(out), **words)
+
+
 def export(run: Data | Run, *, out: Data, format: str = "onnx") -> dict[str, Any]:
     """Write the model for other programs and check that it gives the same numbers there."""
     from medgraft import exporting

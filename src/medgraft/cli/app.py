@@ -214,6 +214,29 @@ def explain(
 
 @app.command()
 @talks
+def inspect(
+    run: Annotated[str, typer.Argument(help="A run, or a backbone such as timm:NAME.", show_default=False)],
+    paths: Annotated[Optional[list[str]], typer.Argument(help="Images to show a backbone on.")] = None,  # noqa: UP045
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)],
+    image_size: Annotated[int, typer.Option(min=32, help="Side of a backbone's input.")] = 224,
+    offline: Annotated[bool, typer.Option("--offline", help="Never open a network connection.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    screen: Screen,
+) -> Result:
+    """The head's weights and the feature hierarchy, stage by stage."""
+    from medgraft import api
+
+    if not Path(run).is_dir():
+        _refuse_path(run)
+    words: dict[str, Any] = {"image_size": image_size, "offline": offline, "device": device}
+    told = api.inspect(run, paths or [], out=out, listen=screen.listen, **words)
+    lines = [_stage_line(name, rows, told) for name, rows in (told.get("separability") or {}).items()]
+    return [*lines, f"Page: {out / 'inspect.html'}"], {"out": str(out), **told}
+
+
+@app.command()
+@talks
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="File to write.", show_default=False)],
@@ -308,6 +331,13 @@ def _depth_line(row: dict[str, Any], found: dict[str, Any]) -> str:
 def _brief(row: dict[str, Any]) -> str:
     value = row["mean_drop"] if "mean_drop" in row else row["value"]
     return "not computable" if value is None else f"{value:.3f}"
+
+
+def _stage_line(net: str, rows: list[dict[str, Any]], told: dict[str, Any]) -> str:
+    each = ", ".join(
+        f"{name} {row['value']:.3f}" for name, row in zip(told["stages"], rows, strict=True) if row["value"]
+    )
+    return f"{net}: {told['score'].replace('_', ' ')} of a head on each stage alone: {each}"
 
 
 def _value(values: dict[str, Any], field: str) -> Any:

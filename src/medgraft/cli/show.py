@@ -117,6 +117,7 @@ _PHASES = {
     "stress": "changing test images",
     "growth": "learning from parts of the data",
     "explain": "making maps",
+    "inspect": "looking at each stage",
     "predict": "predicting",
     "draw": "drawing phantoms",
 }
