@@ -1,0 +1,135 @@
+"""A run explained and inspected from end to end: files, figures, masks, and what is said where something is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+import medgraft as mg
+from medgraft.errors import BadImage, BadRecipe, BadTable
+from test_run import QUICK
+from tiny_data import make_tiny_data
+
+OPTIONS: dict[str, Any] = {**QUICK, "label_column": "label", "epochs": 12}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("explained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDGRAFT_HOME", str(folder / "home"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run(home: Path) -> Path:
+    table = make_tiny_data(home / "tiny", patients=48)
+    off = {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False}
+    mg.train(table, out=home / "run", **{**OPTIONS, "settings": {**OPTIONS["settings"], **off}})
+    return home / "run"
+
+
+@pytest.fixture(scope="module")
+def masks(home: Path, run: Path) -> Path:
+    """Get a table of images of the ill with the disc that makes them ill; one of the other class has no mask."""
+    folder = home / "tiny"
+    y, x = np.mgrid[:40, :40]
+    disc = ((y - 20) ** 2 + (x - 14) ** 2 < 60).astype(np.uint8) * 255
+    Picture.fromarray(disc).save(folder / "disc-mask.png")
+    rows = ["path,mask", *(f"p{person:02d}_0.png,disc-mask.png" for person in (1, 3, 5)), "p00_0.png,"]
+    (folder / "masks.csv").write_text("\n".join(rows) + "\n")
+    return folder / "masks.csv"
+
+
+def test_maps_are_in_the_files_own_pixels(run: Path, masks: Path, home: Path) -> None:
+    told = mg.explain(run, [masks], out=home / "maps", target="ill")
+    assert told["count"] == 4 and told["pointing"]["n"] == 3
+    assert told == json.loads((home / "maps" / "explain.json").read_text())
+    for row in told["images"]:
+        values = np.load(home / "maps" / row["files"]["npy"])
+        assert values.shape == (40, 40) and values.dtype == np.float32 and 0 <= values.min() and values.max() <= 1
+        assert Picture.open(home / "maps" / row["files"]["png"]).size == (40, 40)
+        assert row["answer"] == "ill" and -1 <= row["randomised"] <= 1
+    page = (home / "maps" / "explain.html").read_text()
+    assert page.count("<img") == 4 and "<script" not in page and "Pointed at the mask" in page
+
+
+def test_a_map_that_fails_is_stamped(run: Path, masks: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the net's own weights in place of random ones the two maps are the same."""
+    from medgraft.explanation import explainer
+
+    monkeypatch.setattr(explainer, "randomised", lambda task, seed: task)
+    told = mg.explain(run, [masks], out=home / "failing")
+    assert told["failed"] == 4
+    assert all("random weights" in row["faults"][0] for row in told["images"])
+    assert "Fails: a net with random weights" in (home / "failing" / "explain.html").read_text()
+    stamped = np.asarray(Picture.open(home / "failing" / told["images"][0]["files"]["png"]))
+    assert (stamped[-1, -1] == [160, 0, 0]).all()
+
+
+def test_one_broken_image_is_named_and_passed_over(run: Path, home: Path) -> None:
+    folder = home / "some"
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(b"no picture")
+    Picture.open(home / "tiny" / "p01_0.png").save(folder / "good.png")
+    said: list[dict[str, Any]] = []
+    told = mg.explain(run, [folder], out=home / "some-maps", listen=said.append)
+    assert told["count"] == 1 and any("broken.png" in str(event.get("text")) for event in said)
+    with pytest.raises(BadImage, match=r"broken\.png"):
+        mg.explain(run, [folder / "broken.png"], out=home / "none-maps")
+
+
+def test_wrong_words_are_refused_in_words(run: Path, masks: Path, home: Path) -> None:
+    with pytest.raises(BadRecipe, match="no class 'healthy'"):
+        mg.explain(run, [masks], out=home / "x", target="healthy")
+    with pytest.raises(BadRecipe, match="no attention"):
+        mg.explain(run, [masks], out=home / "x", method="attention")
+    (home / "tiny" / "odd.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BadTable, match="no column names the image files"):
+        mg.explain(run, [home / "tiny" / "odd.csv"], out=home / "x")
+
+
+def test_maps_in_python(run: Path, home: Path) -> None:
+    (found,) = mg.open_run(run).explain([home / "tiny" / "p01_0.png"])
+    assert found.map.shape == (40, 40) and found.method == "hirescam" and found.pointed is None
+    assert found.prediction.predicted in ("ill", "well")
+
+
+# ---- inspect --------------------------------------------------------------------------
+
+
+def test_a_run_is_inspected_stage_by_stage(run: Path, home: Path) -> None:
+    told = mg.inspect(run, out=home / "inspected")
+    assert told["nets"] == ["before tuning", "after tuning"]
+    for rows in told["separability"].values():
+        assert len(rows) == len(told["stages"]) and all(row["n"] == rows[0]["n"] for row in rows)
+    assert len(told["head"]) == 10
+    sizes = [abs(row["weight"]) for row in told["head"]]
+    assert sizes == sorted(sizes, reverse=True) and all(row["answer"] == "ill" for row in told["head"])
+    page = (home / "inspected" / "inspect.html").read_text()
+    for words in ("The first filters", "Stage by stage", "before tuning", "The head"):
+        assert words in page
+    assert "<script" not in page
+
+
+def test_the_strongest_feature_is_the_largest_difference_of_weights(run: Path, home: Path) -> None:
+    opened = mg.open_run(run)
+    weight = opened.model.task.head.linear.weight.detach().numpy()
+    difference = weight[opened.classes.index("ill")] - weight[opened.classes.index("well")]
+    told = mg.inspect(opened, out=home / "again")
+    assert told["head"][0]["weight"] == pytest.approx(float(difference[np.abs(difference).argmax()]), rel=1e-5)
+
+
+def test_a_backbone_is_inspected_with_images_and_without(run: Path, home: Path) -> None:
+    alone = mg.inspect("embedded:resnet10t_small", out=home / "net", image_size=64)
+    assert alone["stages"] == ["stem", "layer1", "layer2", "layer3", "layer4"] and "separability" not in alone
+    with_images = mg.inspect("embedded:resnet10t_small", [home / "tiny"], out=home / "net2", image_size=64)
+    assert with_images["stages"] == alone["stages"]
+    page = (home / "net2" / "inspect.html").read_text()
+    assert "Patches that excite units of layer4" in page and "The head is a logistic regression" not in page
+    assert "Patches" not in (home / "net" / "inspect.html").read_text()
