@@ -2,7 +2,7 @@
 
 All depths learn from the same activations and begin at the same head. First
 every depth is tried for a tenth of a whole fit, at each rate; then the best
-few for a quarter. The rule takes the shallowest depth that is within one
+two for a quarter. The rule takes the shallowest depth that is within one
 standard error of the best. Validation and test images are not looked at.
 
 Source: Jamieson, Talwalkar, "Non-stochastic best arm identification and
@@ -48,7 +48,7 @@ from medgraft.version import VERSION
 FILE = "depth.json"
 _TRIALS = "depth"
 ROUNDS = (0.1, 0.25)  # of the epochs of a whole fit
-KEPT = 3  # depths that are tried for longer
+KEPT = 2  # depths that are tried for longer
 
 
 @dataclass(eq=False)
@@ -301,7 +301,9 @@ def _search(finder: Finder) -> list[Round]:
         trials = (*head, *(replace(trial, epochs=epochs_of(epochs, share)) for trial in tried))
         finder.run(trials)
         rounds.append(Round(trials, finder.stand(trials)))
-        tried = rounds[-1].best_each()[:KEPT]
+        # Both rates again: a short try favours the lower one, which moves less from where it began.
+        kept = {trial.thawed for trial in rounds[-1].best_each()[:KEPT]}
+        tried = [trial for trial in tried if trial.thawed in kept]
     return rounds
 
 
