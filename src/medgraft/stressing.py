@@ -42,6 +42,9 @@ def compare(runs: Sequence[Run], *, out: Path, listen: Listen, cache_gb: float =
         for name, run in zip(_names(runs), runs, strict=True):
             _check(run, runs[0], {row["key"] for row in rows})
             told[name] = _of(run, refs, rows, listen=listen, cache_gb=cache_gb)
+    first = next(iter(told.values()))
+    if first["plain"]["value"] is None:
+        raise BadData(f"the test images give no score ({first['plain'].get('why')})", where=runs[0].folder)
     out.mkdir(parents=True, exist_ok=True)
     phantoms = bool(runs[0].report.get("phantoms"))
     write_stress_page(told, folder=out, phantoms=phantoms)

@@ -23,7 +23,7 @@ _NOTABLE = 0.05
 def view(report: Mapping[str, Any]) -> dict[str, Any]:
     """Get what the section shows; nothing where no image was changed."""
     told = of(report, "stress")
-    if not told.get("changes"):
+    if not told.get("changes") or not _values(told):
         return {"stress_plot": None, "stress_words": "", "stress_caption": ""}
     return {
         "stress_plot": draw({"model": told}),
