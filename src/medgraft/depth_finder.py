@@ -2,7 +2,7 @@
 
 All depths learn from the same activations and begin at the same head. First
 every depth is tried for a tenth of a whole fit, at each rate; then the best
-two for a quarter. The rule takes the shallowest depth that is within one
+two go on from there for a quarter more. The rule takes the shallowest depth that is within one
 standard error of the best. Validation and test images are not looked at.
 
 Source: Jamieson, Talwalkar, "Non-stochastic best arm identification and
@@ -44,6 +44,7 @@ from medgraft.scores.resample import mean_known
 from medgraft.scores.standing import Standing, stand
 from medgraft.tasks.base import ImageTask
 from medgraft.version import VERSION
+from medgraft.weights import tensors
 
 FILE = "depth.json"
 _TRIALS = "depth"
@@ -90,16 +91,21 @@ class Finder:
             self.listen({"event": "depth", "done": done + 1, "of": len(new)})
 
     def _part(self, trial: Trial, fold: int) -> np.ndarray:
-        place = self.folder / f"{storage.sha256_json([self.identity, asdict(trial), fold])[:32]}.npy"
+        place = self._place(trial, fold).with_suffix(".npy")
         if place.exists():
             return np.load(place, allow_pickle=False)
+        weights = self._place(replace(trial, epochs=trial.before, before=0), fold).with_suffix(".safetensors")
         try:
-            found = self.trials.run(trial, fold)
+            found, ended = self.trials.run(trial, fold, weights=tensors.load(weights) if weights.exists() else None)
+            tensors.save(self._place(trial, fold).with_suffix(".safetensors"), state=ended, words={})
         except NotFinite as error:
             self.listen({"event": "warning", "text": f"depth {trial.thawed} at rate {trial.lr:g}: {error}"})
             found = np.full(((self.trials.folds == fold).sum(), self.task.head.linear.out_features), np.nan)
         storage.write_atomic(place, lambda file: np.save(file, found))
         return found
+
+    def _place(self, trial: Trial, fold: int) -> Path:
+        return self.folder / storage.sha256_json([self.identity, asdict(trial), fold])[:32]
 
     def stand(self, trials: Sequence[Trial]) -> Standing:
         """Compare trials that were run, on the mean score over the parts."""
@@ -303,7 +309,7 @@ def _search(finder: Finder) -> list[Round]:
         rounds.append(Round(trials, finder.stand(trials)))
         # Both rates again: a short try favours the lower one, which moves less from where it began.
         kept = {trial.thawed for trial in rounds[-1].best_each()[:KEPT]}
-        tried = [trial for trial in tried if trial.thawed in kept]
+        tried = [replace(trial, before=trial.epochs) for trial in trials if trial.thawed in kept]
     return rounds
 
 
@@ -341,13 +347,18 @@ def _row(trial: Trial, among: Round, names: Sequence[str]) -> dict[str, Any]:
         "val": among.standing.scores[label_of(trial)].to_dict(),
         "behind": {"value": _plain(behind), "standard_error": _plain(error)},
         "lr": trial.lr or None,
-        "epochs": trial.epochs,
+        "epochs": trial.before + trial.epochs,
         "dropped": False,
     }
 
 
 def _tried(trial: Trial, among: Round) -> dict[str, Any]:
-    return {"thawed": trial.thawed, "lr": trial.lr, "epochs": trial.epochs, "value": _plain(among.value(trial))}
+    return {
+        "thawed": trial.thawed,
+        "lr": trial.lr,
+        "epochs": trial.before + trial.epochs,
+        "value": _plain(among.value(trial)),
+    }
 
 
 def _plain(number: float) -> float | None:

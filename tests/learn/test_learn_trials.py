@@ -73,7 +73,7 @@ def test_a_trial_gives_the_same_bits_whatever_came_before(store: Store, thawed: 
     trial = Trial(thawed, 1e-3, 2)
     first, second = trials(store), trials(store)
     second.run(Trial(2, 1e-3, 1), 1)  # something else before it
-    found = [made.run(trial, 1) for made in (first, second)]
+    found = [made.run(trial, 1)[0] for made in (first, second)]
     assert found[0].shape == (16, 2) and np.isfinite(found[0]).all()
     assert np.array_equal(found[0], found[1])
 
@@ -87,7 +87,7 @@ def test_nothing_is_learnt_from_what_is_held_out(store: Store) -> None:
     for source in turned.frozen.values():
         source.targets = turned.loader.targets
     for trial in (Trial(0), Trial(2, 1e-3, 2)):
-        assert np.array_equal(plain.run(trial, 0), turned.run(trial, 0))
+        assert np.array_equal(plain.run(trial, 0)[0], turned.run(trial, 0)[0])
 
 
 def test_the_encoder_given_is_left_untuned(store: Store) -> None:
@@ -100,7 +100,7 @@ def test_the_encoder_given_is_left_untuned(store: Store) -> None:
 def test_a_depth_without_stored_activations_starts_from_pixels(store: Store) -> None:
     """Without augmentation both ways see the same, but for the rounding of what is stored."""
     stored, plain = (trials(store, kept=kept, augment="none") for kept in ((0, 1), (0,)))
-    near = [made.run(Trial(1, 1e-6, 1), 2) for made in (stored, plain)]
+    near = [made.run(Trial(1, 1e-6, 1), 2)[0] for made in (stored, plain)]
     assert not np.array_equal(near[0], near[1]) and near[0] == pytest.approx(near[1], abs=0.1)
 
 
@@ -119,9 +119,22 @@ def test_tuning_learns_what_the_head_cannot(store: Store) -> None:
     for trial in (Trial(0), Trial(5, 3e-3, 12)):
         logits = np.empty((COUNT, 2))
         for fold in range(made.count):
-            logits[made.folds == fold] = made.run(trial, fold)
+            logits[made.folds == fold] = made.run(trial, fold)[0]
         right[trial.thawed] = float((logits.argmax(axis=1) == truth).mean())
     assert right[5] > 0.9
+
+
+def test_a_trial_goes_on_from_the_weights_of_another(store: Store) -> None:
+    made = trials(store)
+    _, short = made.run(Trial(2, 1e-3, 2), 0)
+    names = dict(made._base.named_parameters())
+    stages = [name for name, _ in made._base.backbone.stages]
+    learnt = {name for name in short if name in names}
+    assert any(f".{stages[-1]}." in name for name in learnt) and not any(f".{stages[0]}." in name for name in learnt)
+    still, _ = made.run(Trial(2, 1e-12, 1, before=2), 0, weights=short)
+    ended, _ = made.run(Trial(2, 1e-3, 2), 0)
+    fresh, _ = made.run(Trial(2, 1e-12, 1), 0)
+    assert np.abs(still - ended).mean() < np.abs(still - fresh).mean() / 2  # but for BatchNorm, which sees batches
 
 
 def test_a_rate_that_is_too_high_says_so(store: Store) -> None:

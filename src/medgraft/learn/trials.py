@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medgraft.learn import probe, start, stopping
 from medgraft.learn.engine import Engine
@@ -36,11 +37,13 @@ class Trial:
         thawed: stages that learn, from the head down; 0 is the head alone, and needs no epochs.
         lr: peak learning rate of the head and of the stage next to it.
         epochs: passes over the part of the training images that it learns from.
+        before: epochs of the trial that it goes on from, with the weights of its end; 0 begins at the head's optimum.
     """
 
     thawed: int
     lr: float = 0.0
     epochs: int = 0
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,20 @@ class Trials:
         return int(self.folds.max(initial=0)) + 1
 
     def run(
-        self, trial: Trial, fold: int, *, listen: Callable[[dict[str, Any]], None] = lambda event: None
-    ) -> np.ndarray:
-        """Fit on what is not of a part and get the logits `(M, K)` of its images, in the loader's order.
+        self,
+        trial: Trial,
+        fold: int,
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+        listen: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Fit on what is not of a part; get the logits `(M, K)` of its images, in the loader's order, and the weights.
+
+        Args:
+            trial: what to try.
+            fold: the part that is held out.
+            weights: those of the end of the trial that this one goes on from.
+            listen: gets progress events.
 
         Raises:
             Interrupted: the run was asked to stop.
@@ -112,12 +126,19 @@ class Trials:
         begun, share = self._begin(fold, listen)
         kept, held = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
         if trial.thawed == 0:
-            return self._judged(begun, self._source(0, held, shuffle=False))
+            return self._judged(begun, self._source(0, held, shuffle=False)), {}
         task = copy.deepcopy(begun)
         task.thaw(trial.thawed)
+        own = task.state_dict()
+        with torch.no_grad():
+            for name, value in (weights or {}).items():
+                own[name].copy_(value)
         source = self._source(trial.thawed, kept, share=share)
         self._loop(task, trial, source, listen).run()
-        return self._judged(task, self._source(trial.thawed, held, shuffle=False))
+        learnt = {name for name, value in task.named_parameters() if value.requires_grad}
+        learnt |= {name for name, _ in task.named_buffers()}
+        ended = {name: value.detach().cpu().clone() for name, value in task.state_dict().items() if name in learnt}
+        return self._judged(task, self._source(trial.thawed, held, shuffle=False)), ended
 
     def _loop(
         self, task: ImageTask, trial: Trial, source: Loader | Frozen, listen: Callable[[dict[str, Any]], None]
