@@ -1,10 +1,10 @@
 """Does the depth finder choose well, and what does it cost? The table of docs/results.md.
 
-Six sets, 200 training images of 96 pixels, the embedded encoder, three seeds. Every depth is trained to its end
-(`medgraft train --depth N`), and the finder is asked on the same training images (`medgraft train --depth auto`). The
-AUROC is that of the test part, the same images for every seed of a set, which neither depth nor rate is chosen on.
-"Best" is the depth whose mean over the seeds is highest, found with the test part itself: nobody can choose so, and it
-is what the finder is measured against.
+Six sets, all or 200 training images of 96 pixels, the embedded encoder, three seeds. Every depth is trained to its end
+(`medgraft train --depth N`; the head and all stages are cells of `benchmarks/embedded.py`), and the finder is asked on
+the same training images (`medgraft train --depth auto`). The AUROC is that of the test part, the same images for every
+seed of a set, which neither depth nor rate is chosen on. "Best" is the depth whose mean over the seeds is highest,
+found with the test part itself: nobody can choose so, and it is what the finder is measured against.
 
 Cost is wall time in one process on the same machine: the whole search over three parts of the training images, against
 tuning every stage to the end on each of the three parts.
@@ -17,6 +17,7 @@ tuning every stage to the end on each of the three parts.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -29,15 +30,18 @@ import numpy as np
 
 import medgraft as mg
 from embedded import SIDE, data_of, epochs, judged
+from embedded import key as cell_key
 from medgraft import depth_finder
 from medgraft.learn.trials import Trial
 from medgraft.preparing import prepare
 from medgraft.recipe import Recipe, with_options
+from medgraft.storage import sha256_file
+from medgraft.weights.catalogue import embedded_path
 from results import SETS
 
 DEPTHS = ("head", 1, 2, 3, 4, "all")
 SEEDS = (0, 1, 2)
-SIZE = "200"
+SIZES = ("all", "200")
 
 
 def main() -> None:
@@ -47,6 +51,9 @@ def main() -> None:
     given.add_argument("--out", type=Path, default=Path("runs/depth"))
     given.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".json"))
     given.add_argument("--part", type=int, nargs=2, default=(0, 1), help="this process's number, of how many")
+    given.add_argument("--size", choices=SIZES, default=SIZES[0], help="training images")
+    given.add_argument("--sets", nargs="+", default=tuple(SETS), choices=tuple(SETS))
+    given.add_argument("--depths", nargs="*", help="these alone, such as auto 1 2")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     given.add_argument("--cost", nargs="*", help="time the search against whole fits on these sets and stop")
     options = given.parse_args()
@@ -56,64 +63,87 @@ def main() -> None:
             print(name, cost(options, name), flush=True)
         return
     number, count = options.part
-    jobs = [(name, depth, seed) for seed in SEEDS for name in SETS for depth in ("auto", *DEPTHS)]
+    depths = options.depths or ("auto", *DEPTHS[1:-1])
+    jobs = [(name, options.size, depth, seed) for seed in SEEDS for name in options.sets for depth in depths]
     held = collect(options)
-    for name, depth, seed in [] if options.table else [job for job in jobs if key(*job) not in held][number::count]:
-        print(key(name, depth, seed), run(options, name, depth, seed), flush=True)
-    print(table(collect(options)))
+    for job in [] if options.table else [job for job in jobs if key(*job) not in held][number::count]:
+        print(key(*job), run(options, *job), flush=True)
+    print(table(collect(options), options.size))
 
 
-def key(name: str, depth: str | int, seed: int) -> str:
+def key(name: str, size: str, depth: str | int, seed: int) -> str:
     """Get the name of a run in the file of results."""
-    return f"{name}/{depth}/{seed}"
+    return f"{name}/{size}/{depth}/{seed}"
 
 
-def words_of(options: argparse.Namespace, name: str, seed: int) -> tuple[Path, dict[str, Any]]:
+def words_of(options: argparse.Namespace, name: str, size: str, seed: int) -> tuple[Path, dict[str, Any]]:
     """Get the data of a set, and the options that all depths have in common."""
     data, more, settings = data_of(options, name)
     settings = {**settings, "fit.channels_last": True, "fit.precision": "bf16", "scores.resamples": 100}
     settings |= {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False}
-    settings |= {"split.limit_train": int(SIZE), "fit.batch_size": 32, "fit.patience": 0}
+    settings |= {"fit.batch_size": 32, "fit.patience": 0}
+    if size != "all":
+        settings["split.limit_train"] = int(size)
     return data, {**more, "settings": settings, "image_size": SIDE, "seed": seed}
 
 
-def run(options: argparse.Namespace, name: str, depth: str | int, seed: int) -> dict[str, Any]:
-    """Train one depth to its end, or as the finder says; keep the test AUROC, and what was chosen."""
-    place = options.out / key(name, depth, seed).replace("/", "-")
-    kept = place.with_suffix(".json")
+def run(options: argparse.Namespace, name: str, size: str, depth: str | int, seed: int) -> dict[str, Any]:
+    """Train one depth to its end and keep its test AUROC, or ask the finder and keep what it says."""
+    kept = (options.out / key(name, size, depth, seed).replace("/", "-")).with_suffix(".json")
     if kept.exists():
         return json.loads(kept.read_text())
+    place = kept.with_suffix("")
     shutil.rmtree(place, ignore_errors=True)
-    data, words = words_of(options, name, seed)
-    whole = None if depth == "head" else epochs(name, SIZE)
-    report = mg.train(data, out=place, depth=depth, epochs=whole, **words)
-    found = {"auroc": float(judged(place / "predictions.csv")[1]), "thawed": report["depth"]["thawed_stages"]}
+    data, words = words_of(options, name, size, seed)
+    words["epochs"] = epochs(name, size)
     if depth == "auto":
-        found |= {"seconds": report["depth"]["searched"]["seconds"], "tried": report["depth"]["searched"]["tried"]}
-        found |= {"curve": [[row["thawed"], row["val"]["value"]] for row in report["depth"]["curve"]]}
+        entry = mg.depth(data, out=place, **words)
+        planned = max(one["lr"] for one in entry["tried"])
+        found = {name: entry[name] for name in ("thawed_stages", "lr", "seconds", "tried")}
+        found["curve"] = [[row["thawed"], row["val"]["value"], row["behind"]] for row in entry["curve"]]
+        if entry["lr"] not in (None, planned):  # the cells of single depths are of the planned rate
+            chosen = "all" if entry["thawed_stages"] == entry["of"] else entry["thawed_stages"]
+            words["settings"]["fit.lr"] = entry["lr"]
+            mg.train(data, out=place / "run", depth=chosen, **words)
+            found["auroc"] = float(judged(place / "run" / "predictions.csv")[1])
+    else:
+        mg.train(data, out=place, depth=depth, **words)
+        found = {"auroc": float(judged(place / "predictions.csv")[1])}
     kept.write_text(json.dumps(found))
     shutil.rmtree(place)
     return found
 
 
 def collect(options: argparse.Namespace) -> dict[str, Any]:
-    """Gather the single runs into the file of results, and get all there are."""
+    """Gather the single runs into the file of results, and get all there are, those of `benchmarks/embedded.py` too."""
     held = json.loads(options.results.read_text()) if options.results.exists() else {}
-    held |= {path.stem.replace("-", "/"): json.loads(path.read_text()) for path in options.out.glob("*-*-?.json")}
+    held |= {path.stem.replace("-", "/"): json.loads(path.read_text()) for path in options.out.glob("*-*-*-?.json")}
     if held:
         options.results.write_text(json.dumps(held, sort_keys=True, indent=0) + "\n")
+    mark = sha256_file(embedded_path("resnet10t"))[:8]
+    with np.load(Path(__file__).with_name("embedded-resnet10t.npz")) as file:
+        there = dict(zip(file["cells"].tolist(), file["values"], strict=True))
+    for name, size, seed in itertools.product(SETS, SIZES, SEEDS):
+        for depth, mode in ((DEPTHS[0], "probe"), (DEPTHS[-1], "tuned")):
+            found = there[cell_key(name, size, mode, "embedded", seed, mark=mark)]
+            held[key(name, size, depth, seed)] = {"auroc": float(found[1])}
     return held
 
 
-def table(held: dict[str, Any]) -> str:
+def table(held: dict[str, Any], size: str) -> str:
     """Get the table as Markdown."""
-    lines = [f"| set | {' | '.join(map(str, DEPTHS))} | best | found | chosen |", "|---" * (len(DEPTHS) + 4) + "|"]
+    lines = [f"| set | {' | '.join(map(str, DEPTHS))} | best | chosen | which |", "|---" * (len(DEPTHS) + 4) + "|"]
     rows = []
     for name in SETS:
-        means = [_mean([held.get(key(name, depth, seed)) for seed in SEEDS]) for depth in DEPTHS]
-        chosen = [held.get(key(name, "auto", seed)) for seed in SEEDS]
-        rows.append([*means, np.nanmax(means), _mean(chosen)])
-        words = ", ".join("?" if one is None else str(DEPTHS[one["thawed"]]) for one in chosen)
+        means = [_mean([held.get(key(name, size, depth, seed)) for seed in SEEDS]) for depth in DEPTHS]
+        found = [held.get(key(name, size, "auto", seed)) for seed in SEEDS]
+        depths = [None if one is None else DEPTHS[one["thawed_stages"]] for one in found]
+        chosen = [
+            one if one is None or "auroc" in one else held.get(key(name, size, str(depth), seed))
+            for one, depth, seed in zip(found, depths, SEEDS, strict=True)
+        ]
+        rows.append([*means, np.max(means), _mean(chosen)])
+        words = ", ".join("" if depth is None else str(depth) for depth in depths)
         lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in rows[-1])} | {words} |")
     overall = np.mean(rows, axis=0)
     lines.append(f"| **mean** | {' | '.join(f'{value:.3f}' for value in overall)} | {overall[-1] - overall[-2]:+.4f} |")
@@ -126,9 +156,9 @@ def _mean(found: list[dict[str, Any] | None]) -> float:
 
 def cost(options: argparse.Namespace, name: str) -> str:
     """Time the search, and whole fits of all stages on the same three parts."""
-    data, words = words_of(options, name, 0)
+    data, words = words_of(options, name, options.size, 0)
     settings = words.pop("settings")
-    recipe = with_options(Recipe(), {**words, "epochs": epochs(name, SIZE)}, settings=settings)  # type: ignore[call-arg]
+    recipe = with_options(Recipe(), {**words, "epochs": epochs(name, options.size)}, settings=settings)  # type: ignore[call-arg]
     recipe, found, task, pixels = prepare(data, recipe, listen=lambda event: None)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MEDGRAFT_HOME"] = folder  # nothing is cached from before

@@ -222,7 +222,7 @@ def opened(
 ) -> Iterator[Finder]:
     """Get what trials of these data are run with; arguments as in `find`."""
     whole = recipe if recipe.depth.thaw == "all" else planned(recipe.changed({"depth.thaw": "all"}), found, task)
-    whole, parts = assemble(whole, found, copy.deepcopy(task), pixels)
+    whole, parts = assemble(_with_few_views(whole), found, copy.deepcopy(task), pixels)
     try:
         if whole.backbone.recalibrate:
             recalibrate_on(parts.task.backbone, parts.train, engine=parts.engine, listen=listen)
@@ -230,6 +230,13 @@ def opened(
     finally:
         for part in (parts.train, parts.val, parts.test):
             part.close()
+
+
+def _with_few_views(whole: Recipe) -> Recipe:
+    """No more views than the trials have epochs to show, but as many as a head is found on."""
+    shown = sum(epochs_of(whole.fit.epochs or 1, share) for share in ROUNDS)
+    views = min(whole.depth.views or 0, max(shown, planning.HEAD_VIEWS))
+    return whole.changed({"depth.views": views})
 
 
 def candidates(recipe: Recipe, parts: Parts) -> list[int]:
@@ -255,6 +262,7 @@ def _finder(whole: Recipe, parts: Parts, found: Gathered, *, folder: Path, liste
         clip=fit.clip,
         seed=whole.seed,
         balance=fit.balance,
+        head_views=planning.HEAD_VIEWS,
     )
     if len(set(groups)) < FOLDS:
         what = f"{len(set(groups))} training patients are too few to compare depths on parts of them"

@@ -23,6 +23,7 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
 _AVERAGED = 8  # weights are averaged over one in so many of the steps
 _FEWEST_TO_SEARCH = 30  # patients: a third of fewer says nothing of a difference between depths
 _RATE_STEP = 3.0
+HEAD_VIEWS, _TUNED_VIEWS = 2, 16  # views of an image that a head learns from, and that tuned stages do
 _FEWEST_FOR_NORMS = 16  # images: a variance of fewer says more of these images than of all
 
 
@@ -111,8 +112,6 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
     if thawed == "auto":  # what is left depends on the depth
         return with_reasons(recipe.changed(changes), reasons)
     frozen = facts.stages - {"head": 0, "all": facts.stages}.get(str(thawed), thawed)  # type: ignore[operator]
-    if recipe.depth.views is None:
-        fill("depth.views", *views_rule(thawed))
     if recipe.backbone.pooling == "auto":
         fill("backbone.pooling", *pooling_rule(facts, frozen))
     probed = recipe.fit.probe
@@ -124,6 +123,8 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
     elif recipe.backbone.recalibrate and (why := unmeasurable(facts)):
         raise BadRecipe(f"BatchNorm cannot be measured anew: {why}", do="Leave backbone.recalibrate out.")
     _fill_schedule(recipe, facts, fill, head_only=frozen == facts.stages, probed=probed)
+    if recipe.depth.views is None:
+        fill("depth.views", *views_rule(thawed, epochs=recipe.fit.epochs or changes.get("fit.epochs") or 1))
     return with_reasons(recipe.changed(changes), reasons)
 
 
@@ -190,14 +191,17 @@ def probe_rule(facts: Facts, frozen: int) -> tuple[bool, str]:
     return True, "the best head for untuned features is found in seconds, and kept where tuning does no better"
 
 
-def views_rule(thawed: str | int) -> tuple[int, str]:
+def views_rule(thawed: str | int, *, epochs: int) -> tuple[int, str]:
     """Choose how many views of an image the frozen layers are run on: each costs a pass over the training images."""
     if thawed in ("head", 0):
-        return (
-            2,
-            "the image as it is and augmented once: for a head alone more made no sure difference, see docs/results.md",
+        why = (
+            "the image as it is and augmented once: for a head alone more made no sure difference, see docs/results.md"
         )
-    return 16, "the image as it is and augmented fifteen times: of four, tuned layers learn too much by heart"
+        return HEAD_VIEWS, why
+    if epochs < _TUNED_VIEWS:
+        views = max(HEAD_VIEWS, epochs)
+        return views, f"the image as it is and augmented: {epochs} epochs show no more than so many"
+    return _TUNED_VIEWS, "the image as it is and augmented fifteen times: of four, tuned layers learn too much by heart"
 
 
 def _fill_schedule(recipe: Recipe, facts: Facts, fill: Any, *, head_only: bool, probed: bool) -> None:

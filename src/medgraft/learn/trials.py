@@ -57,6 +57,7 @@ class Pace:
         clip: largest norm of the gradient.
         seed: of every draw.
         balance: "none", "weights" or "sampling".
+        head_views: how many views of an image the head that all begin with is found on, at most.
     """
 
     layer_decay: float = 1.0
@@ -65,6 +66,7 @@ class Pace:
     clip: float = 1.0
     seed: int = 0
     balance: str = "none"
+    head_views: int = 2
 
 
 class Trials:
@@ -168,7 +170,7 @@ class Trials:
             share = task.balance(self.targets[kept], self.pace.balance)
             source = self._source(0, kept, share=share)
             groups = [self.groups[int(place)] for place in kept]
-            views = source.views if isinstance(source, Frozen) else 1
+            views = min(source.views, self.pace.head_views) if isinstance(source, Frozen) else 1
             start.begin(task, self.engine, source=source, views=views, groups=groups, listen=listen)
             self._begun[fold] = task, share
         return self._begun[fold]
