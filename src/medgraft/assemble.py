@@ -15,7 +15,7 @@ from medgraft.errors import BadRecipe, BadWeights
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.engine import Engine, fastest, resolve_device
 from medgraft.learn.model import Pixels, graft, repool
-from medgraft.nets import batch_norms, has_folded_norms
+from medgraft.nets import RANK, batch_norms, has_folded_norms, takes_adapters
 from medgraft.nets.backbone import Backbone, backbone
 from medgraft.nets.sources import resolve
 from medgraft.recipe import Recipe
@@ -158,6 +158,11 @@ def stages_of(recipe: Recipe, task: ImageTask) -> int:
     return _thawed(recipe, task.backbone)
 
 
+def rank_of(recipe: Recipe) -> int:
+    """Get the rank of the adapters that learn in place of the encoder's own weights; 0 for none."""
+    return RANK if recipe.depth.thaw == "lora" else 0
+
+
 def is_cached(recipe: Recipe, parts: Parts) -> bool:
     """Say whether the frozen stages run once over stored views, not in every epoch."""
     return (recipe.depth.views or 0) > 0 and parts.task.thawed < len(parts.task.parts().stages)
@@ -165,7 +170,12 @@ def is_cached(recipe: Recipe, parts: Parts) -> bool:
 
 def _thawed(recipe: Recipe, net: Backbone) -> int:
     count, asked = len(net.stages), recipe.depth.thaw
-    thawed = {"head": 0, "all": count}.get(str(asked), asked)
+    thawed = {"head": 0, "all": count, "lora": count}.get(str(asked), asked)
+    if asked == "lora" and not takes_adapters(net):
+        raise BadRecipe(
+            f"depth lora is for transformers, and {net.name} is made of convolutions",
+            do=f"Give --depth head, 1 to {count}, or all.",
+        )
     if not isinstance(thawed, int) or not 0 <= thawed <= count:
         raise BadRecipe(
             f"depth {asked} is not possible: {net.name} has {count} stages",
@@ -181,7 +191,7 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
         BadData: a validation or test label that training does not know.
     """
     repool(task, pooling=recipe.backbone.pooling, seed=recipe.seed)
-    task.thaw(stages_of(recipe, task))
+    task.thaw(stages_of(recipe, task), rank=rank_of(recipe), seed=recipe.seed)
     task.stored_norms = recipe.fit.norms == "stored"
     task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
     targets = {split: task.encode(_labels(found, split)) for split in ("train", "val", "test")}

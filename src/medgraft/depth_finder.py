@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from medgraft import caching, planning, storage
-from medgraft.assemble import Parts, assemble, planned, stages_of
+from medgraft.assemble import Parts, assemble, planned, rank_of, stages_of
 from medgraft.errors import BadData, NotFinite, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
@@ -34,7 +34,7 @@ from medgraft.learn.held import answers_of, held_score, score_name
 from medgraft.learn.model import Pixels
 from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.trials import FOLDS, Pace, Trial, Trials, epochs_of
-from medgraft.nets import depth_names
+from medgraft.nets import depth_names, takes_adapters
 from medgraft.preparing import prepare
 from medgraft.recipe import Recipe, Thaw
 from medgraft.report.depth_page import reason, write_depth_page
@@ -60,7 +60,7 @@ class Finder:
         task: untuned.
         trials: what can be tried.
         recipe: planned for the whole net.
-        depths: numbers of stages that are to be tried, rising.
+        depths: one trial of each depth, the shallowest first; rate and epochs are to be filled in.
         patients: names of the training images' patients; None when unknown.
         folder: where finished trials are kept.
         identity: the hash of everything that decides what a trial gives, but the trial.
@@ -71,7 +71,7 @@ class Finder:
     task: ImageTask
     trials: Trials
     recipe: Recipe
-    depths: Sequence[int]
+    depths: Sequence[Trial]
     patients: Sequence[str] | None
     folder: Path
     identity: str
@@ -127,7 +127,7 @@ class Finder:
 
 def label_of(trial: Trial) -> str:
     """Get a short name, one for each trial."""
-    return f"{trial.thawed} {trial.lr:g} {trial.epochs}"
+    return f"{trial.thawed} {trial.rank} {trial.lr:g} {trial.epochs}"
 
 
 # ---- the two ways here -----------------------------------------------------------------
@@ -181,6 +181,8 @@ def clear(out: Path) -> None:
 
 
 def _word(entry: Mapping[str, Any]) -> Thaw:
+    if entry["adapters"]:
+        return "lora"
     thawed: int = entry["thawed_stages"]
     return "head" if not thawed else "all" if thawed == entry["of"] else thawed
 
@@ -239,19 +241,23 @@ def _with_few_views(whole: Recipe) -> Recipe:
     return whole.changed({"depth.views": views})
 
 
-def candidates(recipe: Recipe, parts: Parts) -> list[int]:
-    """Get the depths that are tried, rising: those of the recipe, or all.
+def candidates(recipe: Recipe, parts: Parts) -> list[Trial]:
+    """Get the depths that are tried, the shallowest first: those of the recipe, or all.
 
     Raises:
         BadRecipe: a depth that the backbone does not have.
     """
-    asked: Sequence[Thaw] = recipe.depth.candidates or range(len(parts.task.parts().stages) + 1)
-    return sorted({stages_of(recipe.changed({"depth.thaw": one}), parts.task) for one in asked})
+    every: list[Thaw] = [*range(len(parts.task.parts().stages) + 1)]
+    if takes_adapters(parts.task.backbone):
+        every.append("lora")
+    wanted = [recipe.changed({"depth.thaw": one}) for one in recipe.depth.candidates or every]
+    found = {Trial(stages_of(one, parts.task), rank=rank_of(one)) for one in wanted}
+    return sorted(found, key=lambda trial: trial.depth)
 
 
 def _finder(whole: Recipe, parts: Parts, found: Gathered, *, folder: Path, listen: Listen) -> Finder:
     depths = candidates(whole, parts)
-    frozen = caching.at_every_depth(whole, parts, found, depths=[0, *depths], listen=listen)
+    frozen = caching.at_every_depth(whole, parts, found, depths=[0, *(trial.thawed for trial in depths)], listen=listen)
     names = group_of(found.samples, found.survey.duplicates)
     groups = [names[key] for key in parts.train.keys]
     fit = whole.fit
@@ -300,24 +306,28 @@ class Round:
 
     def best_each(self) -> list[Trial]:
         """Get the better rate of each depth, the best depth first."""
-        best: dict[int, Trial] = {}
+        best: dict[tuple[int, bool], Trial] = {}
         for trial in sorted(self.trials, key=self.value, reverse=True):
-            best.setdefault(trial.thawed, trial)
-        return [trial for thawed, trial in best.items() if thawed]
+            best.setdefault(trial.depth, trial)
+        return [trial for trial in best.values() if trial.thawed]
 
 
 def _search(finder: Finder) -> list[Round]:
     """Try all for a short while, and the best few for longer."""
-    head, deep = [Trial(0)] * (0 in finder.depths), [depth for depth in finder.depths if depth]
+    head, deep = [[one for one in finder.depths if bool(one.thawed) == tuned] for tuned in (False, True)]
     epochs, rounds = finder.recipe.fit.epochs or 1, []
-    tried = [Trial(depth, rate) for depth in deep for rate in planning.rates_tried(finder.recipe)]
+    tried = [
+        replace(one, lr=rate)
+        for one in deep
+        for rate in planning.rates_tried(finder.recipe, thaw="lora" if one.rank else "all")
+    ]
     for share in ROUNDS:
         trials = (*head, *(replace(trial, epochs=epochs_of(epochs, share)) for trial in tried))
         finder.run(trials)
         rounds.append(Round(trials, finder.stand(trials)))
         # Both rates again: a short try favours the lower one, which moves less from where it began.
-        kept = {trial.thawed for trial in rounds[-1].best_each()[:KEPT]}
-        tried = [replace(trial, before=trial.epochs) for trial in trials if trial.thawed in kept]
+        kept = {trial.depth for trial in rounds[-1].best_each()[:KEPT]}
+        tried = [replace(trial, before=trial.epochs) for trial in trials if trial.depth in kept]
     return rounds
 
 
@@ -326,23 +336,25 @@ def _search(finder: Finder) -> list[Round]:
 
 def _entry(rounds: Sequence[Round], finder: Finder) -> dict[str, Any]:
     last, names = rounds[-1], depth_names(finder.task.backbone)
-    best_each = sorted([*(t for t in last.trials if not t.thawed), *last.best_each()], key=lambda t: t.thawed)
+    best_each = sorted([*(t for t in last.trials if not t.thawed), *last.best_each()], key=lambda t: t.depth)
     order = {label_of(trial): trial for trial in best_each}
     chosen = order[last.standing.simplest(list(order))]
-    rows = {trial.thawed: _row(trial, last, names) for trial in best_each}
+    rows = {trial.depth: _row(trial, last, names) for trial in best_each}
     for trial in rounds[0].best_each():
-        rows.setdefault(trial.thawed, {**_row(trial, rounds[0], names), "dropped": True})
+        rows.setdefault(trial.depth, {**_row(trial, rounds[0], names), "dropped": True})
     return {
+        "chosen": _name(chosen, names),
         "thawed_stages": chosen.thawed,
         "of": len(names) - 1,
+        "adapters": chosen.rank,
         "lr": chosen.lr or None,
         "score": score_name(finder.task),
         "folds": finder.trials.count,
         "images": len(finder.trials.folds),
         "epochs": finder.recipe.fit.epochs,
-        "best": order[last.standing.best].thawed,
-        "curve": [rows[thawed] for thawed in sorted(rows)],
-        "tried": [_tried(trial, one) for one in rounds for trial in one.trials if trial.thawed],
+        "best": _name(order[last.standing.best], names),
+        "curve": [rows[depth] for depth in sorted(rows)],
+        "tried": [_tried(trial, one, names) for one in rounds for trial in one.trials if trial.thawed],
         "backbone": finder.task.backbone.name,
     }
 
@@ -351,7 +363,7 @@ def _row(trial: Trial, among: Round, names: Sequence[str]) -> dict[str, Any]:
     behind, error = among.standing.behind(label_of(trial))
     return {
         "thawed": trial.thawed,
-        "name": names[trial.thawed],
+        "name": _name(trial, names),
         "val": among.standing.scores[label_of(trial)].to_dict(),
         "behind": {"value": _plain(behind), "standard_error": _plain(error)},
         "lr": trial.lr or None,
@@ -360,9 +372,14 @@ def _row(trial: Trial, among: Round, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _tried(trial: Trial, among: Round) -> dict[str, Any]:
+def _name(trial: Trial, names: Sequence[str]) -> str:
+    return "lora" if trial.rank else names[trial.thawed]
+
+
+def _tried(trial: Trial, among: Round, names: Sequence[str]) -> dict[str, Any]:
     return {
         "thawed": trial.thawed,
+        "name": _name(trial, names),
         "lr": trial.lr,
         "epochs": trial.before + trial.epochs,
         "value": _plain(among.value(trial)),

@@ -88,6 +88,7 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "weights_spec": task.backbone.weights_spec.to_dict(),
         "gray": task.backbone.gray,
         "thawed_stages": task.thawed,
+        "adapters": task.rank,
         "precision": parts.engine.precision,
         "channels_last": parts.engine.channels_last,
         "calibration": {

@@ -23,6 +23,7 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
 _AVERAGED = 8  # weights are averaged over one in so many of the steps
 _FEWEST_TO_SEARCH = 30  # patients: a third of fewer says nothing of a difference between depths
 _RATE_STEP = 3.0
+LORA_RATE = 1e-3
 HEAD_VIEWS, _TUNED_VIEWS = 2, 16  # views of an image that a head learns from, and that tuned stages do
 _FEWEST_FOR_NORMS = 16  # images: a variance of fewer says more of these images than of all
 
@@ -111,7 +112,8 @@ def choose_rest(recipe: Recipe, facts: Facts) -> Recipe:
         fill("depth.thaw", thawed, why)
     if thawed == "auto":  # what is left depends on the depth
         return with_reasons(recipe.changed(changes), reasons)
-    frozen = facts.stages - {"head": 0, "all": facts.stages}.get(str(thawed), thawed)  # type: ignore[operator]
+    whole = thawed in ("all", "lora")
+    frozen = 0 if whole else facts.stages - (0 if thawed == "head" else int(thawed))
     if recipe.backbone.pooling == "auto":
         fill("backbone.pooling", *pooling_rule(facts, frozen))
     probed = recipe.fit.probe
@@ -139,15 +141,18 @@ def depth_rule(facts: Facts, *, epochs: int | None = None) -> tuple[str, str]:
     return "auto", f"train tries depths on parts of the {facts.train_images} training images"
 
 
-def rates_tried(recipe: Recipe) -> tuple[float, ...]:
-    """Get the learning rates that each depth is tried at: the planned one and another, or the one that was asked for.
+def rates_tried(recipe: Recipe, *, thaw: str = "all") -> tuple[float, ...]:
+    """Get the learning rates that a depth is tried at: the planned one and another, or the one that was asked for.
 
     Args:
         recipe: planned for the whole net.
+        thaw: "lora" for adapters, which begin at zero and learn faster.
     """
     lr = recipe.fit.lr or 1e-3
     if "fit.lr" not in recipe.reasons:
         return (lr,)
+    if thaw == "lora":
+        return (LORA_RATE, LORA_RATE * _RATE_STEP)
     procedural = recipe.backbone.name.startswith("embedded:")
     return (lr, lr / _RATE_STEP) if procedural else (lr, lr * _RATE_STEP)
 
@@ -237,9 +242,9 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
     if fit.patience is None:
         waited = max(10, math.ceil(epochs / 2))
         fill("fit.patience", waited, "half of the epochs: the falling rate still brings late gains")
-    lr = fit.lr
+    lr, adapters = fit.lr, recipe.depth.thaw == "lora"
     if lr is None:
-        lr, why = rate_rule(facts)
+        lr, why = (LORA_RATE, "adapters begin at zero and have few numbers") if adapters else rate_rule(facts)
         fill("fit.lr", lr, why)
     if fit.head_lr is None and probed:
         fill("fit.head_lr", lr, "as the encoder's, since the probe has found the head already")
@@ -247,7 +252,7 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
         rate = 1e-3 if head_only or facts.random else 2e-3
         fill("fit.head_lr", rate, "the head is new and starts from zero")
     if fit.layer_decay is None:
-        fill("fit.layer_decay", *decay_rule(facts))
+        fill("fit.layer_decay", *((1.0, "every adapter is new") if adapters else decay_rule(facts)))
 
 
 def rate_rule(facts: Facts) -> tuple[float, str]:

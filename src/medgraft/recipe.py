@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medgraft.errors import BadRecipe
 from medgraft.storage import sha256_json, write_text
 
-Thaw = Literal["auto", "head", "all"] | int
+Thaw = Literal["auto", "head", "lora", "all"] | int
 
 
 class Section(BaseModel):
@@ -75,7 +75,7 @@ class Backbone(Section):
 class Depth(Section):
     """How much of the encoder is tuned."""
 
-    thaw: Thaw = Field("auto", description="auto, head, all, or how many stages from the head down are tuned")
+    thaw: Thaw = Field("auto", description="auto, head, all, how many stages from the head down are tuned, or lora")
     candidates: list[Thaw] | None = Field(
         None, min_length=1, description="depths that auto tries, such as [head, 1, all]; all when empty"
     )

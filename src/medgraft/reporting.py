@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from medgraft import enough, storage
-from medgraft.assemble import Parts, is_cached, stages_of
+from medgraft.assemble import Parts, is_cached, rank_of, stages_of
 from medgraft.gather import Gathered
 from medgraft.learn.held import score_name
 from medgraft.learn.loop import Fitted
@@ -29,7 +29,7 @@ from medgraft.values import Sample
 from medgraft.version import VERSION
 
 _SPLITS = ("train", "val", "test")
-_DEPTH_SAID = ("curve", "thawed_stages", "of", "backbone")
+_DEPTH_SAID = ("curve", "thawed_stages", "adapters", "of", "backbone")
 _LOSSES = {
     "number": "Huber loss on standardised labels",
     "labels": "binary cross-entropy of each label",
@@ -230,11 +230,12 @@ def _depth_entry(recipe: Recipe, task: ImageTask, path: Path) -> dict[str, Any]:
     reason = recipe.reasons.get("depth.thaw")
     return {
         "thawed_stages": thawed,
+        "adapters": rank_of(recipe),
         "of": len(stages),
         "chosen_by": "the depth finder" if tried else "rule" if reason else "the user",
         "reason": reason,
         "stages": stages[::-1],
-        "trained_parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
+        "trained_parameters": task.learning,
         "curve": tried.get("curve", []),
         "searched": {name: value for name, value in tried.items() if name not in _DEPTH_SAID},
     }

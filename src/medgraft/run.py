@@ -248,6 +248,7 @@ def _finish(
     out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, times: Times, listen: Listen
 ) -> dict[str, Any]:
     """Calibrate on validation, judge on test, write everything; report.json comes last and says it is done."""
+    parts.task.settle()
     parts.task.eval()
     val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
     test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)

@@ -189,7 +189,7 @@ def test_bland_altman_numbers() -> None:
 
 def test_depth_curve_marks_the_chosen_one() -> None:
     curve = [{"thawed": k, "name": f"stage {k}", "val": sample_report.score(0.7 + 0.05 * k)} for k in range(3)]
-    drawn = plots.depth_curve(curve, chosen=2, y_label="AUROC")
+    drawn = plots.depth_curve(curve, chosen="stage 2", y_label="AUROC")
     assert drawn is not None
     assert drawn.count(f'fill="{svg.RUST}"') == 1
 

@@ -36,7 +36,12 @@ _TEXT, _WHOLE, _NUMBER, _FLAG = Optional[str], Optional[int], Optional[float], O
 COMMON = [
     _option(_TEXT, "task", "classify, multilabel, grade or regress; follows from the labels when not given.", _MODEL),
     _option(_TEXT, "backbone", "auto, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME, file:PATH, none:NAME.", _MODEL),
-    _option(_TEXT, "depth", "auto, head, all, or how many stages from the head down are thawed.", _MODEL),
+    _option(
+        _TEXT,
+        "depth",
+        "auto, head, all, how many stages from the head down are thawed, or lora (transformers).",
+        _MODEL,
+    ),
     _option(_WHOLE, "epochs", "Passes over the training images at most.", _MODEL),
     _option(_WHOLE, "image_size", "Side of the network's square in pixels.", _MODEL),
     _option(_WHOLE, "batch_size", "Images a step.", _MODEL),

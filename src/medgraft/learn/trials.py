@@ -38,12 +38,19 @@ class Trial:
         lr: peak learning rate of the head and of the stage next to it.
         epochs: passes over the part of the training images that it learns from.
         before: epochs of the trial that it goes on from, with the weights of its end; 0 begins at the head's optimum.
+        rank: of adapters that learn in place of the stages' own weights; 0 for none.
     """
 
     thawed: int
     lr: float = 0.0
     epochs: int = 0
     before: int = 0
+    rank: int = 0
+
+    @property
+    def depth(self) -> tuple[int, bool]:
+        """What is compared, the shallowest first: stages that learn, and whether their own weights do."""
+        return self.thawed, not self.rank
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class Trials:
         if trial.thawed == 0:
             return self._judged(begun, self._source(0, held, shuffle=False)), {}
         task = copy.deepcopy(begun)
-        task.thaw(trial.thawed)
+        task.thaw(trial.thawed, rank=trial.rank, seed=self.pace.seed)
         own = task.state_dict()
         with torch.no_grad():
             for name, value in (weights or {}).items():

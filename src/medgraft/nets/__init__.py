@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medgraft.nets.backbone import Backbone
     from medgraft.nets.heads import LinearHead
     from medgraft.nets.listing import default_backbone, list_backbones
+    from medgraft.nets.lora import RANK, add_adapters, merge_adapters, takes_adapters
     from medgraft.nets.norms import recalibrate, unfold_norms
     from medgraft.nets.original import classifier
     from medgraft.nets.volume import VolumeBackbone, inflate, pooled, volume_backbone
@@ -40,6 +41,8 @@ BACKBONES = Registry(
 )
 
 _HOMES = {
+    "RANK": "lora",
+    "add_adapters": "lora",
     "Backbone": "backbone",
     "batch_norms": "adapt",
     "classifier": "original",
@@ -47,10 +50,12 @@ _HOMES = {
     "VolumeBackbone": "volume",
     "default_backbone": "listing",
     "depth_names": "adapt",
+    "takes_adapters": "lora",
     "freeze": "adapt",
     "has_folded_norms": "adapt",
     "inflate": "volume",
     "list_backbones": "listing",
+    "merge_adapters": "lora",
     "parameter_groups": "adapt",
     "pooled": "volume",
     "recalibrate": "norms",
@@ -63,7 +68,9 @@ __all__ = [
     "BACKBONES",
     "Backbone",
     "LinearHead",
+    "RANK",
     "VolumeBackbone",
+    "add_adapters",
     "batch_norms",
     "classifier",
     "default_backbone",
@@ -72,9 +79,11 @@ __all__ = [
     "has_folded_norms",
     "inflate",
     "list_backbones",
+    "merge_adapters",
     "parameter_groups",
     "pooled",
     "recalibrate",
+    "takes_adapters",
     "train_mode",
     "unfold_norms",
     "volume_backbone",

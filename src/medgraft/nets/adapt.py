@@ -123,9 +123,11 @@ def parameter_groups(
 
 
 def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Split parameters into those that decay and those that do not."""
+    """Split parameters that learn into those that decay and those that do not."""
     decayed, plain = [], []
     for owner, name, parameter in _owned(module):
+        if not parameter.requires_grad:  # beside an adapter
+            continue
         bare = parameter.ndim <= 1 or isinstance(owner, _NORMS) or name.endswith(("token", "embed", "embedding"))
         (plain if bare or "bias" in name else decayed).append(parameter)
     return decayed, plain

@@ -18,6 +18,7 @@ from medgraft.report.phrases import (
     listed,
     percent,
     sentence,
+    tuned_words,
     value_of,
     whole,
 )
@@ -199,7 +200,7 @@ def _files(report: Report) -> Iterator[str]:
             yield f"- sha256 of the encoder's weights: `{plain(backbone['sha256'])}`"
     if depth.get("thawed_stages") is not None:
         reason = plain(depth.get("reason") or "")
-        yield f"- Depth: {depth['thawed_stages']} of {depth.get('of')} stages thawed. {reason}".rstrip()
+        yield f"- Depth: {tuned_words(depth)}. {reason}".rstrip()
     if backbone.get("recalibrated"):
         images = count(backbone["recalibrated"], "training image")
         yield f"- Batch normalisation: measured anew on {images}, without their labels"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from medgraft.report.choices import threshold_words
-from medgraft.report.phrases import count, listed, sentence, task_words, whole
+from medgraft.report.phrases import count, listed, sentence, task_words, tuned_words, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -178,8 +178,7 @@ def _model(report: Report) -> str:
         return ""
     start = "random numbers" if backbone.get("random") else str(backbone.get("source") or "its source")
     size = f", {whole(backbone['parameters'])} parameters" if backbone.get("parameters") else ""
-    stages = depth.get("thawed_stages")
-    thawed = f"; {stages} of {depth.get('of')} stages thawed" if stages is not None else ""
+    thawed = f"; {tuned_words(depth)}" if depth.get("thawed_stages") is not None else ""
     name = backbone.get("architecture") or backbone.get("name")
     return f"{name}{size}, from {start}{thawed}. Weights and recipe are in the run folder."
 

@@ -21,22 +21,29 @@ def reason(entry: Entry) -> str:
     Args:
         entry: what depth.json holds.
     """
-    rows = {row["thawed"]: row for row in entry["curve"]}
-    chosen, best = rows[entry["thawed_stages"]], rows[entry["best"]]
-    score, words = named(str(entry["score"])).title, _words(chosen["thawed"], entry["of"])
+    rows = {row["name"]: row for row in entry["curve"]}
+    chosen, best = rows[entry["chosen"]], rows[entry["best"]]
+    score, words = named(str(entry["score"])).title, _words(chosen, entry["of"])
     value = decimal(value_of(chosen["val"]))
     said = f"on training images held out in {entry['folds']} parts, {words} gave {score} {value}"
     if chosen is best:
         return f"{said}, the best of all depths and the shallowest within one standard error of it"
     error = decimal(chosen["behind"]["standard_error"])
-    most = f"{decimal(value_of(best['val']))} by {_words(best['thawed'], entry['of'])}"
+    most = f"{decimal(value_of(best['val']))} by {_words(best, entry['of'])}"
     return f"{said}, within one standard error ({error}) of the best, {most}; no shallower depth did"
 
 
-def _words(thawed: int, every: int) -> str:
+def _words(row: Mapping[str, Any], every: int) -> str:
+    thawed: int = row["thawed"]
     if not thawed:
         return "the head alone"
+    if row["name"] == "lora":
+        return "tuning low-rank adapters in all stages"
     return f"tuning all {every} stages" if thawed == every else f"tuning {count(thawed, 'stage')}"
+
+
+def _lowest(row: Mapping[str, Any]) -> str:
+    return f"down to {row['name']}" if row["thawed"] and row["name"] != "lora" else ""
 
 
 def view(entry: Entry) -> dict[str, Any]:
@@ -55,19 +62,19 @@ def view(entry: Entry) -> dict[str, Any]:
     if any(row.get("dropped") for row in curve):
         said += " Open circles were dropped early, after a shorter try."
     return {
-        "depth_plot": plots.depth_curve(curve, chosen=entry.get("thawed_stages"), y_label=axis),
+        "depth_plot": plots.depth_curve(curve, chosen=entry.get("chosen"), y_label=axis),
         "depth_rows": [_row(row, entry) for row in curve],
         "depth_caption": said,
     }
 
 
 def _row(row: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
-    tried = [one for one in entry.get("tried") or () if one["thawed"] == row["thawed"]]
+    tried = [one for one in entry.get("tried") or () if one["name"] == row["name"]]
     behind = of(row, "behind")
     gap = "–" if behind.get("value") in (None, 0.0) else decimal(behind["value"])
     return {
         **row,
-        "chosen": row["thawed"] == entry.get("thawed_stages"),
+        "chosen": row["name"] == entry.get("chosen"),
         "gap": gap if not behind.get("standard_error") else f"{gap} ± {decimal(behind['standard_error'])}",
         "rates": ", ".join(f"{lr:g}" for lr in dict.fromkeys(one["lr"] for one in tried)),
     }
@@ -88,12 +95,15 @@ def write_depth_page(entry: Entry, *, folder: Path, phantoms: bool = False) -> P
 
 def render_depth(entry: Entry, *, phantoms: bool = False) -> str:
     """Get depth.html as text; see `write_depth_page`."""
-    names = {row["thawed"]: row["name"] for row in entry["curve"]}
-    chosen = entry["thawed_stages"]
+    chosen = next(row for row in entry["curve"] if row["name"] == entry["chosen"])
     figures = [
-        ("Chosen", _words(chosen, entry["of"]).removeprefix("tuning "), f"down to {names[chosen]}" if chosen else ""),
+        ("Chosen", _words(chosen, entry["of"]).removeprefix("tuning "), _lowest(chosen)),
         ("Training images", str(entry["images"]), f"in {entry['folds']} parts, each held out once"),
-        ("Took", duration(entry.get("seconds")), f"{count(len(entry['tried']), 'trial')} of {len(names)} depths"),
+        (
+            "Took",
+            duration(entry.get("seconds")),
+            f"{count(len(entry['tried']), 'trial')} of {len(entry['curve'])} depths",
+        ),
     ]
     said = {
         "kind": "depth",

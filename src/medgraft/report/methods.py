@@ -33,6 +33,8 @@ REFERENCES = {
     "underperform out-of-distribution. ICLR 2022.",
     "lbfgs": "Liu DC, Nocedal J. On the limited memory BFGS method for large scale optimization. Math Program "
     "1989;45:503-528.",
+    "lora": "Hu EJ, Shen Y, Wallis P, Allen-Zhu Z, Li Y, Wang S, et al. LoRA: low-rank adaptation of large language "
+    "models. International Conference on Learning Representations. 2022.",
     "norms": "Li Y, Wang N, Shi J, Hou X, Liu J. Adaptive batch normalization for practical domain adaptation. Pattern "
     "Recognit 2018;80:109-117.",
     "metrics": "Maier-Hein L, Reinke A, et al. Metrics Reloaded: recommendations for image analysis validation. "
@@ -117,6 +119,9 @@ def _model(report: Report, cite: _Citations) -> Iterator[str]:
         return
     if thawed == 0:
         yield "All stages of the encoder stayed frozen and the head alone was trained."
+    elif depth.get("adapters"):
+        source, rank = cite("lora"), depth["adapters"]
+        yield f"All stages were tuned by adapters of rank {rank} {source}, which were then added to the weights."
     elif every is not None and thawed >= every:
         yield f"All {every} stages were fine-tuned."
     else:

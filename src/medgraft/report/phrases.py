@@ -48,6 +48,21 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{whole(number)} {one if number == 1 else many or one + 's'}"
 
 
+def tuned_words(depth: Mapping[str, Any]) -> str:
+    """Get how much of the encoder was tuned.
+
+    Args:
+        depth: that of a report.
+
+    Example:
+        >>> tuned_words({"thawed_stages": 2, "of": 5}), tuned_words({"thawed_stages": 5, "of": 5, "adapters": 8})
+        ('2 of 5 stages thawed', 'low-rank adapters in all 5 stages')
+    """
+    if depth.get("adapters"):
+        return f"low-rank adapters in all {depth.get('of')} stages"
+    return f"{depth['thawed_stages']} of {depth.get('of')} stages thawed"
+
+
 def percent(share: float | None, digits: int = 0) -> str:
     """Get a share as a percentage; never rounds to 0 or 100 what is not."""
     if share is None or not math.isfinite(share):

@@ -246,7 +246,7 @@ def _point(x: float, y: float) -> str:
     return f'<circle cx="{svg.number(x)}" cy="{svg.number(y)}" r="2.6" fill="{BLUE}" fill-opacity="0.45"/>'
 
 
-def depth_curve(curve: Sequence[Mapping[str, Any]], *, chosen: int | None, y_label: str) -> Markup | None:
+def depth_curve(curve: Sequence[Mapping[str, Any]], *, chosen: str | None, y_label: str) -> Markup | None:
     """Draw the score against the number of thawed stages; None when no depth has a score.
 
     Rows that say "dropped" were tried for a shorter while: they are open circles, and the line passes them by.
@@ -273,10 +273,10 @@ def depth_curve(curve: Sequence[Mapping[str, Any]], *, chosen: int | None, y_lab
     return picture(body, width=850, height=290, title=f"{y_label} against depth")
 
 
-def _depth(panel: Panel, place: int, one: Mapping[str, Any], chosen: int | None) -> str:
+def _depth(panel: Panel, place: int, one: Mapping[str, Any], chosen: str | None) -> str:
     """One depth: its score with its interval."""
     score, dropped = one["val"], bool(one.get("dropped"))
-    colour = RUST if one.get("thawed") == chosen else MUTED if dropped else BLUE
+    colour = RUST if one.get("name") == chosen else MUTED if dropped else BLUE
     width = 1.2 if dropped else 2
     drawn = (
         _whisker(panel, place, score["low"], score["high"], colour=colour, width=width) if has_interval(score) else ""

@@ -36,8 +36,9 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "random": bool, "input": {"size": [h, w], "channels": 3},
                   "pooling": "avg" | "levels", "recalibrated": images that BatchNorm was measured on anew, or 0}
     evaluated_run "a"                          the page is an evaluation of that run on other data
-    depth        {"thawed_stages", "of", "chosen_by", "reason", "stages": [names of all, from the head down],
-                  "trained_parameters", "curve": [{"thawed": 0, "name": "head", "val": score}]}
+    depth        {"thawed_stages", "of", "adapters": rank of LoRA or 0, "chosen_by", "reason",
+                  "stages": [names of all, from the head down], "trained_parameters",
+                  "curve": [{"thawed": 0, "name": "head", "val": score}]}
     augment      {"preset", "reason", "steps": ["rotate by up to 10 degrees", ...]}
     training     {"probe": {"strength", "folds", "images", "views", "loss", "tried": [[strength, loss], ...]},
                   "epochs", "epochs_planned", "best_epoch" (0 = before the first), "stopped": "one sentence",

@@ -15,6 +15,7 @@ from medgraft.report.phrases import (
     percent,
     sentence,
     share_with_interval,
+    tuned_words,
     value_of,
     whole,
     with_interval,
@@ -213,8 +214,8 @@ def _sizes(report: Report) -> list[dict[str, str]]:
     depth = of(report, "depth")
     if depth.get("thawed_stages") is not None and depth.get("of") is not None:
         thawed = depth["thawed_stages"]
-        value = "head only" if not thawed else f"{thawed} of {depth['of']}"
-        detail = "all stages frozen" if not thawed else "stages thawed"
+        value = "head only" if not thawed else "adapters" if depth.get("adapters") else f"{thawed} of {depth['of']}"
+        detail = tuned_words(depth) if depth.get("adapters") else "stages thawed" if thawed else "all stages frozen"
         figures.append({"label": "Depth", "value": value, "detail": detail})
     seconds = of(report, "timing").get("train_seconds")
     if seconds is not None:

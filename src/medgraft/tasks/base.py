@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgraft.nets import Backbone, LinearHead, freeze, train_mode
+from medgraft.nets import Backbone, LinearHead, add_adapters, freeze, merge_adapters, train_mode
 from medgraft.scores.calibration import to_probabilities
 from medgraft.tasks.meter import Meter
 from medgraft.values import Batch, Prediction
@@ -84,6 +84,9 @@ class ImageTask(Task):
 
     Attributes:
         temperature: divides the logits, one or one a label; fitted on validation only.
+        thawed: stages that learn, from the head down.
+        rank: of the adapters that learn in their place; 0 for none.
+        learning: how many numbers learn.
         stored_norms: True keeps BatchNorm of thawed stages on its stored statistics.
         threshold: operating point on the positive probability, one or one a label; chosen on validation only.
     """
@@ -104,7 +107,7 @@ class ImageTask(Task):
         self.threshold: tuple[float, ...] = (0.5,)
         self.label_smoothing = 0.0
         self.mixup = 0.0
-        self.thawed = len(backbone.stages)
+        self.thawed, self.rank, self.learning = len(backbone.stages), 0, 0
         self.stored_norms = False
         count = max(1, self.outputs(answers))
         self.register_buffer("class_weights", torch.ones(count))
@@ -171,14 +174,26 @@ class ImageTask(Task):
         """The kind of target that the scores know: "binary", "multiclass", "labels", "ordinal" or "number"."""
         return "binary" if self.kind == "multiclass" and len(self.answers.classes) == 2 else self.kind
 
-    def thaw(self, stages: int) -> None:
+    def thaw(self, stages: int, *, rank: int = 0, seed: int = 0) -> None:
         """Let the last `stages` stages and the head learn; freeze the rest, BatchNorm statistics included.
 
+        Args:
+            stages: from the head down.
+            rank: of adapters that learn in place of the stages' own weights; 0 for none. All stages get them.
+            seed: of the adapters' first numbers.
+
         Raises:
-            BadRecipe: the backbone has fewer stages.
+            BadRecipe: the backbone has fewer stages, or does not take adapters.
         """
         freeze(self.backbone, thawed=stages)
-        self.thawed = stages
+        if rank:
+            add_adapters(self.backbone, rank=rank, seed=seed)
+        self.thawed, self.rank = stages, rank
+        self.learning = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def settle(self) -> None:
+        """Make the net a plain one, with what adapters learnt in its weights."""
+        merge_adapters(self.backbone)
 
     def train(self, mode: bool = True) -> ImageTask:
         super().train(mode)
