@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 import medgraft as mg
 from medgraft import depth_finder
@@ -60,8 +62,8 @@ def test_every_depth_has_a_score_with_its_interval(searched: Path) -> None:
         assert row["val"]["low"] <= row["val"]["value"] <= row["val"]["high"]
         assert row["val"]["n"] == found["images"] and row["val"]["n_patients"] == found["images"] / 2
     long = [row for row in found["curve"] if not row["dropped"]]
-    assert [row["thawed"] for row in long][0] == 0 and len(long) == 1 + depth_finder.KEPT
-    assert {row["epochs"] for row in long if row["thawed"]} == {2}  # one, and one more
+    assert [row["thawed"] for row in long][0] == 0 and len(long) == 1 + depth_finder.ROUNDS[-1][1]
+    assert {row["epochs"] for row in long if row["thawed"]} == {3}  # one in each round
     rates = sorted({row["lr"] for row in found["tried"] if row["thawed"] == 5})
     assert rates == pytest.approx([1e-3 / 3, 1e-3])
     assert found["reason"] == reason(found)
@@ -144,3 +146,38 @@ def test_a_rate_that_was_asked_for_is_the_only_one(home: Path, table: Path) -> N
     found = mg.depth(table, out=home / "rate", **{**QUICK, "settings": settings})
     assert {row["lr"] for row in found["tried"]} == {5e-4}
     assert [row["thawed"] for row in found["curve"]] == [0, 2]
+
+
+VIT: dict[str, Any] = {**QUICK, "backbone": "none:timm:test_vit", "image_size": 32}
+
+
+@pytest.mark.filterwarnings("ignore:.*random numbers")
+def test_adapters_are_a_depth_of_transformers(home: Path, table: Path) -> None:
+    settings = {**QUICK["settings"], "depth.candidates": ["lora", "all", "head"]}
+    found = mg.depth(table, out=home / "adapters", **{**VIT, "settings": settings})
+    assert [row["name"] for row in found["curve"]][::2] == ["head", "embed"] and found["curve"][1]["name"] == "lora"
+    rates = sorted({row["lr"] for row in found["tried"] if row["name"] == "lora"})
+    assert rates == pytest.approx([1e-3, 3e-3])
+    page = (home / "adapters" / "depth.html").read_text()
+    assert ">lora<" in page
+
+
+@pytest.mark.filterwarnings("ignore:.*random numbers")
+def test_a_run_with_adapters_ends_as_a_plain_net(home: Path, table: Path) -> None:
+    report = mg.train(table, out=home / "lora", depth="lora", **VIT)
+    depth = report["depth"]
+    assert depth["adapters"] == 8 and depth["thawed_stages"] == depth["of"]
+    assert 0 < depth["trained_parameters"] < report["backbone"]["parameters"] / 2
+    with safe_open(home / "lora" / "model.safetensors", framework="np") as file:
+        assert not [name for name in file.keys() if "parametrizations" in name]  # noqa: SIM118
+    with open(home / "lora" / "predictions.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    run = mg.open_run(home / "lora")
+    (one,) = run.predict([row["path"]])
+    assert one.probabilities[run.classes.index("ill")] == pytest.approx(float(row["p_ill"]), abs=1e-4)
+    assert "low-rank adapters" in (home / "lora" / "report.html").read_text().lower()
+
+
+def test_adapters_are_refused_on_convolutions(home: Path, table: Path) -> None:
+    with pytest.raises(BadRecipe, match="lora is for transformers"):
+        mg.train(table, out=home / "refused", depth="lora", **QUICK)

@@ -2,8 +2,9 @@
 
 All depths learn from the same activations and begin at the same head. First
 every depth is tried for a tenth of a whole fit, at each rate; then the best
-two go on from there for a quarter more. The rule takes the shallowest depth that is within one
-standard error of the best. Validation and test images are not looked at.
+two go on from there, and at last each of these at its better rate. The rule
+takes the shallowest depth that is within one standard error of the best.
+Validation and test images are not looked at.
 
 Source: Jamieson, Talwalkar, "Non-stochastic best arm identification and
 hyperparameter optimization", AISTATS 2016, for dropping weak candidates early.
@@ -19,6 +20,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,8 @@ from medgraft.weights import tensors
 
 FILE = "depth.json"
 _TRIALS = "depth"
-ROUNDS = (0.1, 0.25)  # of the epochs of a whole fit
-KEPT = 2  # depths that are tried for longer
+# Share of a whole fit's epochs, depths that get it, and rates of each: a first short try does not choose between rates.
+ROUNDS = ((0.1, 99, 2), (0.2, 2, 2), (0.25, 2, 1))
 
 
 @dataclass(eq=False)
@@ -94,10 +96,10 @@ class Finder:
         place = self._place(trial, fold).with_suffix(".npy")
         if place.exists():
             return np.load(place, allow_pickle=False)
-        weights = self._place(replace(trial, epochs=trial.before, before=0), fold).with_suffix(".safetensors")
+        begun, ended = (self._weights(trial, fold, after=n) for n in (trial.before, trial.before + trial.epochs))
         try:
-            found, ended = self.trials.run(trial, fold, weights=tensors.load(weights) if weights.exists() else None)
-            tensors.save(self._place(trial, fold).with_suffix(".safetensors"), state=ended, words={})
+            found, state = self.trials.run(trial, fold, weights=tensors.load(begun) if begun.exists() else None)
+            tensors.save(ended, state=state, words={})
         except NotFinite as error:
             self.listen({"event": "warning", "text": f"depth {trial.thawed} at rate {trial.lr:g}: {error}"})
             found = np.full(((self.trials.folds == fold).sum(), self.task.head.linear.out_features), np.nan)
@@ -106,6 +108,9 @@ class Finder:
 
     def _place(self, trial: Trial, fold: int) -> Path:
         return self.folder / storage.sha256_json([self.identity, asdict(trial), fold])[:32]
+
+    def _weights(self, trial: Trial, fold: int, *, after: int) -> Path:
+        return self._place(replace(trial, epochs=after, before=0), fold).with_suffix(".safetensors")
 
     def stand(self, trials: Sequence[Trial]) -> Standing:
         """Compare trials that were run, on the mean score over the parts."""
@@ -236,7 +241,7 @@ def opened(
 
 def _with_few_views(whole: Recipe) -> Recipe:
     """No more views than the trials have epochs to show, but as many as a head is found on."""
-    shown = sum(epochs_of(whole.fit.epochs or 1, share) for share in ROUNDS)
+    shown = sum(epochs_of(whole.fit.epochs or 1, share) for share, *_ in ROUNDS)
     views = min(whole.depth.views or 0, max(shown, planning.HEAD_VIEWS))
     return whole.changed({"depth.views": views})
 
@@ -311,23 +316,26 @@ class Round:
             best.setdefault(trial.depth, trial)
         return [trial for trial in best.values() if trial.thawed]
 
+    def best(self, depths: int, rates: int) -> list[Trial]:
+        """Get the best rates of the best depths."""
+        kept = [trial.depth for trial in self.best_each()[:depths]]
+        ranked = sorted(self.trials, key=self.value, reverse=True)
+        return [trial for depth in kept for trial in [one for one in ranked if one.depth == depth][:rates]]
+
 
 def _search(finder: Finder) -> list[Round]:
     """Try all for a short while, and the best few for longer."""
     head, deep = [[one for one in finder.depths if bool(one.thawed) == tuned] for tuned in (False, True)]
     epochs, rounds = finder.recipe.fit.epochs or 1, []
-    tried = [
-        replace(one, lr=rate)
-        for one in deep
-        for rate in planning.rates_tried(finder.recipe, thaw="lora" if one.rank else "all")
-    ]
-    for share in ROUNDS:
+    rates_of = partial(planning.rates_tried, finder.recipe)
+    tried = [replace(one, lr=lr) for one in deep for lr in rates_of(adapters=bool(one.rank))]
+    for share, depths, rates in ROUNDS:
+        if rounds:
+            kept = rounds[-1].best(depths, rates)
+            tried = [replace(trial, before=trial.before + trial.epochs) for trial in kept]
         trials = (*head, *(replace(trial, epochs=epochs_of(epochs, share)) for trial in tried))
         finder.run(trials)
         rounds.append(Round(trials, finder.stand(trials)))
-        # Both rates again: a short try favours the lower one, which moves less from where it began.
-        kept = {trial.depth for trial in rounds[-1].best_each()[:KEPT]}
-        tried = [replace(trial, before=trial.epochs) for trial in trials if trial.depth in kept]
     return rounds
 
 
@@ -340,8 +348,9 @@ def _entry(rounds: Sequence[Round], finder: Finder) -> dict[str, Any]:
     order = {label_of(trial): trial for trial in best_each}
     chosen = order[last.standing.simplest(list(order))]
     rows = {trial.depth: _row(trial, last, names) for trial in best_each}
-    for trial in rounds[0].best_each():
-        rows.setdefault(trial.depth, {**_row(trial, rounds[0], names), "dropped": True})
+    for earlier in rounds[-2::-1]:
+        for trial in earlier.best_each():
+            rows.setdefault(trial.depth, {**_row(trial, earlier, names), "dropped": True})
     return {
         "chosen": _name(chosen, names),
         "thawed_stages": chosen.thawed,

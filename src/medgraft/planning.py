@@ -141,17 +141,17 @@ def depth_rule(facts: Facts, *, epochs: int | None = None) -> tuple[str, str]:
     return "auto", f"train tries depths on parts of the {facts.train_images} training images"
 
 
-def rates_tried(recipe: Recipe, *, thaw: str = "all") -> tuple[float, ...]:
+def rates_tried(recipe: Recipe, *, adapters: bool = False) -> tuple[float, ...]:
     """Get the learning rates that a depth is tried at: the planned one and another, or the one that was asked for.
 
     Args:
         recipe: planned for the whole net.
-        thaw: "lora" for adapters, which begin at zero and learn faster.
+        adapters: of low-rank adapters, which begin at zero.
     """
     lr = recipe.fit.lr or 1e-3
     if "fit.lr" not in recipe.reasons:
         return (lr,)
-    if thaw == "lora":
+    if adapters:
         return (LORA_RATE, LORA_RATE * _RATE_STEP)
     procedural = recipe.backbone.name.startswith("embedded:")
     return (lr, lr / _RATE_STEP) if procedural else (lr, lr * _RATE_STEP)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgraft import seeds
 from medgraft.learn import probe, start, stopping
 from medgraft.learn.engine import Engine
 from medgraft.learn.loop import Loop, Schedule
@@ -143,6 +144,8 @@ class Trials:
             for name, value in (weights or {}).items():
                 own[name].copy_(value)
         source = self._source(trial.thawed, kept, share=share)
+        if trial.before:  # epochs are counted from nought again, and should not be the same ones
+            source.seed = seeds.torch_seed(self.pace.seed, "trial", trial.before)
         self._loop(task, trial, source, listen).run()
         learnt = {name for name, value in task.named_parameters() if value.requires_grad}
         learnt |= {name for name, _ in task.named_buffers()}
