@@ -39,7 +39,7 @@ from medgraft.storage import sha256_file
 from medgraft.weights.catalogue import embedded_path
 from results import SETS
 
-DEPTHS = ("head", 1, 2, 3, 4, "all")
+DEPTHS = {0: "head", 1: 1, 2: 2, 3: 3, 5: "all"}
 SEEDS = (0, 1, 2)
 SIZES = ("all", "200")
 
@@ -63,7 +63,7 @@ def main() -> None:
             print(name, cost(options, name), flush=True)
         return
     number, count = options.part
-    depths = options.depths or ("auto", *DEPTHS[1:-1])
+    depths = options.depths or ("auto", 1, 2, 3)
     jobs = [(name, options.size, depth, seed) for seed in SEEDS for name in options.sets for depth in depths]
     held = collect(options)
     for job in [] if options.table else [job for job in jobs if key(*job) not in held][number::count]:
@@ -124,7 +124,7 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
     with np.load(Path(__file__).with_name("embedded-resnet10t.npz")) as file:
         there = dict(zip(file["cells"].tolist(), file["values"], strict=True))
     for name, size, seed in itertools.product(SETS, SIZES, SEEDS):
-        for depth, mode in ((DEPTHS[0], "probe"), (DEPTHS[-1], "tuned")):
+        for depth, mode in (("head", "probe"), ("all", "tuned")):
             found = there[cell_key(name, size, mode, "embedded", seed, mark=mark)]
             held[key(name, size, depth, seed)] = {"auroc": float(found[1])}
     return held
@@ -132,10 +132,13 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
 
 def table(held: dict[str, Any], size: str) -> str:
     """Get the table as Markdown."""
-    lines = [f"| set | {' | '.join(map(str, DEPTHS))} | best | chosen | which |", "|---" * (len(DEPTHS) + 4) + "|"]
+    lines = [
+        f"| set | {' | '.join(map(str, DEPTHS.values()))} | best | chosen | which |",
+        "|---" * (len(DEPTHS) + 4) + "|",
+    ]
     rows = []
     for name in SETS:
-        means = [_mean([held.get(key(name, size, depth, seed)) for seed in SEEDS]) for depth in DEPTHS]
+        means = [_mean([held.get(key(name, size, depth, seed)) for seed in SEEDS]) for depth in DEPTHS.values()]
         found = [held.get(key(name, size, "auto", seed)) for seed in SEEDS]
         depths = [None if one is None else DEPTHS[one["thawed_stages"]] for one in found]
         chosen = [

@@ -56,8 +56,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_every_depth_has_a_score_with_its_interval(searched: Path) -> None:
     found = read(searched / "depth.json")
-    assert [row["thawed"] for row in found["curve"]] == [0, 1, 2, 3, 4, 5]
-    assert [row["name"] for row in found["curve"]] == ["head", "layer4", "layer3", "layer2", "layer1", "stem"]
+    assert [row["thawed"] for row in found["curve"]] == [0, 1, 2, 3, 5]
+    assert [row["name"] for row in found["curve"]] == ["head", "layer4", "layer3", "layer2", "stem"]
     for row in found["curve"]:
         assert row["val"]["low"] <= row["val"]["value"] <= row["val"]["high"]
         assert row["val"]["n"] == found["images"] and row["val"]["n_patients"] == found["images"] / 2

@@ -18,21 +18,20 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medgraft import caching, planning, storage
 from medgraft.assemble import Parts, assemble, planned, rank_of, stages_of
-from medgraft.errors import BadData, NotFinite, RunRefused
+from medgraft.depth_trials import Finder, label_of
+from medgraft.errors import BadData, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
 from medgraft.learn.engine import memory_said
-from medgraft.learn.held import answers_of, held_score, score_name
+from medgraft.learn.held import score_name
 from medgraft.learn.model import Pixels
 from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.trials import FOLDS, Pace, Trial, Trials, epochs_of
@@ -42,97 +41,14 @@ from medgraft.recipe import Recipe, Thaw
 from medgraft.report.depth_page import reason, write_depth_page
 from medgraft.reporting import is_phantom, name_of
 from medgraft.samples.split import group_of
-from medgraft.scores.resample import mean_known
-from medgraft.scores.standing import Standing, stand
+from medgraft.scores.standing import Standing
 from medgraft.tasks.base import ImageTask
 from medgraft.version import VERSION
-from medgraft.weights import tensors
 
 FILE = "depth.json"
 _TRIALS = "depth"
 # Share of a whole fit's epochs, depths that get it, and rates of each: a first short try does not choose between rates.
 ROUNDS = ((0.1, 99, 2), (0.2, 2, 2), (0.25, 2, 1))
-
-
-@dataclass(eq=False)
-class Finder:
-    """Trials on one data set, kept on disk as they come.
-
-    Attributes:
-        task: untuned.
-        trials: what can be tried.
-        recipe: planned for the whole net.
-        depths: one trial of each depth, the shallowest first; rate and epochs are to be filled in.
-        patients: names of the training images' patients; None when unknown.
-        folder: where finished trials are kept.
-        identity: the hash of everything that decides what a trial gives, but the trial.
-        listen: gets progress events.
-        answers: what the score orders images by, a trial.
-    """
-
-    task: ImageTask
-    trials: Trials
-    recipe: Recipe
-    depths: Sequence[Trial]
-    patients: Sequence[str] | None
-    folder: Path
-    identity: str
-    listen: Listen
-    answers: dict[Trial, np.ndarray] = field(default_factory=dict)
-
-    def run(self, wanted: Sequence[Trial]) -> None:
-        """Fit and judge trials on every part, unless that was done before."""
-        new = [trial for trial in wanted if trial not in self.answers]
-        folds = self.trials.folds
-        for done, trial in enumerate(new):
-            parts = [self._part(trial, fold) for fold in range(self.trials.count)]
-            logits = np.empty((len(folds), parts[0].shape[1]))
-            for fold, found in enumerate(parts):
-                logits[folds == fold] = found
-            self.answers[trial] = answers_of(self.task, logits)
-            self.listen({"event": "depth", "done": done + 1, "of": len(new)})
-
-    def _part(self, trial: Trial, fold: int) -> np.ndarray:
-        place = self._place(trial, fold).with_suffix(".npy")
-        if place.exists():
-            return np.load(place, allow_pickle=False)
-        begun, ended = (self._weights(trial, fold, after=n) for n in (trial.before, trial.before + trial.epochs))
-        try:
-            found, state = self.trials.run(trial, fold, weights=tensors.load(begun) if begun.exists() else None)
-            tensors.save(ended, state=state, words={})
-        except NotFinite as error:
-            self.listen({"event": "warning", "text": f"depth {trial.thawed} at rate {trial.lr:g}: {error}"})
-            found = np.full(((self.trials.folds == fold).sum(), self.task.head.linear.out_features), np.nan)
-        storage.write_atomic(place, lambda file: np.save(file, found))
-        return found
-
-    def _place(self, trial: Trial, fold: int) -> Path:
-        return self.folder / storage.sha256_json([self.identity, asdict(trial), fold])[:32]
-
-    def _weights(self, trial: Trial, fold: int, *, after: int) -> Path:
-        return self._place(replace(trial, epochs=after, before=0), fold).with_suffix(".safetensors")
-
-    def stand(self, trials: Sequence[Trial]) -> Standing:
-        """Compare trials that were run, on the mean score over the parts."""
-        statistics = {label_of(trial): self._statistic(trial) for trial in trials}
-        return stand(statistics, n=len(self.trials.folds), patients=self.patients, seed=self.trials.pace.seed)
-
-    def _statistic(self, trial: Trial) -> Callable[[np.ndarray], np.ndarray]:
-        answers, folds, truth = self.answers[trial], self.trials.folds, self.trials.targets
-        parts = [folds == fold for fold in range(self.trials.count)]
-
-        def mean(rows: np.ndarray) -> np.ndarray:
-            if not np.isfinite(answers).all():
-                return np.full(len(rows), np.nan)
-            found = [held_score(self.task, answers[own], truth=truth[own], weights=rows[:, own]) for own in parts]
-            return mean_known(np.stack([np.atleast_1d(values) for values in found], axis=1))
-
-        return mean
-
-
-def label_of(trial: Trial) -> str:
-    """Get a short name, one for each trial."""
-    return f"{trial.thawed} {trial.rank} {trial.lr:g} {trial.epochs}"
 
 
 # ---- the two ways here -----------------------------------------------------------------
@@ -252,7 +168,9 @@ def candidates(recipe: Recipe, parts: Parts) -> list[Trial]:
     Raises:
         BadRecipe: a depth that the backbone does not have.
     """
-    every: list[Thaw] = [*range(len(parts.task.parts().stages) + 1)]
+    stages = len(parts.task.parts().stages)
+    # All but the stem is left out: it differs from all by one layer, and costs as much.
+    every: list[Thaw] = [depth for depth in range(stages + 1) if depth != stages - 1 or stages < 3]
     if takes_adapters(parts.task.backbone):
         every.append("lora")
     wanted = [recipe.changed({"depth.thaw": one}) for one in recipe.depth.candidates or every]
