@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image as Picture
 
 import medgraft as mg
 from medgraft.errors import BadImage, BadRecipe, BadTable
+from medgraft.files import write_dicom
 from test_run import QUICK
 from tiny_data import make_tiny_data
 
@@ -57,6 +60,39 @@ def test_maps_are_in_the_files_own_pixels(run: Path, masks: Path, home: Path) ->
         assert row["answer"] == "ill" and -1 <= row["randomised"] <= 1
     page = (home / "maps" / "explain.html").read_text()
     assert page.count("<img") == 4 and "<script" not in page and "Pointed at the mask" in page
+
+
+def test_each_file_gets_the_forms_that_suit_it(run: Path, home: Path) -> None:
+    """The same picture, not square, as PNG, DICOM and NIfTI: the same map, each on the grid of its file."""
+    folder = home / "forms"
+    folder.mkdir()
+    rows = np.asarray(Picture.open(home / "tiny" / "p01_0.png"))[:32, :, 0]
+    Picture.fromarray(rows).save(folder / "a.png")
+    write_dicom(folder / "b.dcm", rows, WindowCenter="127.5", WindowWidth="256", FrameOfReferenceUID="1.2.3")
+    affine = np.array([[0, 2.0, 0, 5], [-1.5, 0, 0, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+    source = nibabel.Nifti1Image(rows.T[..., None].astype(np.uint8), affine)
+    source.header["cal_max"] = 255
+    nibabel.save(source, folder / "c.nii.gz")
+    told = mg.explain(run, [folder], out=home / "form-maps")
+    files = [row["files"] for row in told["images"]]
+    assert [sorted(one) for one in files] == [
+        ["npy", "png"],
+        ["dicom", "dicom_words", "npy", "png"],
+        ["nifti", "npy", "png"],
+    ]
+    out = home / "form-maps"
+    values = [np.load(out / one["npy"]) for one in files]
+    assert all(one.shape == (32, 40) for one in values)
+    assert np.abs(values[1] - values[0]).max() < 0.1 and np.abs(values[2] - values[0]).max() < 0.1
+    made = nibabel.load(out / files[2]["nifti"])
+    assert np.array_equal(made.affine, affine) and np.array_equal(np.asarray(made.dataobj)[..., 0].T, values[2])
+    stored, words = np.load(out / files[1]["dicom"]), json.loads((out / files[1]["dicom_words"]).read_text())
+    assert stored.dtype == np.uint16 and (words["Rows"], words["Columns"]) == stored.shape
+    assert np.allclose(stored * words["RescaleSlope"] + words["RescaleIntercept"], values[1], atol=1e-4)
+    dataset = pydicom.dcmread(folder / "b.dcm")
+    assert words["source"]["SOPInstanceUID"] == dataset.SOPInstanceUID and words["FrameOfReferenceUID"] == "1.2.3"
+    asked = mg.explain(run, [folder / "a.png"], out=home / "asked", nifti=True)["images"][0]["files"]
+    assert np.array_equal(np.asarray(nibabel.load(home / "asked" / asked["nifti"]).dataobj)[..., 0].T, values[0])
 
 
 def test_a_map_that_fails_is_stamped(run: Path, masks: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,15 @@ REACH = 0.03  # of the longer side: how near a mask the largest value has to lie
 
 
 @dataclass(frozen=True, eq=False)
+class Source:
+    """Where a file's picture lies: affine, spacing and header facts of its `Image`, without the pixels."""
+
+    affine: np.ndarray | None
+    spacing_mm: tuple[float, ...] | None
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
 class Explained:
     """A map of one image.
 
@@ -32,6 +42,7 @@ class Explained:
         map: `(H, W)` float32 in the file's own pixels, at least 0, in parts of its largest value.
         picture: `(H, W)` or `(H, W, 3)` uint8, the file as it is shown.
         sanity: what the map is worth.
+        source: where the file's picture lies.
         pointed: whether its largest value lies on the mask; None where no mask is known.
     """
 
@@ -42,6 +53,7 @@ class Explained:
     map: np.ndarray
     picture: np.ndarray
     sanity: Sanity
+    source: Source
     pointed: bool | None = None
 
 
@@ -79,13 +91,13 @@ class Explainer:
         answer = self._answer(entering)
         found = map_of(self.task, entering, answer=answer, method=self.method)[0].cpu()
         sanity = self._sanity(entering, answer, found)
-        height, width = image.pixels.shape[-2:]
-        own = way_back(found.numpy(), height=height, width=width, fit=pixels.fit)
+        own = way_back(found.numpy(), size=image.pixels.shape[1:], fit=pixels.fit)
         own = own / max(float(own.max()), 1e-12)
         names = self.task.answers.classes
         said = names[int(answer)] if names and self.task.answer_kind not in ("ordinal", "number") else ""
         hit = None if mask is None else self._pointed(own, mask)
-        return Explained(str(ref), prediction, said, self.method, own, _shown(image), sanity, hit)
+        source = Source(image.affine, image.spacing_mm, image.facts)
+        return Explained(str(ref), prediction, said, self.method, own, _shown(image), sanity, source, hit)
 
     def _answer(self, entering: Tensor) -> Tensor:
         if self.target is not None:
