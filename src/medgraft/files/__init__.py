@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from medgraft.registry import Registry
 
 if TYPE_CHECKING:
+    from medgraft.files.dicom import place_of
     from medgraft.files.form import MAX_BYTES, Format, Header, Wish
     from medgraft.files.listing import list_images
     from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels, way_back
     from medgraft.files.pool import read_many
     from medgraft.files.read import header, read_image
-    from medgraft.files.dicom import place_of
     from medgraft.files.write import save_nifti, save_png, write_dicom
 
 FORMATS = Registry(
