@@ -97,9 +97,9 @@ def test_each_file_gets_the_forms_that_suit_it(run: Path, home: Path) -> None:
 
 def test_a_map_that_fails_is_stamped(run: Path, masks: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the net's own weights in place of random ones the two maps are the same."""
-    from medgraft.explanation import explainer
+    from medgraft.explanation import maker
 
-    monkeypatch.setattr(explainer, "randomised", lambda task, seed: task)
+    monkeypatch.setattr(maker, "randomised", lambda task, seed: task)
     told = mg.explain(run, [masks], out=home / "failing")
     assert told["failed"] == 4
     assert all("random weights" in row["faults"][0] for row in told["images"])
@@ -118,6 +118,23 @@ def test_one_broken_image_is_named_and_passed_over(run: Path, home: Path) -> Non
     assert told["count"] == 1 and any("broken.png" in str(event.get("text")) for event in said)
     with pytest.raises(BadImage, match=r"broken\.png"):
         mg.explain(run, [folder / "broken.png"], out=home / "none-maps")
+
+
+def test_maps_stand_beside_mistakes(run: Path, home: Path) -> None:
+    """Every label is false, so that there are mistakes."""
+    report = json.loads((run / "report.json").read_text())
+    assert report["maps"]["method"] == mg.open_run(run).explain([home / "tiny" / "p01_0.png"])[0].method
+    parts = json.loads((run / "samples.json").read_text())
+    wrong = {"ill": "well", "well": "ill"}
+    rows = [
+        f"{key},{wrong[label]},{patient}" for key, (_, label, patient, split, _) in parts.items() if split == "test"
+    ]
+    (home / "tiny" / "false.csv").write_text("\n".join(["path,label,patient", *rows]) + "\n")
+    told = mg.evaluate(run, home / "tiny" / "false.csv", out=home / "evaluated", label_column="label")
+    assert 0 < told["maps"]["images"] <= 6 and 0 <= told["maps"]["failed"] <= told["maps"]["images"]
+    page = (home / "evaluated" / "report.html").read_text()
+    assert page.count('alt="where the model looked"') == told["maps"]["images"]
+    assert page.count("Its map says nothing") == told["maps"]["failed"]
 
 
 def test_wrong_words_are_refused_in_words(run: Path, masks: Path, home: Path) -> None:

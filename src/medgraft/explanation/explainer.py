@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medgraft.errors import BadImage
-from medgraft.explanation.methods import map_of, method_for
-from medgraft.explanation.sanity import Sanity, alike, deletion_insertion, pointed, randomised
-from medgraft.explanation.speech import answer_named, most_likely
+from medgraft.explanation.maker import MapMaker
+from medgraft.explanation.sanity import Sanity, pointed
+from medgraft.explanation.speech import answer_named
 from medgraft.files import network_pixels, read_image, way_back
 from medgraft.learn.infer import Predictor
-from medgraft.samples.loader import normalised
 from medgraft.values import Image, ImageRef, Prediction
 
 REACH = 0.03  # of the longer side: how near a mask the largest value has to lie to count as pointing at it
@@ -70,11 +67,12 @@ class Explainer:
     """
 
     def __init__(self, predictor: Predictor, *, method: str = "auto", target: str | None = None) -> None:
-        self.predictor, self.model, self.task = predictor, predictor.model, predictor.model.task
-        self.method = method_for(self.task, method)
-        self.target = None if target is None else answer_named(self.task, target)
-        self.task.requires_grad_(False)
-        self.random = randomised(self.task, seed=int(self.model.card.get("seed") or 0))
+        self.predictor, self.model = predictor, predictor.model
+        task = self.model.task
+        self.target = None if target is None else answer_named(task, target)
+        seed = int(self.model.card.get("seed") or 0)
+        self.maker = MapMaker(task, device=predictor.device, method=method, seed=seed)
+        self.method = self.maker.method
 
     def explain(self, ref: ImageRef, *, mask: ImageRef | None = None) -> Explained:
         """Make the map of one image.
@@ -82,35 +80,19 @@ class Explainer:
         Raises:
             BadImage: the image or its mask cannot be read.
         """
-        pixels = self.model.pixels
+        pixels, task = self.model.pixels, self.model.task
         image = read_image(ref, window=pixels.window)
         words = {name: value for name, value in pixels.words().items() if name != "window"}
         rows = network_pixels(image, **words)[None]
         (prediction,) = self.predictor.predict(rows, [str(ref)])
-        entering = normalised(rows, self.model.spec).to(self.predictor.device)
-        answer = self._answer(entering)
-        found = map_of(self.task, entering, answer=answer, method=self.method)[0].cpu()
-        sanity = self._sanity(entering, answer, found)
-        own = way_back(found.numpy(), size=image.pixels.shape[1:], fit=pixels.fit)
+        made = self.maker.make(rows, answer=self.target)
+        own = way_back(made.map, size=image.pixels.shape[1:], fit=pixels.fit)
         own = own / max(float(own.max()), 1e-12)
-        names = self.task.answers.classes
-        said = names[int(answer)] if names and self.task.answer_kind not in ("ordinal", "number") else ""
-        hit = None if mask is None else self._pointed(own, mask)
+        names = task.answers.classes
+        said = names[made.answer] if names and task.answer_kind not in ("ordinal", "number") else ""
         source = Source(image.affine, image.spacing_mm, image.facts)
-        return Explained(str(ref), prediction, said, self.method, own, _shown(image), sanity, source, hit)
-
-    def _answer(self, entering: Tensor) -> Tensor:
-        if self.target is not None:
-            return torch.tensor([self.target], device=entering.device)
-        with torch.no_grad():
-            return most_likely(self.task, self.task(entering)).to(entering.device)
-
-    def _sanity(self, entering: Tensor, answer: Tensor, found: Tensor) -> Sanity:
-        other = map_of(self.random, entering, answer=answer, method=self.method)[0].cpu()
-        left, reached = deletion_insertion(self.task, entering, order=found, answer=answer)
-        order = torch.from_numpy(np.random.default_rng(0).random(tuple(found.shape), dtype=np.float32))
-        by_chance = deletion_insertion(self.task, entering, order=order, answer=answer)
-        return Sanity(alike(found.numpy(), other.numpy()), left, reached, by_chance[1] - by_chance[0])
+        hit = None if mask is None else self._pointed(own, mask)
+        return Explained(str(ref), prediction, said, self.method, own, _shown(image), made.sanity, source, hit)
 
     @staticmethod
     def _pointed(own: np.ndarray, mask: ImageRef) -> bool | None:

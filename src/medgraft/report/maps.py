@@ -16,6 +16,7 @@ from medgraft.report.phrases import count, decimal
 
 # From clear to deep red by way of yellow: read as heat, and told apart in print and by the colour-blind.
 _HEAT = np.array([[255, 255, 178], [254, 204, 92], [253, 141, 60], [240, 59, 32], [189, 0, 38]], np.float32)
+STAMP = "FAILS ITS CHECKS"
 PAGE_PIXELS = 320  # the longer side of a picture on the page
 _CLEAR, _MOST = 0.15, 0.75  # values below are not shown; opacity of the largest
 
@@ -44,6 +45,19 @@ def stamped(picture: np.ndarray, words: str) -> np.ndarray:
     pen.rectangle((0, height - 2 * size, width, height), fill=(160, 0, 0))
     pen.text((size // 2, height - 1.6 * size), words, fill=(255, 255, 255), font_size=size)
     return np.asarray(drawn)
+
+
+def beside(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Get what the card of an image in a gallery shows of its map: nothing where it has none.
+
+    Args:
+        row: of the gallery; "image" uint8, "map" `(H, W)` in 0..1, "faults" texts.
+    """
+    if row.get("map") is None:
+        return {}
+    under = laid_over(np.asarray(row["image"]), np.asarray(row["map"]))
+    side = pictures.reduced(under, most=PAGE_PIXELS)
+    return {"map": pictures.data_uri(stamped(side, STAMP) if row["faults"] else side), "faults": list(row["faults"])}
 
 
 def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, folder: Path) -> Path:
