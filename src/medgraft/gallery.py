@@ -22,8 +22,8 @@ MAPPED = 6  # mistakes that get a map: each costs about ninety passes of one ima
 def gallery(
     task: ImageTask,
     samples: Sequence[Sample],
-    test: Predicted,
     *,
+    test: Predicted,
     picture: Callable[[int], np.ndarray],
     maker: MapMaker | None = None,
     listen: Listen = lambda event: None,

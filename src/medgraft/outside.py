@@ -92,7 +92,7 @@ def _gallery(
     maker = None
     if run.report.get("maps"):
         maker = MapMaker(run.model.task, device=run.predictor.device, seed=int(run.report["seed"]))
-    shown = gallery(run.model.task, samples, found, picture=picture, maker=maker, listen=listen)
+    shown = gallery(run.model.task, samples, test=found, picture=picture, maker=maker, listen=listen)
     return shown, told_of(shown, method=maker.method) if maker else {}
 
 

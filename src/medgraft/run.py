@@ -293,7 +293,7 @@ def _gallery(
     """Get mistakes and right answers with their images, and maps beside mistakes, which the report then tells of."""
     maker = MapMaker(parts.task, device=parts.engine.device, seed=recipe.seed) if recipe.scores.maps else None
     picture = lambda index: found.store[found.places[index]]  # noqa: E731
-    shown = gallery(parts.task, found.samples, test, picture=picture, maker=maker, listen=listen)
+    shown = gallery(parts.task, found.samples, test=test, picture=picture, maker=maker, listen=listen)
     report["maps"] = told_of(shown, method=maker.method) if maker else {}
     return shown
 

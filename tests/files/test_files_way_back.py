@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medgraft.files import network_pixels, place_of, read_image, save_nifti, way_back, write_dicom
+from medgraft.files import network_pixels, read_image, referred, save_nifti, way_back, write_dicom
 from medgraft.values import Image, ImageRef
 
 
@@ -114,7 +114,7 @@ def test_the_same_map_is_the_same_file(tmp_path: Path) -> None:
 def test_what_a_derived_dicom_object_refers_to(tmp_path: Path) -> None:
     facts = {"FrameOfReferenceUID": "1.2.3", "PixelSpacing": [0.5, 0.25], "ImagePositionPatient": [-1, 2, 3.5]}
     write_dicom(tmp_path / "a.dcm", np.zeros((3, 24, 40), np.uint16), Modality="US", PatientID="p1", **facts)
-    place = place_of(ImageRef(tmp_path / "a.dcm", index=2))
+    place = referred(ImageRef(tmp_path / "a.dcm", index=2))
     dataset = pydicom.dcmread(tmp_path / "a.dcm")
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert place[keyword] == dataset[keyword].value

@@ -9,7 +9,7 @@ import numpy as np
 from medgraft import storage
 from medgraft.errors import BadImage
 from medgraft.explanation.explainer import Explained
-from medgraft.files import place_of, save_nifti
+from medgraft.files import referred, save_nifti
 from medgraft.values import ImageRef
 
 _STEPS = 10_000  # stored numbers of a DICOM map: its slope, 0.0001, is exact in DICOM's decimal texts
@@ -40,7 +40,7 @@ def save_numbers(found: Explained, ref: ImageRef, *, stem: Path, nifti: bool = F
 
 def _save_dicom_ready(found: Explained, ref: ImageRef, stem: Path) -> dict[str, Path]:
     """Write what a writer of DICOM objects needs: stored numbers, and the elements that go with them."""
-    place = place_of(ref)
+    place = referred(ref)
     if found.map.shape != (place["Rows"], place["Columns"]):
         raise BadImage(f"its map has {found.map.shape}, its frame {place['Rows']} x {place['Columns']}", where=ref.path)
     pixels, words = stem.with_name(f"{stem.name}.dicom.npy"), stem.with_name(f"{stem.name}.dicom.json")

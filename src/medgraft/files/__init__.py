@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medgraft.registry import Registry
 
 if TYPE_CHECKING:
-    from medgraft.files.dicom import place_of
+    from medgraft.files.dicom import referred
     from medgraft.files.form import MAX_BYTES, Format, Header, Wish
     from medgraft.files.listing import list_images
     from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels, way_back
@@ -43,7 +43,7 @@ _HOMES = {
     "content_key": "pixels",
     "fingerprint": "pixels",
     "way_back": "pixels",
-    "place_of": "dicom",
+    "referred": "dicom",
     "save_nifti": "write",
     "save_png": "write",
     "write_dicom": "write",
@@ -60,7 +60,7 @@ __all__ = [
     "header",
     "list_images",
     "network_pixels",
-    "place_of",
+    "referred",
     "read_image",
     "read_many",
     "read_pixels",

@@ -165,7 +165,7 @@ def spacing_of(dataset: Any, index: int) -> tuple[float, ...] | None:
     return None
 
 
-def place_of(ref: ImageRef) -> dict[str, Any]:
+def referred(ref: ImageRef) -> dict[str, Any]:
     """Get what an object derived from a frame needs to refer to it and to lie on it, DICOM keyword -> value.
 
     The UIDs that are there, the geometry that is there (numbers as floats), `Rows`, `Columns`, `NumberOfFrames` of

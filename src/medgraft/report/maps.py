@@ -18,6 +18,7 @@ from medgraft.report.phrases import count, decimal
 _HEAT = np.array([[255, 255, 178], [254, 204, 92], [253, 141, 60], [240, 59, 32], [189, 0, 38]], np.float32)
 STAMP = "FAILS ITS CHECKS"
 PAGE_PIXELS = 320  # the longer side of a picture on the page
+_LEGIBLE = 160
 _CLEAR, _MOST = 0.15, 0.75  # values below are not shown; opacity of the largest
 
 
@@ -41,7 +42,7 @@ def stamped(picture: np.ndarray, words: str) -> np.ndarray:
     drawn = Pillow.fromarray(picture)
     pen = ImageDraw.Draw(drawn)
     height, width = picture.shape[:2]
-    size = max(8, width // 16)
+    size = max(8, min(width, 640) // 16)
     pen.rectangle((0, height - 2 * size, width, height), fill=(160, 0, 0))
     pen.text((size // 2, height - 1.6 * size), words, fill=(255, 255, 255), font_size=size)
     return np.asarray(drawn)
@@ -56,7 +57,8 @@ def beside(row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("map") is None:
         return {}
     under = laid_over(np.asarray(row["image"]), np.asarray(row["map"]))
-    side = pictures.reduced(under, most=PAGE_PIXELS)
+    times = -(-_LEGIBLE // max(under.shape[:2]))  # on a tiny picture the stamp could not be read
+    side = pictures.reduced(under.repeat(times, axis=0).repeat(times, axis=1), most=PAGE_PIXELS)
     return {"map": pictures.data_uri(stamped(side, STAMP) if row["faults"] else side), "faults": list(row["faults"])}
 
 
