@@ -57,7 +57,9 @@ def learnt(net: str) -> ImageTask:
     return task
 
 
-def maps(task: ImageTask, *, seed: int, count: int, method: str) -> Iterator[tuple[np.ndarray, np.ndarray, bool, float]]:
+def maps(
+    task: ImageTask, *, seed: int, count: int, method: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, bool, float]]:
     """Yield map, mask, whether the net sees the ball, and how alike the map of random weights is, of the ill."""
     random, ball = randomised(task), torch.tensor([1])
     for index in range(1, 2 * count, 2):

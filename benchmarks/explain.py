@@ -1,11 +1,11 @@
 """Does a map point at the finding? Prints one table: share of test images whose map's largest value lies on the mask.
 
-Phantoms of three kinds and three sets of real images with masks (`_explain_questions.py`), a ResNet and a transformer,
-both embedded, every stage tuned. Phantoms: 1600 of seed 1 for training and validation; maps of others of seed 202, and
+Phantoms of three kinds, three sets of real images with masks (`_explain_questions.py`), a ResNet and a transformer,
+both embedded, every stage tuned; and phantom volumes (`_explain_volumes.py`) with the small ResNet, inflated and frozen. Phantoms: 1600 of seed 1 for training and validation; maps of others of seed 202, and
 of seed 101 with --seed 101, on which the default method was chosen. Only images that have the finding are explained,
 and always for the finding. "On it" is on the mask or within 3 % of the longer side, as in `medgraft explain`: 15 pixels
-of 500, the tolerance of Zhang et al. 2018. "By chance" is the share of the image where a point counts as on it, "centre"
-how often the middle of the image does. Where the net is right: where it says that the finding is there.
+of 500, the tolerance of Zhang et al. 2018. "By chance" is the share of the image where a point counts as on it,
+"centre" how often the middle of the image does. Where the net is right: where it says that the finding is there.
 
     python benchmarks/explain.py --shared ../shared --out runs/explain
     python benchmarks/explain.py --shared ../shared --out runs/explain --occlusion 30     # slow
@@ -25,6 +25,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 import _explain_questions as questions
+import _explain_volumes as volumes
 import medgraft as mg
 from medgraft.explanation.explainer import REACH
 from medgraft.explanation.maker import MapMaker
@@ -51,6 +52,7 @@ PIXELS_EPOCHS = {  # side of the net's picture, passes over the images
     "hippocampus": (96, 4),
 }
 MOST = 100  # images explained a question
+VOLUMES = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--shared", type=Path, default=Path(os.environ.get("MEDGRAFT_SHARED", "../shared")))
     given.add_argument("--out", type=Path, default=Path("runs/explain"))
-    given.add_argument("--questions", nargs="+", default=[*questions.PHANTOMS, *questions.REAL])
+    given.add_argument("--questions", nargs="+", default=[*questions.PHANTOMS, *questions.REAL, "volumes"])
     given.add_argument("--nets", nargs="+", default=list(NETS))
     given.add_argument("--seed", type=int, default=202, help="of the phantoms that are explained")
     given.add_argument("--occlusion", type=int, default=0, help="images that are explained by occlusion too")
@@ -78,16 +80,36 @@ def main() -> None:
     print(f"| {' | '.join(words)} | by chance | centre | alike with random weights | seconds a map |")
     print("|---" * 12 + "|")
     for name in options.questions:
-        for net in options.nets:
+        for net in options.nets if name != "volumes" else ():
             for row in rows_of(name, net, options):
                 print(row, flush=True)
+    for row in volume_rows(options.seed) if "volumes" in options.questions else ():
+        print(row, flush=True)
+
+
+def volume_rows(seed: int) -> Iterator[str]:
+    """Yield a row of the table a method, of volumes."""
+    net = "embedded:resnet10t_small"
+    task = volumes.learnt(net)
+    score = volumes.telling(task, seed=seed, count=VOLUMES)
+    for method in METHODS["resnet10t"]:
+        points, floors = [], []
+        began = time.perf_counter()
+        for found, mask, right, similar in volumes.maps(task, seed=seed, count=VOLUMES, method=method):
+            away = distance_transform_edt(~mask)
+            reach = round(REACH * max(mask.shape))
+            floors.append((float((away <= reach).mean()), bool(away[tuple(side // 2 for side in mask.shape)] <= reach)))
+            own = away[np.unravel_index(found.argmax(), found.shape)]
+            seconds = (time.perf_counter() - began) / (len(points) + 1)
+            points.append(Point(bool(own <= reach), bool(own == 0), right, similar, seconds))
+        yield told(("volumes", net.split(":")[1], f"{score:.3f}", method), points, *np.mean(floors, axis=0))
 
 
 def rows_of(name: str, net: str, options: argparse.Namespace) -> Iterator[str]:
     """Yield a row of the table a method."""
     folds = range(questions.FOLDS) if name == "opacities" else (0,)
     runs = [trained(name, net, fold, options) for fold in folds]
-    found = [cases(name, fold, options) for fold in folds]
+    found = [cases(name, fold, options) for fold in folds]  # each fold's images by the net that never saw them
     score = np.mean([run.report["scores"]["test"]["auroc"]["value"] for run in runs])
     masks = [mask for one in found for _, mask in one]
     floor, centre = np.mean([chance(mask) for mask in masks], axis=0)

@@ -47,7 +47,7 @@ def test_what_all_places_of_the_last_level_add_is_the_answer() -> None:
     (gradient,) = torch.autograd.grad(logits[:, 1].sum(), raws[-1:])
     added = (raws[-1] * gradient).flatten(1).sum(dim=1)
     constant = task.answer(torch.zeros(1, task.head.width))[0, 1]
-    assert stages == [len(task.backbone.stages) - k for k in (3, 2, 1)]
+    assert stages == [len(task.backbone.stages) - k for k in (4, 3, 2, 1)]
     assert torch.allclose(added + constant, logits[:, 1], rtol=1e-4, atol=1e-4)
 
 
@@ -74,11 +74,11 @@ def test_the_logits_are_those_of_the_task(pooling: str) -> None:
 
 @pytest.mark.parametrize("how", ["gradcam", "layercam"])
 def test_maps_are_those_of_captum(how: str) -> None:
-    """The mean over the last three levels of Captum's map of each, where each place of a level shares what it adds."""
+    """The mean over the last four levels of Captum's map of each, in parts of its largest value."""
     attr = pytest.importorskip("captum.attr", reason="captum is not installed")
     task, answer = grafted(pooling="levels"), torch.tensor([0, 2])
     wanted = torch.zeros(2, 64, 64)
-    for _, layer in task.backbone.stages[-3:]:
+    for _, layer in task.backbone.stages[-4:]:
         say = lambda x, own: spoken(task, task(x), own)  # noqa: E731
         if how == "gradcam":
             method = attr.LayerGradCam(say, layer)
@@ -88,10 +88,11 @@ def test_maps_are_those_of_captum(how: str) -> None:
             value = attr.LayerActivation(say, layer).attribute(pixels(), **words)
             theirs = attr.LayerGradientXActivation(say, layer).attribute(pixels(), **words)
             theirs = torch.where(theirs * value > 0, theirs, 0).sum(dim=1)
-        wanted += enlarged(theirs.detach(), (64, 64)) * theirs[0].numel() / 3 / 64**2
+        largest = theirs.detach().abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
+        wanted += enlarged(theirs.detach() / largest, (64, 64)) / 4
     ours = activation_map(task, pixels(), answer, how=how)
-    assert float(ours.max()) > 0
-    assert torch.allclose(ours, wanted.clamp_min(0), atol=1e-5 * float(wanted.max()) + 1e-9)
+    assert float(ours.max()) > 0.2
+    assert torch.allclose(ours, wanted.clamp_min(0), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["hirescam", "layercam", "gradcam", "gradcam++"])

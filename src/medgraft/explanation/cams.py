@@ -2,9 +2,9 @@
 
 At any level the answer is, to first order, a sum over places: activation
 times gradient. A late level says it coarsely, an early one finely and with
-more noise; the map is the mean of what the last levels say. The gradient of a
-level is all that it brings to the answer: by what the head takes of it and by
-way of later levels.
+more noise; the map is the mean of what the last levels say, each in parts of
+its largest value. The gradient of a level is all that it brings to the answer:
+by what the head takes of it and by way of later levels.
 
 Sources: Selvaraju et al., "Grad-CAM", ICCV 2017; Chattopadhay et al.,
 "Grad-CAM++", WACV 2018; Draelos, Carin, "Use HiResCAM instead of Grad-CAM for
@@ -15,8 +15,6 @@ the mean over levels.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,7 +22,7 @@ from torch.nn import functional
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
-_LEVELS = 3  # coarse ones alone miss small lesions, finer ones alone see edges
+_LEVELS = 4  # of a residual net all but the stem: see docs/decisions/0006-where-a-net-looked.md
 
 
 def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -68,12 +66,12 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
     with torch.enable_grad():
         gradients = torch.autograd.grad(spoken(task, logits, answer).sum(), raws)
     size = tuple(pixels.shape[2:])
+    space = tuple(range(1, pixels.ndim - 1))
     total = torch.zeros(len(pixels), *size, device=pixels.device)
     for raw, gradient, stage in zip(raws, gradients, stages, strict=True):
         level, slope = (task.backbone.level(part.detach().float(), stage) for part in (raw, gradient))
-        # A place of a coarse level stands for many pixels: they share what it adds.
-        share = math.prod(level.shape[2:]) / math.prod(size)
-        total += enlarged(_WAYS[how](level, slope), size) * share / len(raws)
+        own = _WAYS[how](level, slope)
+        total += enlarged(own / own.abs().amax(space, keepdim=True).clamp_min(1e-12), size) / len(raws)
     return total.clamp_min(0)
 
 
