@@ -1,11 +1,12 @@
 """Does a map point at the finding? Prints one table: share of test images whose map's largest value lies on the mask.
 
 Phantoms of three kinds, three sets of real images with masks (`_explain_questions.py`), a ResNet and a transformer,
-both embedded, every stage tuned; and phantom volumes (`_explain_volumes.py`) with the small ResNet, inflated and frozen. Phantoms: 1600 of seed 1 for training and validation; maps of others of seed 202, and
-of seed 101 with --seed 101, on which the default method was chosen. Only images that have the finding are explained,
-and always for the finding. "On it" is on the mask or within 3 % of the longer side, as in `medgraft explain`: 15 pixels
-of 500, the tolerance of Zhang et al. 2018. "By chance" is the share of the image where a point counts as on it,
-"centre" how often the middle of the image does. Where the net is right: where it says that the finding is there.
+both embedded, every stage tuned; and phantom volumes (`_explain_volumes.py`) with the small ResNet, inflated and frozen.
+Phantoms: 1600 of seed 1 for training and validation; maps of others of seed 202, and with --seed 101 of those on which
+the default method was chosen. Only images that have the finding are explained, and always for the finding. "On it" is
+on the mask or within 3 % of the longer side, as in `medgraft explain`: 15 pixels of 500, the tolerance of Zhang et al.
+2018. "By chance" is the share of the image where a point counts as on it, "centre" how often the middle of the image
+does. Where the net is right: where it says that the finding is there.
 
     python benchmarks/explain.py --shared ../shared --out runs/explain
     python benchmarks/explain.py --shared ../shared --out runs/explain --occlusion 30     # slow
@@ -48,8 +49,8 @@ PIXELS_EPOCHS = {  # side of the net's picture, passes over the images
     "fundus": (128, 5),
     "skin": (96, 5),
     "opacities": (96, 6),
-    "platelets": (128, 6),
-    "hippocampus": (96, 4),
+    "platelets": (96, 4),
+    "hippocampus": (96, 3),
 }
 MOST = 100  # images explained a question
 VOLUMES = 60

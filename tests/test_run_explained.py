@@ -15,6 +15,7 @@ from PIL import Image as Picture
 import medgraft as mg
 from medgraft.errors import BadImage, BadRecipe, BadTable
 from medgraft.files import write_dicom
+from medgraft.phantoms.write import write_set
 from test_run import QUICK
 from tiny_data import make_tiny_data
 
@@ -186,3 +187,24 @@ def test_a_backbone_is_inspected_with_images_and_without(run: Path, home: Path) 
     page = (home / "net2" / "inspect.html").read_text()
     assert "Patches that excite units of layer4" in page and "The head is a logistic regression" not in page
     assert "Patches" not in (home / "net" / "inspect.html").read_text()
+
+
+# ---- phantoms -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_maps_point_at_the_lesions_of_phantoms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small run on fundus phantoms; docs/results.md has the figures of well-trained nets."""
+    monkeypatch.setenv("MEDGRAFT_HOME", str(home / "home"))
+    off = {f"scores.{part}": False for part in ("learning", "shortcuts", "stress", "maps")}
+    write_set("fundus", count=480, seed=1, size=112, out=home / "eyes")
+    words: dict[str, Any] = {"backbone": "embedded:resnet10t", "depth": "all", "image_size": 96, "epochs": 3}
+    report = mg.train(home / "eyes", out=home / "eyes-run", label_column="label", settings=off, **words)
+    assert report["scores"]["test"]["auroc"]["value"] > 0.85
+    table = write_set("fundus", count=100, seed=2, size=112, out=home / "others")
+    rows = [row for row in table.read_text().splitlines() if "phantom" not in row.split(",")[0] or "retinopathy" in row]
+    (home / "others" / "ill.csv").write_text("\n".join(rows) + "\n")
+    told = mg.explain(home / "eyes-run", [home / "others" / "ill.csv"], out=home / "eye-maps", target="retinopathy")
+    assert told["method"] == "hirescam" and told["pointing"]["n"] >= 40
+    assert told["pointing"]["share"] > 0.7 and told["pointing"]["low"] < told["pointing"]["share"]
+    assert told["randomised"] < 0.3 and told["failed"] <= 0.2 * told["count"]
