@@ -10,6 +10,7 @@ does. Where the net is right: where it says that the finding is there.
 
     python benchmarks/explain.py --shared ../shared --out runs/explain
     python benchmarks/explain.py --shared ../shared --out runs/explain --occlusion 30     # slow
+    python benchmarks/explain.py --out runs/explain --levels --seed 101                   # the choice
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from scipy.ndimage import distance_transform_edt
 import _explain_questions as questions
 import _explain_volumes as volumes
 import medgraft as mg
+from _explain_levels import candidates
 from medgraft.explanation.explainer import REACH
 from medgraft.explanation.maker import MapMaker
 from medgraft.explanation.methods import map_of
@@ -76,7 +78,11 @@ def main() -> None:
     given.add_argument("--nets", nargs="+", default=list(NETS))
     given.add_argument("--seed", type=int, default=202, help="of the phantoms that are explained")
     given.add_argument("--occlusion", type=int, default=0, help="images that are explained by occlusion too")
+    given.add_argument("--levels", action="store_true", help="print how the default was chosen instead")
     options = given.parse_args()
+    if options.levels:
+        print_levels(options)
+        return
     words = ("question", "net", "AUROC", "method", "n", "on it", "on it, net right", "exactly on it")
     print(f"| {' | '.join(words)} | by chance | centre | alike with random weights | seconds a map |")
     print("|---" * 12 + "|")
@@ -119,6 +125,43 @@ def rows_of(name: str, net: str, options: argparse.Namespace) -> Iterator[str]:
         most = options.occlusion if method == "occlusion" else MOST
         points = [point for run, one in zip(runs, found, strict=True) for point in points_of(run, name, one, method)]
         yield told((name, net, f"{score:.3f}", method), points[:most], floor, centre)
+
+
+def print_levels(options: argparse.Namespace) -> None:
+    """Print, of each way to put levels together, how often its maps point at the finding of each kind of phantom."""
+    hits: dict[str, dict[str, list[bool]]] = {}
+    for name in [*questions.PHANTOMS, "volumes"]:
+        for found, mask in levels_of_kind(name, options):
+            away = distance_transform_edt(~mask)
+            for how, values in found.items():
+                hit = bool(away[np.unravel_index(values.argmax(), values.shape)] <= round(REACH * max(mask.shape)))
+                hits.setdefault(how, {}).setdefault(name, []).append(hit)
+    print(f"| map | {' | '.join(next(iter(hits.values())))} |")
+    print("|---" * (1 + len(next(iter(hits.values())))) + "|")
+    for how, row in hits.items():
+        print(f"| {how} | {' | '.join(share(one) for one in row.values())} |")
+
+
+def levels_of_kind(name: str, options: argparse.Namespace) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Yield maps by how they were made, in the file's own pixels, and the mask."""
+    if name == "volumes":
+        task = volumes.learnt("embedded:resnet10t_small")
+        for index in range(1, 2 * VOLUMES, 2):
+            solid, mask = volumes.volume(index, seed=options.seed)
+            found = candidates(task, torch.from_numpy(solid)[None, None], torch.tensor([1]))
+            yield {how: values[0].numpy() for how, values in found.items()}, mask
+        return
+    run = trained(name, "resnet10t", 0, options)
+    model, answer = run.model, torch.tensor([run.classes.index(questions.PHANTOMS[name])])
+    model.task.requires_grad_(False)
+    words = {word: value for word, value in model.pixels.words().items() if word != "window"}
+    for path, mask in cases(name, 0, options):
+        rows = network_pixels(read_image(ImageRef(path)), **words)[None]
+        found = candidates(model.task, normalised(rows, model.spec), answer)
+        back = {
+            how: way_back(values[0].numpy(), size=mask.shape, fit=model.pixels.fit) for how, values in found.items()
+        }
+        yield back, mask
 
 
 def told(words: tuple[str, ...], points: list[Point], floor: float, centre: float) -> str:
