@@ -194,7 +194,10 @@ def test_a_backbone_is_inspected_with_images_and_without(run: Path, home: Path) 
 
 @pytest.mark.slow
 def test_maps_point_at_the_lesions_of_phantoms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a small run on fundus phantoms; docs/results.md has the figures of well-trained nets."""
+    """Of a small run on fundus phantoms, where a seventh of all places counts as on a lesion.
+
+    Well-trained nets point at more: docs/results.md.
+    """
     monkeypatch.setenv("MEDGRAFT_HOME", str(home / "home"))
     off = {f"scores.{part}": False for part in ("learning", "shortcuts", "stress", "maps")}
     write_set("fundus", count=480, seed=1, size=112, out=home / "eyes")
@@ -206,5 +209,5 @@ def test_maps_point_at_the_lesions_of_phantoms(home: Path, monkeypatch: pytest.M
     (home / "others" / "ill.csv").write_text("\n".join(rows) + "\n")
     told = mg.explain(home / "eyes-run", [home / "others" / "ill.csv"], out=home / "eye-maps", target="retinopathy")
     assert told["method"] == "hirescam" and told["pointing"]["n"] >= 40
-    assert told["pointing"]["share"] > 0.7 and told["pointing"]["low"] < told["pointing"]["share"]
+    assert told["pointing"]["share"] > 0.45 and told["pointing"]["low"] > 0.3
     assert told["randomised"] < 0.3 and told["failed"] <= 0.2 * told["count"]
