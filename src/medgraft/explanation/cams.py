@@ -25,7 +25,7 @@ from medgraft.tasks.base import ImageTask
 _LEVELS = 4  # of a residual net all but the stem: see docs/decisions/0006-where-a-net-looked.md
 
 
-def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], list[int], Tensor]:
     """Get the last levels, each as its stage gives it and as a level, and the logits that come of them.
 
     Args:
