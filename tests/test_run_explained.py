@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image as Picture
 
 import medgraft as mg
 from medgraft.errors import BadImage, BadRecipe, BadTable
+from medgraft.files import write_dicom
+from medgraft.phantoms.write import write_set
 from test_run import QUICK
 from tiny_data import make_tiny_data
 
@@ -59,11 +63,44 @@ def test_maps_are_in_the_files_own_pixels(run: Path, masks: Path, home: Path) ->
     assert page.count("<img") == 4 and "<script" not in page and "Pointed at the mask" in page
 
 
+def test_each_file_gets_the_forms_that_suit_it(run: Path, home: Path) -> None:
+    """The same picture, not square, as PNG, DICOM and NIfTI: the same map, each on the grid of its file."""
+    folder = home / "forms"
+    folder.mkdir()
+    rows = np.asarray(Picture.open(home / "tiny" / "p01_0.png"))[:32, :, 0]
+    Picture.fromarray(rows).save(folder / "a.png")
+    write_dicom(folder / "b.dcm", rows, WindowCenter="127.5", WindowWidth="256", FrameOfReferenceUID="1.2.3")
+    affine = np.array([[0, 2.0, 0, 5], [-1.5, 0, 0, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+    source = nibabel.Nifti1Image(rows.T[..., None].astype(np.uint8), affine)
+    source.header["cal_max"] = 255
+    nibabel.save(source, folder / "c.nii.gz")
+    told = mg.explain(run, [folder], out=home / "form-maps")
+    files = [row["files"] for row in told["images"]]
+    assert [sorted(one) for one in files] == [
+        ["npy", "png"],
+        ["dicom", "dicom_words", "npy", "png"],
+        ["nifti", "npy", "png"],
+    ]
+    out = home / "form-maps"
+    values = [np.load(out / one["npy"]) for one in files]
+    assert all(one.shape == (32, 40) for one in values)
+    assert np.abs(values[1] - values[0]).max() < 0.1 and np.abs(values[2] - values[0]).max() < 0.1
+    made = nibabel.load(out / files[2]["nifti"])
+    assert np.array_equal(made.affine, affine) and np.array_equal(np.asarray(made.dataobj)[..., 0].T, values[2])
+    stored, words = np.load(out / files[1]["dicom"]), json.loads((out / files[1]["dicom_words"]).read_text())
+    assert stored.dtype == np.uint16 and (words["Rows"], words["Columns"]) == stored.shape
+    assert np.allclose(stored * words["RescaleSlope"] + words["RescaleIntercept"], values[1], atol=1e-4)
+    dataset = pydicom.dcmread(folder / "b.dcm")
+    assert words["source"]["SOPInstanceUID"] == dataset.SOPInstanceUID and words["FrameOfReferenceUID"] == "1.2.3"
+    asked = mg.explain(run, [folder / "a.png"], out=home / "asked", nifti=True)["images"][0]["files"]
+    assert np.array_equal(np.asarray(nibabel.load(home / "asked" / asked["nifti"]).dataobj)[..., 0].T, values[0])
+
+
 def test_a_map_that_fails_is_stamped(run: Path, masks: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the net's own weights in place of random ones the two maps are the same."""
-    from medgraft.explanation import explainer
+    from medgraft.explanation import maker
 
-    monkeypatch.setattr(explainer, "randomised", lambda task, seed: task)
+    monkeypatch.setattr(maker, "randomised", lambda task, seed: task)
     told = mg.explain(run, [masks], out=home / "failing")
     assert told["failed"] == 4
     assert all("random weights" in row["faults"][0] for row in told["images"])
@@ -82,6 +119,23 @@ def test_one_broken_image_is_named_and_passed_over(run: Path, home: Path) -> Non
     assert told["count"] == 1 and any("broken.png" in str(event.get("text")) for event in said)
     with pytest.raises(BadImage, match=r"broken\.png"):
         mg.explain(run, [folder / "broken.png"], out=home / "none-maps")
+
+
+def test_maps_stand_beside_mistakes(run: Path, home: Path) -> None:
+    """Every label is false, so that there are mistakes."""
+    report = json.loads((run / "report.json").read_text())
+    assert report["maps"]["method"] == mg.open_run(run).explain([home / "tiny" / "p01_0.png"])[0].method
+    parts = json.loads((run / "samples.json").read_text())
+    wrong = {"ill": "well", "well": "ill"}
+    rows = [
+        f"{key},{wrong[label]},{patient}" for key, (_, label, patient, split, _) in parts.items() if split == "test"
+    ]
+    (home / "tiny" / "false.csv").write_text("\n".join(["path,label,patient", *rows]) + "\n")
+    told = mg.evaluate(run, home / "tiny" / "false.csv", out=home / "evaluated", label_column="label")
+    assert 0 < told["maps"]["images"] <= 6 and 0 <= told["maps"]["failed"] <= told["maps"]["images"]
+    page = (home / "evaluated" / "report.html").read_text()
+    assert page.count('alt="where the model looked"') == told["maps"]["images"]
+    assert page.count("Its map says nothing") == told["maps"]["failed"]
 
 
 def test_wrong_words_are_refused_in_words(run: Path, masks: Path, home: Path) -> None:
@@ -133,3 +187,27 @@ def test_a_backbone_is_inspected_with_images_and_without(run: Path, home: Path) 
     page = (home / "net2" / "inspect.html").read_text()
     assert "Patches that excite units of layer4" in page and "The head is a logistic regression" not in page
     assert "Patches" not in (home / "net" / "inspect.html").read_text()
+
+
+# ---- phantoms -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_maps_point_at_the_lesions_of_phantoms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small run on fundus phantoms, where a seventh of all places counts as on a lesion.
+
+    Well-trained nets point at more: docs/results.md.
+    """
+    monkeypatch.setenv("MEDGRAFT_HOME", str(home / "home"))
+    off = {f"scores.{part}": False for part in ("learning", "shortcuts", "stress", "maps")}
+    write_set("fundus", count=480, seed=1, size=112, out=home / "eyes")
+    words: dict[str, Any] = {"backbone": "embedded:resnet10t", "depth": "all", "image_size": 96, "epochs": 3}
+    report = mg.train(home / "eyes", out=home / "eyes-run", label_column="label", settings=off, **words)
+    assert report["scores"]["test"]["auroc"]["value"] > 0.85
+    table = write_set("fundus", count=100, seed=2, size=112, out=home / "others")
+    rows = [row for row in table.read_text().splitlines() if "phantom" not in row.split(",")[0] or "retinopathy" in row]
+    (home / "others" / "ill.csv").write_text("\n".join(rows) + "\n")
+    told = mg.explain(home / "eyes-run", [home / "others" / "ill.csv"], out=home / "eye-maps", target="retinopathy")
+    assert told["method"] == "hirescam" and told["pointing"]["n"] >= 40
+    assert told["pointing"]["share"] > 0.45 and told["pointing"]["low"] > 0.3
+    assert told["randomised"] < 0.3 and told["failed"] <= 0.2 * told["count"]

@@ -283,6 +283,7 @@ def explain(
     out: Data,
     method: str = "auto",
     target: str | None = None,
+    nifti: bool = False,
     device: str = "auto",
     listen: Listen = _silent,
 ) -> dict[str, Any]:
@@ -295,6 +296,7 @@ def explain(
         out: gets explain.json, explain.html and maps/.
         method: auto, hirescam, gradcam, gradcam++, occlusion; of transformers also attention and rollout.
         target: the class or label to explain; None takes the answer that is given.
+        nifti: True writes NIfTI of files that are none, too.
         device: auto, cpu, cuda or cuda:1.
         listen: gets progress events.
 
@@ -306,7 +308,7 @@ def explain(
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     refs, masks, passed = explaining.listed(paths)
     _say_passed(passed, listen)
-    words: dict[str, Any] = {"method": method, "target": target, "masks": masks, "listen": listen}
+    words: dict[str, Any] = {"method": method, "target": target, "masks": masks, "nifti": nifti, "listen": listen}
     told = explaining.explain(opened, refs, out=Path(out), **words)
     if not told["count"]:
         raise BadData(f"none of the {len(refs)} images could be read ({told['images'][0]['error']})", where=paths[0])

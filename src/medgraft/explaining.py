@@ -11,16 +11,17 @@ import numpy as np
 from medgraft import storage
 from medgraft.errors import BadImage, BadTable
 from medgraft.explanation.explainer import Explained, Explainer
+from medgraft.explanation.forms import save_numbers
 from medgraft.files import save_png
 from medgraft.gather import Listen
 from medgraft.learn import stopping
 from medgraft.opened import Run, images_in
-from medgraft.report.maps import laid_over, write_maps_page
+from medgraft.report.maps import PAGE_PIXELS, STAMP, laid_over, stamped, write_maps_page
+from medgraft.report.pictures import reduced
 from medgraft.samples.sheet import read_sheet
 from medgraft.samples.table import column_named
+from medgraft.scores.intervals import wilson
 from medgraft.values import ImageRef
-
-STAMP = "FAILS ITS CHECKS"
 
 
 def explain(
@@ -31,6 +32,7 @@ def explain(
     method: str = "auto",
     target: str | None = None,
     masks: Mapping[str, ImageRef] | None = None,
+    nifti: bool = False,
     listen: Listen = lambda event: None,
 ) -> dict[str, Any]:
     """Write a map a file, explain.json and explain.html; get what explain.json holds.
@@ -38,11 +40,11 @@ def explain(
     Args:
         run: the run.
         refs: the images; one that cannot be read is named and passed over.
-        out: the folder. `maps/` gets NAME.png (the picture under its map) and NAME.npy (the map, float32, in the
-            file's own rows and columns).
+        out: the folder. `maps/` gets NAME.png, the picture under its map, and what `forms.save_numbers` writes.
         method: see `Explainer`.
         target: see `Explainer`.
         masks: text of an image's reference -> mask of what is to be found there.
+        nifti: True writes NIfTI of files that are none, too.
         listen: gets progress events.
     """
     explainer = Explainer(run.predictor, method=method, target=target)
@@ -52,12 +54,13 @@ def explain(
         if isinstance(found, BadImage):
             rows.append({"key": str(ref), "error": str(found)})
         else:
-            rows.append({**_row(found), "files": _write(found, ref, out / "maps", name)})
-            shown.append(found)
+            picture = laid_over(found.picture, found.map)
+            rows.append({**_row(found), "files": _write(found, ref, picture, out / "maps" / name, nifti=nifti)})
+            shown.append(reduced(picture, most=PAGE_PIXELS))  # of a large folder nothing larger stays in memory
         listen({"event": "explain", "done": done + 1, "of": len(refs)})
-    told = {"run": str(run.folder), "method": explainer.method, "images": rows, **_summary(shown)}
+    told = {"run": str(run.folder), "method": explainer.method, "images": rows, **_summary(rows)}
     storage.write_json(out / "explain.json", told)
-    write_maps_page(told, [laid_over(one.picture, one.map) for one in shown], folder=out)
+    write_maps_page(told, shown, folder=out)
     return told
 
 
@@ -118,21 +121,27 @@ def _row(found: Explained) -> dict[str, Any]:
     }
 
 
-def _summary(found: Sequence[Explained]) -> dict[str, Any]:
+def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Figures over all maps, each with its n."""
-    pointed_at = [one.pointed for one in found if one.pointed is not None]
+    good = [row for row in rows if "error" not in row]
+    pointed_at = [row["pointed"] for row in good if row["pointed"] is not None]
     return {
-        "count": len(found),
-        "failed": sum(bool(one.sanity.faults) for one in found),
-        "randomised": float(np.mean([one.sanity.randomised for one in found])) if found else None,
-        "pointing": {"hits": sum(pointed_at), "n": len(pointed_at)} if pointed_at else None,
+        "count": len(good),
+        "failed": sum(bool(row["faults"]) for row in good),
+        "randomised": float(np.mean([row["randomised"] for row in good])) if good else None,
+        "pointing": _pointing(sum(pointed_at), len(pointed_at)) if pointed_at else None,
     }
 
 
-def _write(found: Explained, ref: ImageRef, folder: Path, name: str) -> dict[str, str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = laid_over(found.picture, found.map, stamp=STAMP if found.sanity.faults else "")
+def _pointing(hits: int, n: int) -> dict[str, Any]:
+    low, high = wilson(hits, n)
+    return {"hits": hits, "n": n, "share": hits / n, "low": low, "high": high}
+
+
+def _write(found: Explained, ref: ImageRef, picture: np.ndarray, stem: Path, *, nifti: bool) -> dict[str, str]:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    png = stem.with_name(f"{stem.name}.png")
     words = {"Comment": "; ".join(found.sanity.faults) or "passed its checks", "Software": "medgraft explain"}
-    save_png(folder / f"{name}.png", picture, text=words)
-    storage.write_atomic(folder / f"{name}.npy", lambda file: np.save(file, found.map))
-    return {"png": f"maps/{name}.png", "npy": f"maps/{name}.npy"}
+    save_png(png, stamped(picture, STAMP) if found.sanity.faults else picture, text=words)
+    written = {"png": png, **save_numbers(found, ref, stem=stem, nifti=nifti)}
+    return {form: f"{stem.parent.name}/{path.name}" for form, path in written.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from medgraft import judge, pages, reporting, storage
 from medgraft.errors import BadData, BadTable, Leak, RunRefused
+from medgraft.explanation.maker import MapMaker
+from medgraft.gallery import gallery, told_of
 from medgraft.gather import Listen
 from medgraft.judge import Predicted
 from medgraft.learn import stopping
@@ -72,14 +75,25 @@ def evaluate(
     report["warnings"] += doubts
     report["timing"] = {"predict_images_per_second": round(speed, 2)}
     drawn = judge.curves(run.model.task, found, seed=report["seed"])
-    gallery = pages.gallery(run.model.task, kept, found, picture=lambda i: store[good[i]])
+    shown, report["maps"] = _gallery(run, kept, found, lambda i: store[good[i]], listen)
     storage.write_table(out / "quarantine.csv", report["quarantine"], columns=("path", "reason"))
     told = judge.predictions_of(run.model.task, run.model.certainty, found)
     pages.write_predictions(out / "predictions.csv", run.model.task, kept, {"test": told})
-    write_report(report, folder=out, curves=drawn, gallery=gallery)
+    write_report(report, folder=out, curves=drawn, gallery=shown)
     write_card(report, out)
     storage.write_json(out / "report.json", report)
     return report
+
+
+def _gallery(
+    run: Run, samples: Sequence[Sample], found: Predicted, picture: Callable[[int], np.ndarray], listen: Listen
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Get mistakes and right answers, with maps where the run's own report has them; and what is told of the maps."""
+    maker = None
+    if run.report.get("maps"):
+        maker = MapMaker(run.model.task, device=run.predictor.device, seed=int(run.report["seed"]))
+    shown = gallery(run.model.task, samples, test=found, picture=picture, maker=maker, listen=listen)
+    return shown, told_of(shown, method=maker.method) if maker else {}
 
 
 def _read(run: Run, data: Path, columns: Columns, percent_bad: float) -> DataSet:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from medgraft import storage
 from medgraft.assemble import Parts
 from medgraft.errors import RunRefused
+from medgraft.gallery import picture_of
 from medgraft.gather import Gathered
-from medgraft.judge import Predicted
 from medgraft.recipe import Recipe
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
@@ -44,7 +43,6 @@ _RUN_FILES = frozenset(
         "model-card.md",
     ]
 )
-_SHOWN = {"mistake": 12, "right": 6}
 
 
 def read_json(path: Path) -> Any:
@@ -175,90 +173,9 @@ def prediction_row(task: ImageTask, prediction: Prediction) -> dict[str, Any]:
 
 
 def write_pages(
-    out: Path, report: dict[str, Any], *, parts: Parts, found: Gathered, test: Predicted, curves: dict[str, Any]
+    out: Path, report: dict[str, Any], *, parts: Parts, curves: dict[str, Any], shown: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write report.html and model-card.md."""
+    """Write report.html and model-card.md; `shown` is the gallery."""
     sheet, _ = parts.train.sample_sheet(16)
-    shown = gallery(parts.task, found.samples, test, picture=lambda i: found.store[found.places[i]])
-    write_report(report, folder=out, curves=curves, gallery=shown, augmented=[_picture(row) for row in sheet])
+    write_report(report, folder=out, curves=curves, gallery=shown, augmented=[picture_of(row) for row in sheet])
     write_card(report, out)
-
-
-def gallery(
-    task: ImageTask, samples: Sequence[Sample], test: Predicted, *, picture: Callable[[int], np.ndarray]
-) -> list[dict[str, Any]]:
-    """Get the most certain mistakes and right answers with their images.
-
-    Args:
-        task: says what the logits mean.
-        samples: among them those of `test`.
-        test: predictions.
-        picture: position in `samples` -> network pixels.
-    """
-    place = {sample.key: i for i, sample in enumerate(samples)}
-    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _SHOWN}
-    judged = {"number": _off_by, "labels": _surest_label, "ordinal": _grades_apart}.get(task.answer_kind, _sure)
-    for prediction in task.interpret(test.keys, test.logits):
-        sample = samples[place[prediction.key]]
-        row = {"key": sample.key, "truth": sample.label or "(none)", "predicted": prediction.predicted or "(none)"}
-        rank, right, more = judged(task, prediction, sample)
-        rows["right" if right else "mistake"].append({**row, "patient": sample.patient, "rank": rank, **more})
-    if task.answer_kind == "number":  # no number is right; the nearest are shown as such
-        rows["right"] = [{**row, "rank": -row["rank"]} for row in rows["mistake"]]
-    surest = {kind: sorted(found, key=lambda row: -row["rank"]) for kind, found in rows.items()}
-    surest["right"] = _of_each_class(surest["right"]) if task.answer_kind != "number" else surest["right"]
-    chosen = [{**row, "kind": kind} for kind, count in _SHOWN.items() for row in surest[kind][:count]]
-    return [{**row, "image": _picture(picture(place[row["key"]]))} for row in chosen]
-
-
-Judged = tuple[float, bool, dict[str, Any]]
-
-
-def _sure(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
-    """How sure the answer was, whether it was right, and what the card says beside it."""
-    sure = float(prediction.probabilities[task.answers.classes.index(prediction.predicted)])
-    return sure, prediction.predicted == sample.label, {"probability": sure}
-
-
-def _grades_apart(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
-    """By how many grades it was off; of equally many the surer answer comes first."""
-    classes = task.answers.classes
-    said = classes.index(prediction.predicted)
-    true = int(task.encode([sample.label or ""])[0])
-    sure = float(prediction.probabilities[said])
-    apart = abs(said - true)
-    return apart + sure / 2, apart == 0, {"note": f"off by {apart}" if apart else None}
-
-
-def _surest_label(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
-    """The label it was surest and wrong about; right when all labels are."""
-    chances, truth = prediction.probabilities, task.encode([sample.label or ""])[0] > 0
-    called = np.isin(task.answers.classes, prediction.predicted.split("|"))
-    wrong = np.flatnonzero(called != truth)
-    if not len(wrong):
-        return float(np.where(truth, chances, 1 - chances).min()), True, {}
-    worst = max(wrong, key=lambda k: chances[k] if called[k] else 1 - chances[k])
-    word = f"{task.answers.classes[worst]}: {chances[worst]:.0%} said"
-    return float(chances[worst] if called[worst] else 1 - chances[worst]), False, {"note": word}
-
-
-def _off_by(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
-    """The size of the error."""
-    off = float(prediction.value or 0.0) - float(sample.label or 0.0)
-    return abs(off), False, {"note": f"off by {off:+.3g}"}
-
-
-def _of_each_class(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The surest of each class, then the second of each: one easy class shall not fill the row."""
-    seen: Counter[str] = Counter()
-    ranked = []
-    for row in rows:
-        ranked.append((seen[row["truth"]], row))
-        seen[row["truth"]] += 1
-    return [row for _, row in sorted(ranked, key=lambda pair: pair[0])]
-
-
-def _picture(pixels: np.ndarray) -> np.ndarray:
-    """Network pixels `(C, H, W)` as uint8 `(H, W)` or `(H, W, 3)`."""
-    shown = pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
-    return shown[0] if shown.shape[0] == 1 else np.moveaxis(shown, 0, -1)

@@ -136,6 +136,7 @@ class Scores(Section):
     positive: str | None = Field(None, description="the class that counts as positive when there are two")
     learning: bool = Field(True, description="ask what more training images would bring")
     shortcuts: bool = Field(True, description="ask what metadata, border and surroundings answer without the finding")
+    maps: bool = Field(True, description="show where it looked beside the surest mistakes")
     stress: bool = Field(True, description="score changed test images too: turned, darker, blurred, compressed ...")
 
 

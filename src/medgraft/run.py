@@ -15,6 +15,8 @@ import torch
 from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, shortcuts, storage
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
+from medgraft.explanation.maker import MapMaker
+from medgraft.gallery import gallery, told_of
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
 from medgraft.learn import model as models
@@ -278,11 +280,23 @@ def _finish(
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
-    pages.write_pages(out, report, parts=parts, found=found, test=test, curves=drawn)
+    shown = _gallery(recipe, parts, found, test, report, listen)
+    pages.write_pages(out, report, parts=parts, curves=drawn, shown=shown)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
     depth_finder.clear(out)
     return report
+
+
+def _gallery(
+    recipe: Recipe, parts: Parts, found: Gathered, test: Predicted, report: dict[str, Any], listen: Listen
+) -> list[dict[str, Any]]:
+    """Get mistakes and right answers with their images, and maps beside mistakes, which the report then tells of."""
+    maker = MapMaker(parts.task, device=parts.engine.device, seed=recipe.seed) if recipe.scores.maps else None
+    picture = lambda index: found.store[found.places[index]]  # noqa: E731
+    shown = gallery(parts.task, found.samples, test=test, picture=picture, maker=maker, listen=listen)
+    report["maps"] = told_of(shown, method=maker.method) if maker else {}
+    return shown
 
 
 def _stress(

@@ -40,15 +40,28 @@ def pixels(count: int = 2, size: int = 64) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("pooling", ["avg", "levels"])
-def test_what_all_places_add_is_the_answer(pooling: str) -> None:
-    """HiResCAM of a linear head: the places of all levels add up to the logit less its constant part."""
-    task = grafted("multilabel", pooling=pooling)
-    levels, logits = levels_of(task, pixels())
-    gradients = torch.autograd.grad(logits[:, 1].sum(), levels)
-    added = sum((level * gradient).flatten(1).sum(dim=1) for level, gradient in zip(levels, gradients, strict=True))
+def test_what_all_places_of_the_last_level_add_is_the_answer() -> None:
+    """HiResCAM of a linear head on averages: the places add up to the logit less its constant part."""
+    task = grafted("multilabel")
+    raws, stages, logits = levels_of(task, pixels())
+    (gradient,) = torch.autograd.grad(logits[:, 1].sum(), raws[-1:])
+    added = (raws[-1] * gradient).flatten(1).sum(dim=1)
     constant = task.answer(torch.zeros(1, task.head.width))[0, 1]
+    assert stages == [len(task.backbone.stages) - k for k in (4, 3, 2, 1)]
     assert torch.allclose(added + constant, logits[:, 1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_level_counts_by_what_comes_of_it_later_too() -> None:
+    """The gradient of an early level, and not only what the head takes of it: that of a net run in one piece."""
+    task = grafted("multilabel", pooling="levels")
+    x, seen = pixels(), []
+    stage = task.backbone.stages[-2][1]
+    with stage.register_forward_hook(lambda _m, _i, out: seen.append(out)):
+        logits = task(x.requires_grad_())
+    (whole,) = torch.autograd.grad(logits[:, 1].sum(), seen)
+    raws, _, again = levels_of(task, x.detach())
+    (ours,) = torch.autograd.grad(again[:, 1].sum(), raws[-2:-1])
+    assert torch.allclose(ours, whole, atol=1e-6) and torch.allclose(raws[-2], seen[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["avg", "levels"])
@@ -56,22 +69,33 @@ def test_the_logits_are_those_of_the_task(pooling: str) -> None:
     task = grafted(pooling=pooling)
     with torch.no_grad():
         whole = task(pixels())
-    assert torch.allclose(levels_of(task, pixels())[1], whole, atol=1e-5)
+    assert torch.allclose(levels_of(task, pixels())[2], whole, atol=1e-5)
 
 
-def test_gradcam_is_that_of_captum() -> None:
+@pytest.mark.parametrize("how", ["gradcam", "layercam"])
+def test_maps_are_those_of_captum(how: str) -> None:
+    """The mean over the last four levels of Captum's map of each, in parts of its largest value."""
     attr = pytest.importorskip("captum.attr", reason="captum is not installed")
-    task, answer = grafted(), torch.tensor([0, 2])
-    layer = task.backbone.stages[-1][1]
-    gradcam = attr.LayerGradCam(lambda x, own: spoken(task, task(x), own), layer)
-    theirs = gradcam.attribute(pixels(), additional_forward_args=answer, relu_attributions=True)[:, 0]
-    ours = activation_map(task, pixels(), answer, how="gradcam")
-    big = enlarged(theirs.detach(), (64, 64))
-    for one, other in zip(ours, big, strict=True):
-        assert torch.allclose(one / one.max().clamp_min(1e-12), other / other.max().clamp_min(1e-12), atol=1e-4)
+    task, answer = grafted(pooling="levels"), torch.tensor([0, 2])
+    wanted = torch.zeros(2, 64, 64)
+    for _, layer in task.backbone.stages[-4:]:
+        say = lambda x, own: spoken(task, task(x), own)  # noqa: E731
+        if how == "gradcam":
+            method = attr.LayerGradCam(say, layer)
+            theirs = method.attribute(pixels(), additional_forward_args=answer, relu_attributions=True)[:, 0]
+        else:
+            words = {"additional_forward_args": answer}
+            value = attr.LayerActivation(say, layer).attribute(pixels(), **words)
+            theirs = attr.LayerGradientXActivation(say, layer).attribute(pixels(), **words)
+            theirs = torch.where(theirs * value > 0, theirs, 0).sum(dim=1)
+        largest = theirs.detach().abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
+        wanted += enlarged(theirs.detach() / largest, (64, 64)) / 4
+    ours = activation_map(task, pixels(), answer, how=how)
+    assert float(ours.max()) > 0.2
+    assert torch.allclose(ours, wanted.clamp_min(0), atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["hirescam", "gradcam", "gradcam++"])
+@pytest.mark.parametrize("method", ["hirescam", "layercam", "gradcam", "gradcam++"])
 @pytest.mark.parametrize("kind", ["classify", "multilabel", "grade", "regress"])
 def test_every_task_has_maps(kind: str, method: str) -> None:
     task = grafted(kind, pooling="levels")

@@ -18,7 +18,7 @@ FLOORS = {
     4: {"learn"},
     5: {"recipe"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
-    | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation"}
+    | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},

@@ -197,13 +197,14 @@ def explain(
         str, typer.Option(help="auto, hirescam, gradcam, gradcam++, occlusion; of transformers attention, rollout.")
     ] = "auto",
     target: Annotated[Optional[str], typer.Option(help="Class or label; the answer given when empty.")] = None,  # noqa: UP045
+    nifti: Annotated[bool, typer.Option("--nifti", help="NIfTI maps of files that are no NIfTI, too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     screen: Screen,
 ) -> Result:
     """Where it looked: a map a file, each checked for what it is worth."""
     from medgraft import api
 
-    words: dict[str, Any] = {"method": method, "target": target, "device": device}
+    words: dict[str, Any] = {"method": method, "target": target, "nifti": nifti, "device": device}
     told = api.explain(run, paths, out=out, listen=screen.listen, **words)
     lines = [f"{told['count']} maps by {told['method']}, {told['failed']} of them fail their checks"]
     if told["pointing"]:

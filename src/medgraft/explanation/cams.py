@@ -1,18 +1,19 @@
-"""Class activation maps: which places of the levels that a head looks at speak for an answer.
+"""Class activation maps: which places of the encoder's levels speak for an answer.
 
-A head may look at several levels and at averages and largest values of each;
-the map is the sum over the levels, each brought to the size of the image so
-that equal parts of the answer weigh equally.
+At any level the answer is, to first order, a sum over places: activation
+times gradient. A late level says it coarsely, an early one finely and with
+more noise; the map is the mean of what the last levels say, each in parts of
+its largest value. The gradient of a level is all that it brings to the answer:
+by what the head takes of it and by way of later levels.
 
 Sources: Selvaraju et al., "Grad-CAM", ICCV 2017; Chattopadhay et al.,
 "Grad-CAM++", WACV 2018; Draelos, Carin, "Use HiResCAM instead of Grad-CAM for
-faithful explanations", arXiv:2011.08891: with a linear head on averages it is
-exactly what each place adds to the answer.
+faithful explanations", arXiv:2011.08891; Jiang et al., "LayerCAM: exploring
+hierarchical class activation maps for localization", IEEE TIP 2021, also for
+the mean over levels.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
@@ -21,28 +22,35 @@ from torch.nn import functional
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
+_LEVELS = 4  # of a residual net all but the stem: see docs/decisions/0006-where-a-net-looked.md
 
-def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Get the levels that the head looks at, and the logits that come of them.
 
-    Each level is a leaf: its gradient is what the head takes of it, and not what it adds by way of later levels, which
-    would count twice.
+def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], list[int], Tensor]:
+    """Get the last levels, each as its stage gives it and as a level, and the logits that come of them.
 
     Args:
         task: in eval mode.
         pixels: `(N, C, [D,] H, W)` normalised.
+
+    Returns:
+        Raw tensors, from the first of which on gradients are kept; the stages they come out of; logits `(N, K)`.
     """
-    raw, levels = pixels, []
-    with torch.no_grad():
-        for stage, width in enumerate(task.head.widths):
-            raw = task.backbone.run(raw, start=stage, stop=stage + 1)
-            if width:
-                levels.append(task.backbone.level(raw, stage).float().clone())  # the next stage may change it in place
-    leaves = [level.requires_grad_() for level in levels]
-    stages = [stage for stage, width in enumerate(task.head.widths) if width]
+    net, head = task.backbone, task.head
+    count = len(net.stages)
+    first = max(0, count - _LEVELS)
+    raw, raws, parts = pixels, [], []
+    for stage in range(count):
+        with torch.set_grad_enabled(stage > first):
+            raw = net.run(raw, start=stage, stop=stage + 1)
+        if stage >= first:
+            raw = raw.detach().requires_grad_() if stage == first else raw
+            raws.append(raw)
+        with torch.set_grad_enabled(stage >= first):
+            if head.widths[stage]:
+                parts.append(head.part(net.level(raw, stage), stage))
+            raw = raw.clone()  # the next stage may change it in place
     with torch.enable_grad():
-        parts = [task.head.part(level, stage) for level, stage in zip(leaves, stages, strict=True)]
-        return leaves, task.answer(torch.cat(parts, dim=1))
+        return raws, list(range(first, count)), task.answer(torch.cat(parts, dim=1))
 
 
 def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str = "hirescam") -> Tensor:
@@ -52,17 +60,18 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
         task: in eval mode.
         pixels: `(N, C, [D,] H, W)` normalised.
         answer: `(N,)` int64, see `spoken`.
-        how: "hirescam", "gradcam" or "gradcam++".
+        how: "hirescam", "layercam", "gradcam" or "gradcam++".
     """
-    levels, logits = levels_of(task, pixels)
+    raws, stages, logits = levels_of(task, pixels)
     with torch.enable_grad():
-        gradients = torch.autograd.grad(spoken(task, logits, answer).sum(), levels)
-    total = torch.zeros(len(pixels), *pixels.shape[2:], device=pixels.device)
-    for level, gradient in zip(levels, gradients, strict=True):
-        own = _WAYS[how](level.detach(), gradient)
-        # A place of a coarse level stands for many pixels: they share what it adds.
-        share = math.prod(level.shape[2:]) / math.prod(pixels.shape[2:])
-        total += enlarged(own, tuple(pixels.shape[2:])) * share
+        gradients = torch.autograd.grad(spoken(task, logits, answer).sum(), raws)
+    size = tuple(pixels.shape[2:])
+    space = tuple(range(1, pixels.ndim - 1))
+    total = torch.zeros(len(pixels), *size, device=pixels.device)
+    for raw, gradient, stage in zip(raws, gradients, stages, strict=True):
+        level, slope = (task.backbone.level(part.detach().float(), stage) for part in (raw, gradient))
+        own = _WAYS[how](level, slope)
+        total += enlarged(own / own.abs().amax(space, keepdim=True).clamp_min(1e-12), size) / len(raws)
     return total.clamp_min(0)
 
 
@@ -74,6 +83,10 @@ def enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _hirescam(level: Tensor, gradient: Tensor) -> Tensor:
     return (level * gradient).sum(dim=1)
+
+
+def _layercam(level: Tensor, gradient: Tensor) -> Tensor:
+    return (level * gradient.clamp_min(0)).sum(dim=1)
 
 
 def _gradcam(level: Tensor, gradient: Tensor) -> Tensor:
@@ -90,4 +103,4 @@ def _gradcam_plus(level: Tensor, gradient: Tensor) -> Tensor:
     return (level * weight).sum(dim=1).clamp_min(0)
 
 
-_WAYS = {"hirescam": _hirescam, "gradcam": _gradcam, "gradcam++": _gradcam_plus}
+_WAYS = {"hirescam": _hirescam, "layercam": _layercam, "gradcam": _gradcam, "gradcam++": _gradcam_plus}

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medgraft.errors import BadImage
-from medgraft.explanation.methods import map_of, method_for
-from medgraft.explanation.sanity import Sanity, alike, deletion_insertion, pointed, randomised
-from medgraft.explanation.speech import answer_named, most_likely
+from medgraft.explanation.maker import MapMaker
+from medgraft.explanation.sanity import Sanity, pointed
+from medgraft.explanation.speech import answer_named
 from medgraft.files import network_pixels, read_image, way_back
 from medgraft.learn.infer import Predictor
-from medgraft.samples.loader import normalised
 from medgraft.values import Image, ImageRef, Prediction
 
 REACH = 0.03  # of the longer side: how near a mask the largest value has to lie to count as pointing at it
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a file's picture lies: affine, spacing and header facts of its `Image`, without the pixels."""
+
+    affine: np.ndarray | None
+    spacing_mm: tuple[float, ...] | None
+    facts: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +39,7 @@ class Explained:
         map: `(H, W)` float32 in the file's own pixels, at least 0, in parts of its largest value.
         picture: `(H, W)` or `(H, W, 3)` uint8, the file as it is shown.
         sanity: what the map is worth.
+        source: where the file's picture lies.
         pointed: whether its largest value lies on the mask; None where no mask is known.
     """
 
@@ -42,6 +50,7 @@ class Explained:
     map: np.ndarray
     picture: np.ndarray
     sanity: Sanity
+    source: Source
     pointed: bool | None = None
 
 
@@ -58,11 +67,12 @@ class Explainer:
     """
 
     def __init__(self, predictor: Predictor, *, method: str = "auto", target: str | None = None) -> None:
-        self.predictor, self.model, self.task = predictor, predictor.model, predictor.model.task
-        self.method = method_for(self.task, method)
-        self.target = None if target is None else answer_named(self.task, target)
-        self.task.requires_grad_(False)
-        self.random = randomised(self.task, seed=int(self.model.card.get("seed") or 0))
+        self.predictor, self.model = predictor, predictor.model
+        task = self.model.task
+        self.target = None if target is None else answer_named(task, target)
+        seed = int(self.model.card.get("seed") or 0)
+        self.maker = MapMaker(task, device=predictor.device, method=method, seed=seed)
+        self.method = self.maker.method
 
     def explain(self, ref: ImageRef, *, mask: ImageRef | None = None) -> Explained:
         """Make the map of one image.
@@ -70,35 +80,19 @@ class Explainer:
         Raises:
             BadImage: the image or its mask cannot be read.
         """
-        pixels = self.model.pixels
+        pixels, task = self.model.pixels, self.model.task
         image = read_image(ref, window=pixels.window)
         words = {name: value for name, value in pixels.words().items() if name != "window"}
         rows = network_pixels(image, **words)[None]
         (prediction,) = self.predictor.predict(rows, [str(ref)])
-        entering = normalised(rows, self.model.spec).to(self.predictor.device)
-        answer = self._answer(entering)
-        found = map_of(self.task, entering, answer=answer, method=self.method)[0].cpu()
-        sanity = self._sanity(entering, answer, found)
-        height, width = image.pixels.shape[-2:]
-        own = way_back(found.numpy(), height=height, width=width, fit=pixels.fit)
+        made = self.maker.make(rows, answer=self.target)
+        own = way_back(made.map, size=image.pixels.shape[1:], fit=pixels.fit)
         own = own / max(float(own.max()), 1e-12)
-        names = self.task.answers.classes
-        said = names[int(answer)] if names and self.task.answer_kind not in ("ordinal", "number") else ""
+        names = task.answers.classes
+        said = names[made.answer] if names and task.answer_kind not in ("ordinal", "number") else ""
+        source = Source(image.affine, image.spacing_mm, image.facts)
         hit = None if mask is None else self._pointed(own, mask)
-        return Explained(str(ref), prediction, said, self.method, own, _shown(image), sanity, hit)
-
-    def _answer(self, entering: Tensor) -> Tensor:
-        if self.target is not None:
-            return torch.tensor([self.target], device=entering.device)
-        with torch.no_grad():
-            return most_likely(self.task, self.task(entering)).to(entering.device)
-
-    def _sanity(self, entering: Tensor, answer: Tensor, found: Tensor) -> Sanity:
-        other = map_of(self.random, entering, answer=answer, method=self.method)[0].cpu()
-        left, reached = deletion_insertion(self.task, entering, order=found, answer=answer)
-        order = torch.from_numpy(np.random.default_rng(0).random(tuple(found.shape), dtype=np.float32))
-        by_chance = deletion_insertion(self.task, entering, order=order, answer=answer)
-        return Sanity(alike(found.numpy(), other.numpy()), left, reached, by_chance[1] - by_chance[0])
+        return Explained(str(ref), prediction, said, self.method, own, _shown(image), made.sanity, source, hit)
 
     @staticmethod
     def _pointed(own: np.ndarray, mask: ImageRef) -> bool | None:

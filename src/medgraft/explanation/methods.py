@@ -15,6 +15,7 @@ from medgraft.tasks.base import ImageTask
 
 METHODS: dict[str, Any] = {
     "hirescam": partial(activation_map, how="hirescam"),
+    "layercam": partial(activation_map, how="layercam"),
     "gradcam": partial(activation_map, how="gradcam"),
     "gradcam++": partial(activation_map, how="gradcam++"),
     "occlusion": occlusion_map,

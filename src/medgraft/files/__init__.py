@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from medgraft.registry import Registry
 
 if TYPE_CHECKING:
+    from medgraft.files.dicom import referred
     from medgraft.files.form import MAX_BYTES, Format, Header, Wish
     from medgraft.files.listing import list_images
     from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels, way_back
     from medgraft.files.pool import read_many
     from medgraft.files.read import header, read_image
-    from medgraft.files.write import save_png, write_dicom
+    from medgraft.files.write import save_nifti, save_png, write_dicom
 
 FORMATS = Registry(
     "format",
@@ -42,6 +43,8 @@ _HOMES = {
     "content_key": "pixels",
     "fingerprint": "pixels",
     "way_back": "pixels",
+    "referred": "dicom",
+    "save_nifti": "write",
     "save_png": "write",
     "write_dicom": "write",
 }
@@ -57,9 +60,11 @@ __all__ = [
     "header",
     "list_images",
     "network_pixels",
+    "referred",
     "read_image",
     "read_many",
     "read_pixels",
+    "save_nifti",
     "save_png",
     "way_back",
     "write_dicom",

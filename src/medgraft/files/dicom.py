@@ -42,6 +42,12 @@ FACTS = [
     "LossyImageCompression",
     "ConversionType",
 ]
+_REFERRED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+_GEOMETRY = {
+    "PixelSpacing": "PixelMeasuresSequence",
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+}
 
 
 def facts_of(dataset: Any) -> dict[str, str]:
@@ -157,6 +163,39 @@ def spacing_of(dataset: Any, index: int) -> tuple[float, ...] | None:
         if len(pair) == 2 and all(np.isfinite(v) and v > 0 for v in pair):
             return pair
     return None
+
+
+def referred(ref: ImageRef) -> dict[str, Any]:
+    """Get what an object derived from a frame needs to refer to it and to lie on it, DICOM keyword -> value.
+
+    The UIDs that are there, the geometry that is there (numbers as floats), `Rows`, `Columns`, `NumberOfFrames` of
+    the file, and `frame`, counted from 1 as DICOM does. Nothing of the patient.
+
+    Raises:
+        BadImage: the header cannot be read.
+    """
+    from medgraft.files.form import MAX_BYTES
+
+    with hush():
+        dataset, _ = open_dataset(ref.path, pixels=False, max_bytes=MAX_BYTES)
+        layout = layout_of(dataset, ref.path, with_pixels=False)
+        index = pick(ref.index, layout.frames, ref.path, word="frame")
+        found: dict[str, Any] = {name: str(dataset.get(name)) for name in _REFERRED if dataset.get(name)}
+        for keyword, sequence in _GEOMETRY.items():
+            numbers = _numbers(stage.from_groups(dataset, index, sequence), keyword) or _numbers(dataset, keyword)
+            if numbers:
+                found[keyword] = numbers
+    size = {"Rows": layout.rows, "Columns": layout.columns, "NumberOfFrames": layout.frames}
+    return {**found, **size, "frame": index + 1}
+
+
+def _numbers(source: Any, keyword: str) -> list[float]:
+    """Get the finite numbers of an element, or none at all."""
+    try:
+        found = [float(value) for value in source.get(keyword)] if source is not None else []
+    except (TypeError, ValueError):
+        return []
+    return found if np.isfinite(found).all() else []
 
 
 def header(path: Path) -> Header:

@@ -222,21 +222,25 @@ def fingerprint(image: Image) -> dict[str, Any]:
     }
 
 
-def way_back(values: np.ndarray, *, height: int, width: int, fit: str) -> np.ndarray:
+def way_back(values: np.ndarray, *, size: tuple[int, ...], fit: str = "stretch") -> np.ndarray:
     """Bring a map in network pixels to the pixels of the file that they were made of by `network_pixels`.
 
     Args:
-        values: `(h, w)` float32, of the network's size.
-        height: H of the file's picture.
-        width: W of the file's picture.
-        fit: as it was given there; what "crop" cut away has no value, and gets 0.
+        values: `(h, w)` or `(d, h, w)` float32, of the network's size.
+        size: (H, W) or (D, H, W) of the file's picture or volume.
+        fit: as it was given there; what "crop" cut away has no value, and gets 0. Volumes were stretched.
 
     Returns:
-        `(H, W)` float32.
+        `(H, W)` or `(D, H, W)` float32.
     """
-    size = values.shape
-    (rows, columns), (left, top, right, bottom) = _plan(height, width, size, fit)
-    first, second = (size[0] - rows) // 2, (size[1] - columns) // 2
+    if len(size) == 3:
+        depth, height, width = size
+        flat = np.stack([_resize(layer, (height, width), None, "bilinear") for layer in np.asarray(values, np.float32)])
+        return _resize(flat.reshape(len(flat), -1), (depth, height * width), None, "bilinear").reshape(size)
+    height, width = size
+    small = values.shape
+    (rows, columns), (left, top, right, bottom) = _plan(height, width, small, fit)
+    first, second = (small[0] - rows) // 2, (small[1] - columns) // 2
     shown = np.asarray(values, np.float32)[first : first + rows, second : second + columns]
     out = np.zeros((height, width), np.float32)
     part = (slice(round(top), round(bottom)), slice(round(left), round(right)))

@@ -1,7 +1,8 @@
-"""Small writers that other rooms need: PNG and DICOM."""
+"""Small writers that other rooms need: PNG, NIfTI and DICOM."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from medgraft.storage import write_atomic
 
+_LONGEST_NIFTI_1 = 32767  # sides are 16-bit numbers there
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -43,6 +45,43 @@ def save_png(path: Path, array: np.ndarray, *, text: Mapping[str, str] | None = 
         chunks.add_text(keyword, words)
     Pillow.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", pnginfo=chunks, compress_level=effort)
     data = buffer.getvalue()
+    write_atomic(Path(path), lambda file: _write(file, data), needed_bytes=len(data))
+
+
+def save_nifti(
+    path: Path,
+    values: np.ndarray,
+    *,
+    affine: np.ndarray | None = None,
+    spacing_mm: tuple[float, ...] | None = None,
+    note: str = "",
+) -> None:
+    """Write numbers as a gzipped NIfTI file that lies on an image of the same grid, whole or not at all.
+
+    Args:
+        path: the file to write, NAME.nii.gz.
+        values: float32 `(H, W)` or `(D, H, W)`, as `read_image` lays out the axes.
+        affine: of the image, array index `(d, h, w)` -> RAS millimetres; None says that no space is known.
+        spacing_mm: of the image, in the order of the axes; not looked at where there is an affine.
+        note: at most 79 characters that the header carries.
+    """
+    import nibabel
+
+    solid = values[None] if values.ndim == 2 else values
+    space = None if affine is None else np.asarray(affine, np.float64)[:, [2, 1, 0, 3]]
+    kind = nibabel.Nifti2Image if max(solid.shape) > _LONGEST_NIFTI_1 else nibabel.Nifti1Image
+    made = kind(np.ascontiguousarray(solid.T, dtype=np.float32), space)
+    header: Any = made.header
+    if space is None:
+        # Without a code readers know that directions are not known; a false "left" would be worse.
+        steps = spacing_mm or (1.0,) * values.ndim
+        header.set_zooms(tuple((1.0,) * (3 - len(steps)) + tuple(steps))[::-1])
+        header.set_sform(None, code=0)
+        header.set_qform(None, code=0)
+    if space is not None or spacing_mm:
+        header.set_xyzt_units("mm")
+    header["descrip"] = note.encode("ascii", "replace")[:79]
+    data = gzip.compress(made.to_bytes(), compresslevel=6, mtime=0)
     write_atomic(Path(path), lambda file: _write(file, data), needed_bytes=len(data))
 
 

@@ -16,35 +16,50 @@ from medgraft.report.phrases import count, decimal
 
 # From clear to deep red by way of yellow: read as heat, and told apart in print and by the colour-blind.
 _HEAT = np.array([[255, 255, 178], [254, 204, 92], [253, 141, 60], [240, 59, 32], [189, 0, 38]], np.float32)
+STAMP = "FAILS ITS CHECKS"
+PAGE_PIXELS = 320  # the longer side of a picture on the page
+_LEGIBLE = 160
 _CLEAR, _MOST = 0.15, 0.75  # values below are not shown; opacity of the largest
 
 
-def laid_over(picture: np.ndarray, values: np.ndarray, *, stamp: str = "") -> np.ndarray:
+def laid_over(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Get a picture under its map, `(H, W, 3)` uint8.
 
     Args:
         picture: `(H, W)` or `(H, W, 3)` uint8.
         values: `(H, W)` in 0..1.
-        stamp: words written across the foot.
     """
     below = np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture
     place = np.clip(values, 0, 1) * (len(_HEAT) - 1)
     low = np.minimum(place.astype(int), len(_HEAT) - 2)
     colour = _HEAT[low] + (_HEAT[low + 1] - _HEAT[low]) * (place - low)[..., None]
     opacity = (np.clip((values - _CLEAR) / (1 - _CLEAR), 0, 1) ** 0.7 * _MOST)[..., None]
-    mixed = np.rint(below * (1 - opacity) + colour * opacity).astype(np.uint8)
-    return _stamped(mixed, stamp) if stamp else mixed
+    return np.rint(below * (1 - opacity) + colour * opacity).astype(np.uint8)
 
 
-def _stamped(picture: np.ndarray, words: str) -> np.ndarray:
-    """Write words on a red bar across the foot."""
+def stamped(picture: np.ndarray, words: str) -> np.ndarray:
+    """Get a picture `(H, W, 3)` uint8 with words on a red bar across its foot."""
     drawn = Pillow.fromarray(picture)
     pen = ImageDraw.Draw(drawn)
     height, width = picture.shape[:2]
-    size = max(8, width // 16)
+    size = max(8, min(width, 640) // 16)
     pen.rectangle((0, height - 2 * size, width, height), fill=(160, 0, 0))
     pen.text((size // 2, height - 1.6 * size), words, fill=(255, 255, 255), font_size=size)
     return np.asarray(drawn)
+
+
+def beside(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Get what the card of an image in a gallery shows of its map: nothing where it has none.
+
+    Args:
+        row: of the gallery; "image" uint8, "map" `(H, W)` in 0..1, "faults" texts.
+    """
+    if row.get("map") is None:
+        return {}
+    under = laid_over(np.asarray(row["image"]), np.asarray(row["map"]))
+    times = -(-_LEGIBLE // max(under.shape[:2]))  # on a tiny picture the stamp could not be read
+    side = pictures.reduced(under.repeat(times, axis=0).repeat(times, axis=1), most=PAGE_PIXELS)
+    return {"map": pictures.data_uri(stamped(side, STAMP) if row["faults"] else side), "faults": list(row["faults"])}
 
 
 def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, folder: Path) -> Path:
@@ -59,7 +74,7 @@ def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, fol
     cards = [
         {
             **row,
-            "address": pictures.data_uri(picture, most=320),
+            "address": pictures.data_uri(picture, most=PAGE_PIXELS),
             "figures": (
                 f"alike with random weights {decimal(row['randomised'], 2)}; deletion {decimal(row['deletion'], 2)}, "
                 f"insertion {decimal(row['insertion'], 2)}"
@@ -73,8 +88,10 @@ def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, fol
         ("Failed their checks", str(told["failed"]), "stamped"),
     ]
     if pointing:
-        share = pointing["hits"] / pointing["n"]
-        figures.append(("Pointed at the mask", f"{share:.0%}", f"{pointing['hits']} of {pointing['n']}"))
+        ends = f"{pointing['low']:.0%} to {pointing['high']:.0%}"
+        figures.append(
+            ("Pointed at the mask", f"{pointing['share']:.0%}", f"{pointing['hits']} of {pointing['n']}; 95 % {ends}")
+        )
     said = {
         "kind": "explain",
         "title": "Where it looked",

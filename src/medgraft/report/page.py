@@ -15,6 +15,7 @@ from medgraft.report import (
     depth_page,
     grids,
     learning,
+    maps,
     pictures,
     plots,
     rendering,
@@ -348,5 +349,7 @@ def _gallery_view(gallery: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if kind in view and len(view[kind]) < _MOST_PICTURES[kind]:
             picture = {"address": pictures.data_uri(one["image"]), "tiny": pictures.is_tiny(one["image"])}
             words = {k: one.get(k) for k in ("key", "truth", "predicted", "probability", "patient", "note")}
-            view[kind].append({**words, **picture})
-    return {"mistakes": view["mistake"], "rights": view["right"]}
+            view[kind].append({**words, **picture, **maps.beside(one)})
+    mapped = [row for row in view["mistake"] if row.get("map")]
+    rest = [row for row in view["mistake"] if not row.get("map")]
+    return {"mapped": mapped, "mistakes": rest, "rights": view["right"]}

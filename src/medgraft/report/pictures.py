@@ -31,6 +31,13 @@ def data_uri(pixels: np.ndarray, *, most: int = 224, quality: int = 82) -> str:
     return _encoded(image, "JPEG", quality=quality, optimize=True)
 
 
+def reduced(pixels: np.ndarray, *, most: int) -> np.ndarray:
+    """Get an image, uint8, at most `most` pixels wide or high; smaller ones as they are."""
+    image = Pillow.fromarray(_plain(pixels))
+    image.thumbnail((most, most), Pillow.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
 def is_tiny(pixels: np.ndarray) -> bool:
     """Say whether an image is so small that it should be magnified with hard pixel edges."""
     return max(pixels.shape[:2]) <= _TINY

@@ -64,6 +64,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
     timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds"}
     machine      {name: text or number}
+    maps         {"method", "images", "failed"}               maps beside mistakes, and how many fail their checks
     recipe_yaml  text                          recipe_sha256 hex
     command      "medgraft train ..."          how to do it again
     checksums    {"model.safetensors": sha256}
@@ -81,7 +82,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     scatter      {"true": [...], "predicted": [...]}          regression, grades: expected grade
 
 `gallery`: `{"kind": "mistake" | "right", "image": uint8 (H, W), (H, W, 1) or (H, W, 3), "key", "truth",
-"predicted", "probability" of what was predicted, "patient", "note"}`, most certain first.
+"predicted", "probability" of what was predicted, "patient", "note"}`, most certain first; a mistake may have a
+"map" (H, W) in 0..1 of the image's size and "faults", what is wrong with the map.
 `augmented`: uint8 arrays as above, up to sixteen, or one ready sheet.
 
 The page itself warns of: phantoms, allowed leaks, splits by image, quarantined files, fewer than
@@ -108,6 +110,7 @@ _MAPPINGS = (
     "certainty",
     "confusion",
     "timing",
+    "maps",
     "machine",
     "checksums",
     "target",
