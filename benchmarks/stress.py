@@ -171,7 +171,11 @@ def over_seeds(values: np.ndarray) -> np.ndarray:
 def line(plain: np.ndarray, drops: np.ndarray) -> str:
     """Get the cells of a row."""
     ratio = drops[1] / drops[0]
-    cells = [f"{plain[0, 0]:.3f}", f"{plain[1, 0]:.3f}", f"{plain[1, 0] - plain[0, 0]:+.3f} {ends(plain[1] - plain[0])}"]
+    cells = [
+        f"{plain[0, 0]:.3f}",
+        f"{plain[1, 0]:.3f}",
+        f"{plain[1, 0] - plain[0, 0]:+.3f} {ends(plain[1] - plain[0])}",
+    ]
     return " | ".join([*cells, f"{drops[0, 0]:.3f}", f"{drops[1, 0]:.3f}", f"{ratio[0]:.2f} {ends(ratio, sign='')}"])
 
 

@@ -175,7 +175,7 @@ PRESETS: dict[str, Preset] = {
             bias_p=0.2,
             reasons={
                 "flip_h": "Left and right eyes are mirror images of each other, so a mirror shows a possible eye.",
-                "rotation": "The camera's tilt and the patient's gaze turn the retina, and lesions look alike everywhere.",
+                "rotation": "The tilt of the camera and the gaze turn the retina, and lesions look alike everywhere.",
                 "gamma": "Flash, pupil and pigment change brightness strongly, so brightness and gamma vary strongly.",
                 "hue": "Hue moves little, because the red of blood and the yellow of exudates are the signs.",
                 "bias": "Uneven flash darkens one side of many photographs.",
