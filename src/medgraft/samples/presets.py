@@ -233,7 +233,7 @@ PRESETS: dict[str, Preset] = {
                 "rotation": "A dermoscope is held at any angle, so every turn and mirror shows a possible lesion.",
                 "border": "Skin goes on outside the frame, so borders are mirrored, not blackened.",
                 "hue": "Hue moves little, because blue-white veil and red vessels are diagnostic colours.",
-                "brightness": "Skin tone, lamp and camera differ between clinics, so brightness, contrast and saturation vary.",
+                "brightness": "Skin tone, lamp and camera differ, so brightness, contrast and saturation vary.",
                 "erase": "Small blanked patches keep the net from resting on a ruler, a hair or ink.",
             },
         )
