@@ -197,7 +197,7 @@ def coverage_row(name: str, found: dict[str, np.ndarray]) -> str:
     """Get one row of the first table: means over splits, of which the one of coverage has a 95 % interval."""
     classes = {word.removeprefix("of "): values for word, values in found.items() if word.startswith("of ")}
     low, high = (f(classes, key=lambda word: np.nanmean(classes[word])) for f in (min, max))
-    ends = ", ".join(f"{np.nanmean(classes[word]):.3f} ({word})" for word in (low, high))
+    ends = ", ".join(f"{word} {with_ends(classes[word])}" for word in (low, high))
     cells = [f"{found['val'].mean():.0f}", f"{found['n'].mean():.0f}", with_ends(found["coverage"]), ends]
     cells += [f"{found['size'].mean():.2f} of {len(classes)}", with_ends(found["unlike"])]
     return f"| {name} | {' | '.join(cells)} |"
@@ -214,6 +214,7 @@ def apart(name: str, found: dict[str, np.ndarray]) -> str:
 
 def with_ends(values: np.ndarray) -> str:
     """Get a mean over splits with the 95 % interval that the splits give it."""
+    values = values[np.isfinite(values)]
     reach = 2.09 * values.std(ddof=1) / np.sqrt(len(values))  # Student's t with 19 degrees of freedom
     return f"{values.mean():.3f} ({values.mean() - reach:.3f} to {values.mean() + reach:.3f})"
 

@@ -32,6 +32,11 @@ def test_units_of_features_do_not_matter() -> None:
     assert familiar(train * units).distances(test * units) == pytest.approx(familiar(train).distances(test), rel=1e-6)
 
 
+def test_of_more_features_the_last_are_taken() -> None:
+    known, test = familiar(images(50)), images(9, seed=3)
+    assert np.array_equal(known.distances(np.concatenate([images(9, seed=4), test], axis=1)), known.distances(test))
+
+
 def test_a_shift_in_a_quiet_direction_is_seen() -> None:
     """Along the direction of least variance a shift is small in pixels and large in standard deviations."""
     known = familiar(images(400))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_DIRECTIONS = 128  # what lies outside of them counts as one, so that the file of a model stays small
+_DIRECTIONS = 256  # what lies outside of them counts as one, so that the file of a model stays small
 _STRANGEST = 1e-3  # smallest share of the mean variance that a direction is taken to have
 
 
@@ -42,8 +42,11 @@ class Familiar:
     limit: float = np.inf
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """Get the distance `(N,)` of features `(N, F)`: about 1 for an image like those of the training."""
-        rows = (np.asarray(features, dtype=np.float64) - self.centre) / self.spread
+        """Get the distance `(N,)` of features `(N, F)`: about 1 for an image like those of the training.
+
+        Of more than F columns the last F are taken.
+        """
+        rows = (np.asarray(features, dtype=np.float64)[:, -len(self.centre) :] - self.centre) / self.spread
         along = rows @ self.axes.T
         beside = np.maximum((rows**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
         squares = (along**2 / self.variances[:-1]).sum(axis=1) + beside / self.variances[-1]
