@@ -83,6 +83,30 @@ def test_a_photograph_is_refused(trained: tuple[Path, Path]) -> None:
         assert found.abstain and "does not look like the training images" in found.why
 
 
+@pytest.mark.slow
+def test_a_cat_is_no_chest(shared: Any, tmp_path: Path) -> None:
+    """Photographs of animals and plants given to a model of chest films, through the command's own files."""
+    off = {f"scores.{question}": False for question in ("learning", "shortcuts", "stress")}
+    chests = shared("data/cxr_pneumonia_624/manifest.csv")
+    mg.train(
+        chests,
+        out=tmp_path / "chest",
+        depth="head",
+        image_size=96,
+        patients_unknown=True,
+        settings={**off, "split.limit_train": 200, "scores.resamples": 100},
+    )
+    photographs = shared("weights/check_images")
+    mg.predict(tmp_path / "chest", [photographs], out=tmp_path / "new.csv")
+    rows = {Path(row["path"]).stem: row for row in rows_of(tmp_path / "new.csv")}
+    assert "cat_224" in rows and len(rows) >= 4
+    for row in rows.values():
+        assert row["abstain"] == "true" and float(row["ood"]) > 1.2
+        assert "does not look like the training images" in row["why"]
+    own = [row for row in rows_of(tmp_path / "chest" / "predictions.csv") if row["split"] == "test"]
+    assert np.mean([float(row["ood"]) > 1 for row in own]) < 0.15
+
+
 def test_the_report_counts_who_is_answered(trained: tuple[Path, Path]) -> None:
     _, run = trained
     told = json.loads((run / "report.json").read_text())["certainty"]

@@ -12,6 +12,7 @@ from PIL import Image as Picture
 
 import medgraft as mg
 from medgraft.errors import BadData, RunRefused
+from medgraft.samples.sheet import read_sheet
 from test_run import QUICK
 from tiny_data import make_tiny_data
 
@@ -44,6 +45,25 @@ def read(path: Path) -> dict[str, Any]:
 def test_questions_of_the_untuned_encoder_have_the_same_answer_however_it_is_tuned(runs: tuple[Path, Path]) -> None:
     for name in ("learning.json", "shortcuts.json"):
         assert read(runs[0] / name) == read(runs[1] / name)
+
+
+def test_the_report_says_how_long_each_question_took(runs: tuple[Path, Path]) -> None:
+    for run in runs:
+        took = read(run / "report.json")["timing"]["question_seconds"]
+        assert set(took) == {"learning", "shortcuts", "certainty", "stress"} and min(took.values()) > 0
+
+
+def test_columns_that_are_named_as_ours_are_not_written_twice(runs: tuple[Path, Path], home: Path) -> None:
+    """A given split that was not wanted is a column like any other, and its table can still be read."""
+    lines = (home / "tiny" / "table.csv").read_text().splitlines()
+    rows = [f"{line},{'split' if place == 0 else 'train'}" for place, line in enumerate(lines)]
+    table = home / "tiny" / "split.csv"
+    table.write_text("\n".join(rows) + "\n")
+    off = {f"scores.{question}": False for question in ("learning", "shortcuts", "stress")}
+    words = {**OPTIONS, "epochs": 1, "settings": {**OPTIONS["settings"], **off}}
+    mg.train(table, out=home / "anew", split_column="none", **words)
+    told = read_sheet(home / "anew" / "samples.csv").rows
+    assert {row["split"] for row in told} == {"train", "val", "test"}
 
 
 def test_the_learning_curve_counts_training_patients(runs: tuple[Path, Path]) -> None:

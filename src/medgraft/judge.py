@@ -154,8 +154,12 @@ def cases_of(task: ImageTask, found: Predicted, *, temperature: tuple[float, ...
 def settle_certainty(
     task: ImageTask, val: Predicted, train_features: np.ndarray, *, coverage: float, share: float
 ) -> Certainty | None:
-    """Settle sets and familiarity on validation, after `settle`; see `medgraft.learn.certainty`."""
-    words = {"train_features": train_features, "val_features": val.features}
+    """Settle sets and familiarity on validation, after `settle`; see `medgraft.learn.certainty`.
+
+    Familiar is what the features of the last level say, which stand last: decision 7.
+    """
+    width = task.head.widths[-1]
+    words = {"train_features": train_features[:, -width:], "val_features": val.features[:, -width:]}
     return certainty.settle(cases_of(task, val), coverage=coverage, share=share, **words)
 
 

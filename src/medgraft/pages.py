@@ -104,8 +104,9 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
 
 
 def write_samples(path: Path, found: Gathered) -> None:
-    """Write samples.csv: key, path, sha256, patient, split, target, covariates."""
-    columns = sorted({name for sample in found.samples for name in sample.covariates})
+    """Write samples.csv: key, path, sha256, patient, split, target, covariates of other names."""
+    own = ("key", "path", "sha256", "patient", "split", "target")
+    columns = sorted({name for sample in found.samples for name in sample.covariates} - set(own))
     rows = [
         {
             **sample.covariates,
@@ -118,7 +119,7 @@ def write_samples(path: Path, found: Gathered) -> None:
         }
         for sample, record in zip(found.samples, found.records, strict=True)
     ]
-    storage.write_table(path, rows, columns=("key", "path", "sha256", "patient", "split", "target", *columns))
+    storage.write_table(path, rows, columns=(*own, *columns))
 
 
 def write_thumbnails(path: Path, found: Gathered) -> None:

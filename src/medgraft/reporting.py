@@ -95,6 +95,7 @@ def report_of(
             "train_images_per_second": _rounded(fitted.images_per_second),
             "predict_images_per_second": _rounded(times.predict_images_per_second),
             "prefix_seconds": round(times.prefix, 2),
+            "question_seconds": times.questions,
         },
         "machine": machine_entry(parts.engine.device),
         "seed": recipe.seed,

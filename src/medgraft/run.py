@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,23 @@ from medgraft.version import VERSION
 
 @dataclass
 class Times:
-    """Seconds that the steps of a run took; those of the frozen stages include measuring their statistics."""
+    """Seconds that the steps of a run took; those of the frozen stages include measuring their statistics.
+
+    Attributes:
+        questions: by the question, of those that were asked beside the score.
+    """
 
     train: float = 0.0
     prefix: float = 0.0
     predict_images_per_second: float | None = None
+    questions: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, question: str) -> Iterator[None]:
+        """Count what is done inside as the time of a question beside the score."""
+        began = time.perf_counter()
+        yield
+        self.questions[question] = round(time.perf_counter() - began, 2)
 
 
 def train(
@@ -78,7 +91,7 @@ def train(
             _recalibrate(recipe, parts, times, listen)
             recipe = caching.settle(out, recipe, parts, found, listen)
             _begin(out, recipe, found, depths)
-            _ask_first(out, recipe, parts, found, listen)
+            _ask_first(out, recipe, parts, found, times, listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times, listen)
         finally:
@@ -176,13 +189,15 @@ def _recalibrate(recipe: Recipe, parts: Parts, times: Times, listen: Listen) -> 
         times.prefix += time.perf_counter() - began
 
 
-def _ask_first(out: Path, recipe: Recipe, parts: Parts, found: Gathered, listen: Listen) -> None:
+def _ask_first(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times, listen: Listen) -> None:
     """Ask what can only be asked of an encoder that has not learnt from these labels."""
     scores = recipe.scores
     if scores.learning:
-        enough.ask(parts, found, out=out, seed=recipe.seed, listen=listen)
+        with times.of("learning"):
+            enough.ask(parts, found, out=out, seed=recipe.seed, listen=listen)
     if scores.shortcuts:
-        shortcuts.ask(parts, found, out=out, seed=recipe.seed, resamples=scores.resamples, listen=listen)
+        with times.of("shortcuts"):
+            shortcuts.ask(parts, found, out=out, seed=recipe.seed, resamples=scores.resamples, listen=listen)
 
 
 def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times, listen: Listen) -> Fitted:
@@ -255,13 +270,14 @@ def _finish(
     val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
     test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)
     calibration, point = judge.settle(parts.task, val, rule=recipe.scores.rule)
-    sure = judge.settle_certainty(
-        parts.task,
-        val,
-        features_of(parts.task, parts.train, engine=parts.engine)[1],
-        coverage=recipe.certainty.coverage,
-        share=recipe.certainty.familiar,
-    )
+    with times.of("certainty"):
+        sure = judge.settle_certainty(
+            parts.task,
+            val,
+            features_of(parts.task, parts.train, engine=parts.engine)[1],
+            coverage=recipe.certainty.coverage,
+            share=recipe.certainty.familiar,
+        )
     scores = recipe.scores
     result = judge.verdicts(
         parts.task, test, point, seed=recipe.seed, resamples=scores.resamples, prevalence=scores.prevalence
@@ -272,7 +288,8 @@ def _finish(
     )
     result["certainty"] = judge.certainty_entry(parts.task, sure, test, seed=recipe.seed, resamples=scores.resamples)
     if recipe.scores.stress:
-        result["stress"] = _stress(recipe, parts, found, test.patients, listen)
+        with times.of("stress"):
+            result["stress"] = _stress(recipe, parts, found, test.patients, listen)
     card = pages.card_of(recipe, parts)
     models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card, sure))
     storage.write_json(out / "calibration.json", card["calibration"])

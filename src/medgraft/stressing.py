@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,23 @@ def _check(run: Run, first: Run, test: set[str]) -> None:
 def _of(
     run: Run, refs: Sequence[ImageRef], rows: Sequence[dict[str, str]], *, listen: Listen, cache_gb: float
 ) -> dict[str, Any]:
+    with tested_on(run, refs, rows, cache_gb=cache_gb) as (logits, tested):
+        seed = int(run.report.get("seed") or 0)
+        return changed.curves(run.model.task, logits, tested, seed=seed, listen=listen)
+
+
+@contextmanager
+def tested_on(
+    run: Run, refs: Sequence[ImageRef], rows: Sequence[dict[str, str]], *, cache_gb: float = 20.0
+) -> Iterator[tuple[Callable[[np.ndarray], np.ndarray], changed.Tested]]:
+    """Give what `changed` asks of a finished run: its logits of changed pixels, and the images.
+
+    Args:
+        run: whose model is asked.
+        refs: N images.
+        rows: N rows of samples.csv, for key, patient and truth.
+        cache_gb: disk budget for decoded images.
+    """
     task, pixels = run.model.task, run.model.pixels
     store = Store.open(refs, pixels.to_dict(), budget_bytes=int(cache_gb * GIGABYTE), workers=2)
     known = any(row["patient"] for row in rows)
@@ -99,6 +117,6 @@ def _of(
         channels=pixels.channels,
     )
     try:
-        return changed.curves(task, logits, tested, seed=int(run.report.get("seed") or 0), listen=listen)
+        yield logits, tested
     finally:
         store.close()

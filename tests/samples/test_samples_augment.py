@@ -284,7 +284,7 @@ def test_presets_are_sound(name: str) -> None:
 def test_strength_scales_ranges_only() -> None:
     chest = PRESETS["chest"]
     assert not chest.with_(strength=0).active
-    assert chest.with_(strength=2).rotation == 16 and chest.with_(strength=2).flip_h == 0
+    assert chest.with_(strength=2).rotation == 24 and chest.with_(strength=2).flip_h == 0
     assert PRESETS["skin"].with_(strength=0.5).flip_h == 0.5
     assert chest.with_(strength=1) == chest
     assert chest.with_(rotation=3.0).rotation == 3.0

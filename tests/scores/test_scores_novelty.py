@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.covariance import ledoit_wolf, ledoit_wolf_shrinkage
 from sklearn.metrics import roc_auc_score
 
-from medgraft.scores.novelty import Familiar, familiar, limit_of
+from medgraft.scores.novelty import Familiar, familiar, limit_of, shrinkage
 
 RNG = np.random.default_rng(0)
 MIXED = np.linalg.qr(RNG.normal(size=(20, 20)))[0] * np.geomspace(2, 0.3, 20)
@@ -19,15 +20,21 @@ def images(n: int, shift: float = 0.0, seed: int = 1) -> np.ndarray:
 
 def test_it_is_mahalanobis_when_all_directions_are_kept() -> None:
     train, test = images(400), images(50, seed=2)
-    centre = train.mean(axis=0)
-    inverse = np.linalg.inv(np.cov(train.T))
-    wanted = np.sqrt(np.einsum("ni,ij,nj->n", test - centre, inverse, test - centre) / 20)
-    assert familiar(train).distances(test) == pytest.approx(wanted, rel=0.05)
+    centre, spread = train.mean(axis=0), train.std(axis=0)
+    covariance, _ = ledoit_wolf((train - centre) / spread, assume_centered=True)
+    rows = (test - centre) / spread
+    wanted = np.sqrt(np.einsum("ni,ij,nj->n", rows, np.linalg.inv(covariance), rows) / 20)
+    assert familiar(train).distances(test) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_units_of_features_do_not_matter() -> None:
     train, test, units = images(100), images(9, seed=3), np.geomspace(1e-3, 1e3, 20)
     assert familiar(train * units).distances(test * units) == pytest.approx(familiar(train).distances(test), rel=1e-6)
+
+
+def test_of_more_features_the_last_are_taken() -> None:
+    known, test = familiar(images(50)), images(9, seed=3)
+    assert np.array_equal(known.distances(np.concatenate([images(9, seed=4), test], axis=1)), known.distances(test))
 
 
 def test_a_shift_in_a_quiet_direction_is_seen() -> None:
@@ -81,3 +88,11 @@ def test_new_images_of_the_kind_stay_below_it_as_often_as_said() -> None:
 def test_nothing_is_strange_before_a_limit_is_chosen() -> None:
     assert isinstance(familiar(images(10)), Familiar)
     assert familiar(images(10)).limit == np.inf
+
+
+def test_variances_are_drawn_to_their_mean_as_ledoit_and_wolf_say() -> None:
+    for count in (15, 60, 600):
+        rows = images(count, seed=count)
+        rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+        assert shrinkage(rows) == pytest.approx(ledoit_wolf_shrinkage(rows, assume_centered=True), rel=1e-9)
+    assert shrinkage(np.zeros((4, 3))) == 1.0

@@ -22,7 +22,7 @@ from torch.nn import functional
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
-_LEVELS = 4  # of a residual net all but the stem: see docs/decisions/0006-where-a-net-looked.md
+_LEVELS = 4  # of a residual net all but the stem: see docs/decisions/0008-where-a-net-looked.md
 
 
 def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], list[int], Tensor]:

@@ -62,7 +62,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "ood": {"share": 0.95, "above": score}, "answered", "right", "right_when_answered": scores}
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
-    timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds"}
+    timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds",
+                  "question_seconds": {"learning", "shortcuts", "certainty", "stress"}}
     machine      {name: text or number}
     maps         {"method", "images", "failed"}               maps beside mistakes, and how many fail their checks
     recipe_yaml  text                          recipe_sha256 hex
