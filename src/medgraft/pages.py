@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medgraft import storage
+from medgraft import judge, severity, storage
 from medgraft.assemble import Parts
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered
@@ -93,6 +94,7 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "calibration": {
             "temperature": list(task.temperature),
             "threshold": list(task.threshold),
+            "reach": [width if math.isfinite(width) else None for width in task.reach],
             "rule": recipe.scores.rule,
             "fitted_on": "val",
         },
@@ -107,9 +109,11 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
 def write_samples(path: Path, found: Gathered) -> None:
     """Write samples.csv: key, path, sha256, patient, split, target, covariates."""
     columns = sorted({name for sample in found.samples for name in sample.covariates})
+    zones = list(found.samples[0].zones)
     rows = [
         {
             **sample.covariates,
+            **{name: f"{value:g}" for name, value in sample.zones.items() if math.isfinite(value)},
             "key": sample.key,
             "path": str(sample.image.path),
             "sha256": record["sha256"],
@@ -119,7 +123,7 @@ def write_samples(path: Path, found: Gathered) -> None:
         }
         for sample, record in zip(found.samples, found.records, strict=True)
     ]
-    storage.write_table(path, rows, columns=("key", "path", "sha256", "patient", "split", "target", *columns))
+    storage.write_table(path, rows, columns=("key", "path", "sha256", "patient", "split", "target", *zones, *columns))
 
 
 def write_thumbnails(path: Path, found: Gathered) -> None:
@@ -145,15 +149,18 @@ def write_predictions(
         for prediction in found:
             sample = by_key[prediction.key]
             row = {"key": sample.key, "path": str(sample.image.path), "patient": sample.patient, "split": split}
-            rows.append({**row, "target": sample.label, **prediction_row(task, prediction)})
-    columns = ("key", "path", "patient", "split", "target", *prediction_columns(task))
+            true = {f"target_{name}": f"{value:g}" for name, value in sample.zones.items() if math.isfinite(value)}
+            rows.append({**row, "target": sample.label, **true, **prediction_row(task, prediction)})
+    known = [f"target_{name}" for name in task.answers.zones]
+    columns = ("key", "path", "patient", "split", "target", *known, *prediction_columns(task))
     storage.write_table(path, rows, columns=columns)
 
 
 def prediction_columns(task: ImageTask) -> list[str]:
     """Get the columns of a prediction: predicted, value for numbers and grades, p_<class>, and how sure it is."""
     value = ["value"] if task.answer_kind in ("number", "ordinal") else []
-    return ["predicted", *value, *(f"p_{name}" for name in task.answers.classes), "set", "ood", "abstain", "why"]
+    chances = [f"p_{name}" for name in task.answers.classes]
+    return ["predicted", *value, *chances, *severity.names_of(task), "set", "ood", "abstain", "why"]
 
 
 def prediction_row(task: ImageTask, prediction: Prediction) -> dict[str, Any]:
@@ -163,6 +170,12 @@ def prediction_row(task: ImageTask, prediction: Prediction) -> dict[str, Any]:
     row["predicted"] = prediction.predicted
     if prediction.value is not None:
         row["value"] = f"{prediction.value:.6g}"
+    if prediction.severity is not None:
+        row |= {f"zone_{name}": f"{value:.4g}" for name, value in prediction.zones.items()}
+        row["severity"] = f"{prediction.severity:.4g}"
+    if prediction.severity_ends is not None:
+        low, high = prediction.severity_ends
+        row |= {"severity_low": f"{low:.4g}", "severity_high": f"{high:.4g}"}
     if prediction.answers is not None and prediction.ood is not None:
         number = task.answer_kind == "number"
         row["set"] = f"[{', '.join(prediction.answers)}]" if number else "|".join(prediction.answers)
@@ -178,8 +191,11 @@ def write_pages(
 ) -> None:
     """Write report.html and model-card.md."""
     sheet, _ = parts.train.sample_sheet(16)
-    shown = gallery(parts.task, found.samples, test, picture=lambda i: found.store[found.places[i]])
-    write_report(report, folder=out, curves=curves, gallery=shown, augmented=[_picture(row) for row in sheet])
+    place = {sample.key: found.places[i] for i, sample in enumerate(found.samples)}
+    named = judge.named(parts.task, test)
+    shown = gallery(parts.task, found.samples, named, picture=lambda i: found.store[found.places[i]])
+    drawn = {**curves, "maps": maps(parts.task, test, pixels=lambda i: found.store[place[test.keys[i]]])}
+    write_report(report, folder=out, curves=drawn, gallery=shown, augmented=[_picture(row) for row in sheet])
     write_card(report, out)
 
 
@@ -208,6 +224,11 @@ def gallery(
     surest["right"] = _of_each_class(surest["right"]) if task.answer_kind != "number" else surest["right"]
     chosen = [{**row, "kind": kind} for kind, count in _SHOWN.items() for row in surest[kind][:count]]
     return [{**row, "image": _picture(picture(place[row["key"]]))} for row in chosen]
+
+
+def maps(task: ImageTask, test: Predicted, *, pixels: Callable[[int], np.ndarray]) -> list[dict[str, Any]]:
+    """Get maps of severities for the page; empty where the task has no zones. Arguments as in `severity.shown`."""
+    return [{**one, "image": _picture(one["image"])} for one in severity.shown(task, test, pixels=pixels)]
 
 
 Judged = tuple[float, bool, dict[str, Any]]

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from medgraft import enough, storage
-from medgraft.assemble import Parts, is_cached, stages_of
+from medgraft.assemble import Parts, augmentation, is_cached, stages_of
 from medgraft.gather import Gathered
 from medgraft.learn.held import score_name
 from medgraft.learn.loop import Fitted
 from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
-from medgraft.samples.presets import Preset, meanings, numbers, preset
+from medgraft.samples.presets import Preset, meanings, numbers
 from medgraft.samples.split import LeakPair
 from medgraft.samples.survey import Survey
 from medgraft.tasks.base import ImageTask
@@ -85,7 +85,7 @@ def report_of(
             leaks=found.leaks,
         ),
         "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
-        "augment": _augment_entry(recipe, fitted),
+        "augment": _augment_entry(recipe, task, fitted),
         "training": _training_entry(recipe, parts, fitted),
         "shortcuts": _read(out / "shortcuts.json"),
         "learning": _learning_entry(out / "learning.json", task, result["scores"]["test"]),
@@ -176,7 +176,7 @@ def _counted_as(label: str, kind: str) -> tuple[str, ...]:
     if kind == "number":
         return ()
     if kind != "labels":
-        return (label or "(none)",)
+        return (label or "(not known)",)
     return tuple(part.strip() for part in label.split("|") if part.strip()) or ("(none)",)
 
 
@@ -240,10 +240,10 @@ def _depth_entry(recipe: Recipe, task: ImageTask, path: Path) -> dict[str, Any]:
     }
 
 
-def _augment_entry(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
+def _augment_entry(recipe: Recipe, task: ImageTask, fitted: Fitted) -> dict[str, Any]:
     # A probe without epochs learns from the views that it was given, and these may be the plain ones alone.
     learnt = bool(recipe.fit.epochs) or fitted.start.get("views", 1) > 1
-    chosen = preset(recipe.augment.preset if learnt else "none").with_(strength=recipe.augment.strength)
+    chosen = augmentation(recipe if learnt else recipe.changed({"augment.preset": "none"}), task)
     return {
         "preset": chosen.name,
         "reason": recipe.reasons.get("augment.preset"),

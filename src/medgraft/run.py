@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, shortcuts, storage
+from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, severity, shortcuts, storage
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered, Listen
@@ -146,8 +147,15 @@ def _named(gone: list[str], new: list[str], other: list[str]) -> list[tuple[list
 
 def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {
-        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"]] for s, r in zip(samples, records, strict=True)
+        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"], *_known(s)]
+        for s, r in zip(samples, records, strict=True)
     }
+
+
+def _known(sample: Sample) -> list[dict[str, float | None]]:
+    """The severities of zones, where the task asks for them; JSON has no NaN."""
+    own = {name: value if math.isfinite(value) else None for name, value in sample.zones.items()}
+    return [own] if own else []
 
 
 def _begin(out: Path, recipe: Recipe, found: Gathered, depths: dict[str, Any] | None) -> None:
@@ -190,7 +198,7 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times,
     fit = recipe.fit
     groups = parameter_groups(
         parts.task.backbone,
-        parts.task.head,
+        parts.task.parts().head,
         thawed=parts.task.thawed,
         lr=fit.lr or 1e-3,
         head_lr=fit.head_lr,
@@ -249,8 +257,9 @@ def _finish(
 ) -> dict[str, Any]:
     """Calibrate on validation, judge on test, write everything; report.json comes last and says it is done."""
     parts.task.eval()
-    val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
-    test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)
+    all_val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
+    all_test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)
+    val, test = judge.named(parts.task, all_val), judge.named(parts.task, all_test)
     calibration, point = judge.settle(parts.task, val, rule=recipe.scores.rule)
     sure = judge.settle_certainty(
         parts.task,
@@ -259,6 +268,7 @@ def _finish(
         coverage=recipe.certainty.coverage,
         share=recipe.certainty.familiar,
     )
+    severity.settle(parts.task, all_val, coverage=recipe.certainty.coverage)
     scores = recipe.scores
     result = judge.verdicts(
         parts.task, test, point, seed=recipe.seed, resamples=scores.resamples, prevalence=scores.prevalence
@@ -268,16 +278,20 @@ def _finish(
         parts.task, test, calibration, seed=recipe.seed, resamples=scores.resamples
     )
     result["certainty"] = judge.certainty_entry(parts.task, sure, test, seed=recipe.seed, resamples=scores.resamples)
+    result["severity"] = severity.entry(
+        parts.task, all_test, coverage=recipe.certainty.coverage, seed=recipe.seed, resamples=scores.resamples
+    )
     if recipe.scores.stress:
-        result["stress"] = _stress(recipe, parts, found, test.patients, listen)
+        result["stress"] = _stress(recipe, parts, found, test, listen)
     card = pages.card_of(recipe, parts)
     models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card, sure))
     storage.write_json(out / "calibration.json", card["calibration"])
-    told = {split: judge.predictions_of(parts.task, sure, part) for split, part in (("val", val), ("test", test))}
+    told = {split: judge.predictions_of(parts.task, sure, part) for split, part in (("val", all_val), ("test", all_test))}
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
-    pages.write_pages(out, report, parts=parts, found=found, test=test, curves=drawn)
+    drawn |= severity.curves(parts.task, all_test)
+    pages.write_pages(out, report, parts=parts, found=found, test=all_test, curves=drawn)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
     depth_finder.clear(out)
@@ -285,10 +299,11 @@ def _finish(
 
 
 def _stress(
-    recipe: Recipe, parts: Parts, found: Gathered, patients: Sequence[str] | None, listen: Listen
+    recipe: Recipe, parts: Parts, found: Gathered, test: Predicted, listen: Listen
 ) -> dict[str, Any]:
-    """Score the model on changed test images."""
-    places = [found.places[index] for index in found.of("test")]
+    """Score the model on changed test images whose labels are known."""
+    place_of = {found.samples[index].key: found.places[index] for index in found.of("test")}
+    places = [place_of[key] for key in test.keys]
 
     def logits(pixels: np.ndarray) -> np.ndarray:
         batch = Batch(normalised(pixels, parts.task.backbone.spec), keys=("",) * len(pixels))
@@ -297,9 +312,9 @@ def _stress(
 
     tested = changed.Tested(
         rows=lambda chosen: found.store.rows([places[index] for index in chosen]),
-        keys=parts.test.keys,
-        targets=np.asarray(parts.test.targets),
-        patients=patients,
+        keys=test.keys,
+        targets=test.targets,
+        patients=test.patients,
         channels=parts.pixels.channels,
     )
     return changed.curves(parts.task, logits, tested, seed=recipe.seed, listen=listen)
