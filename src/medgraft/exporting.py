@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medgraft.errors import BadRecipe, MissingExtra, UserError
 from medgraft.opened import Run
+from medgraft.tasks.localise import Localise
 
 FORMATS = ("onnx", "torchscript", "safetensors")
 _CHECKED = 8
@@ -46,7 +47,7 @@ class Deployed(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         logits = self.task.corrected(self.task((pixels - self.mean) / self.std))
-        if self.task.answers.zones:
+        if isinstance(self.task, Localise):
             return self.answers(logits), logits, self.task.severities(logits)
         return self.answers(logits), logits
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft.explanation.cams import enlarged
+from medgraft.explanation.cams import severity_map
 from medgraft.judge import Predicted
 from medgraft.nets.zones import cell_of
 from medgraft.samples.loader import normalised
@@ -105,7 +105,8 @@ def shown(task: ImageTask, test: Predicted, *, pixels: Callable[[int], np.ndarra
     ranked = np.argsort(np.where(np.isfinite(sums), sums, found.said.sum(axis=1)), kind="stable")
     chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(_SHOWN, len(ranked))).astype(int))].tolist()
     rows = np.stack([pixels(place) for place in chosen])
-    maps = severity_maps(task, rows)
+    entering = normalised(rows, task.backbone.spec).to(next(task.parameters()).device)
+    maps = severity_map(task, entering, torch.zeros(len(rows))).cpu().numpy()
     maps = maps / max(float(maps.max()), 1e-12)
     return [
         {
@@ -117,14 +118,6 @@ def shown(task: ImageTask, test: Predicted, *, pixels: Callable[[int], np.ndarra
         }
         for place, row, one in zip(chosen, rows, maps, strict=True)
     ]
-
-
-@torch.no_grad()
-def severity_maps(task: Localise, rows: np.ndarray) -> np.ndarray:
-    """Get `(N, H, W)` float32, what each pixel adds to the severities, of network pixels `(N, C, H, W)`."""
-    entering = normalised(rows, task.backbone.spec).to(next(task.parameters()).device)
-    found = task.severity_map(entering).float()
-    return enlarged(found, (rows.shape[-2], rows.shape[-1])).clamp_min(0).cpu().numpy()
 
 
 def names_of(task: ImageTask) -> Sequence[str]:

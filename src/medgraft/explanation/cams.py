@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
+from medgraft.tasks.localise import Localise
 
 
 def levels_of(task: ImageTask, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -64,6 +65,20 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
         share = math.prod(level.shape[2:]) / math.prod(pixels.shape[2:])
         total += enlarged(own, tuple(pixels.shape[2:])) * share
     return total.clamp_min(0)
+
+
+def severity_map(task: ImageTask, pixels: Tensor, answer: Tensor) -> Tensor:
+    """Get `(N, H, W)` float32, at least 0: what each place adds to the severities of zones, as the task says itself.
+
+    Args:
+        task: in eval mode, with zones.
+        pixels: `(N, C, H, W)` normalised.
+        answer: not looked at: the map is of the sum of all zones.
+    """
+    del answer
+    assert isinstance(task, Localise)
+    with torch.no_grad():
+        return enlarged(task.severity_map(pixels).float(), tuple(pixels.shape[2:])).clamp_min(0)
 
 
 def enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from medgraft.errors import BadImage
 from medgraft.explanation.methods import map_of, method_for
 from medgraft.explanation.sanity import Sanity, alike, deletion_insertion, pointed, randomised
-from medgraft.explanation.speech import answer_named, most_likely
+from medgraft.explanation.speech import SEVERITY, answer_named, most_likely
 from medgraft.files import network_pixels, read_image, way_back
 from medgraft.learn.infer import Predictor
 from medgraft.samples.loader import normalised
@@ -59,7 +59,8 @@ class Explainer:
 
     def __init__(self, predictor: Predictor, *, method: str = "auto", target: str | None = None) -> None:
         self.predictor, self.model, self.task = predictor, predictor.model, predictor.model.task
-        self.method = method_for(self.task, method)
+        self.method = method_for(self.task, method, target=target)
+        target = SEVERITY if self.method == SEVERITY else target
         self.target = None if target is None else answer_named(self.task, target)
         self.task.requires_grad_(False)
         self.random = randomised(self.task, seed=int(self.model.card.get("seed") or 0))
@@ -82,7 +83,7 @@ class Explainer:
         height, width = image.pixels.shape[-2:]
         own = way_back(found.numpy(), height=height, width=width, fit=pixels.fit)
         own = own / max(float(own.max()), 1e-12)
-        names = self.task.answers.classes
+        names = (*self.task.answers.classes, *([SEVERITY] if self.task.answers.zones else ()))
         said = names[int(answer)] if names and self.task.answer_kind not in ("ordinal", "number") else ""
         hit = None if mask is None else self._pointed(own, mask)
         return Explained(str(ref), prediction, said, self.method, own, _shown(image), sanity, hit)

@@ -1,7 +1,8 @@
-"""A severity head: the places of the last level -> a map of severity -> one number a zone of the image.
+"""A severity head: the places of the last levels -> a map of severity -> one number a zone of the image.
 
-    level (N, C, h, w) --two layers a place--> severity of each place, 0..1
-                       --one layer a place---> how far each place belongs to each zone
+    levels (N, C, h, w) --a layer each, brought to the finest, added--> features of each place
+                        --severity of each place, 0..1
+                        --how far each place belongs to each zone
     zone = the generalised mean of the severities of its places
 
 Only the numbers of the zones are taught; the map comes of it, so it is weakly
@@ -17,6 +18,7 @@ lungs by their maxima.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,66 +33,80 @@ class SeverityHead(nn.Module):
     """Severities of zones from a map of severities.
 
     Args:
-        channels: C of the level.
-        shape: (h, w) of the level.
+        channels: C of each level that is looked at, the finest first.
+        shapes: (h, w) of each.
         grid: rows and columns of the zones, which are counted as `cell_of` says.
         zones: how many there are, at most the cells of the grid.
         steps: cuts between ordered grades; 0 where severities are shares of a zone.
         dropout: share of hidden features set to zero in training.
 
     Attributes:
+        shape: (h, w) of the map.
         prior: `(Z, h * w)` logarithms of how far each place belongs to each zone before anything is learnt.
     """
 
     prior: Tensor
 
     def __init__(
-        self, channels: int, shape: tuple[int, int], *, grid: tuple[int, int], zones: int, steps: int, dropout: float
+        self,
+        channels: Sequence[int],
+        shapes: Sequence[tuple[int, int]],
+        *,
+        grid: tuple[int, int],
+        zones: int,
+        steps: int,
+        dropout: float,
     ) -> None:
         super().__init__()
-        self.channels, self.shape = channels, shape
-        self.norm = nn.LayerNorm(channels, elementwise_affine=False)
-        self.severity = nn.Sequential(
-            nn.Linear(channels, _HIDDEN), nn.GELU(), nn.Dropout(dropout), nn.Linear(_HIDDEN, 1)
-        )
-        self.belongs = nn.Linear(channels, zones)
-        nn.init.normal_(self.belongs.weight, std=1e-3)
-        nn.init.zeros_(self.belongs.bias)
-        last = self.severity[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.constant_(last.bias, math.log(_FIRST / (1 - _FIRST)))
-        self.register_buffer("prior", _prior(shape, grid, zones))
+        self.channels, self.shapes, self.shape = tuple(channels), tuple(shapes), shapes[0]
+        # Levels differ in size, and tuned ones change it: each is standardised by the images of a batch.
+        self.norms = nn.ModuleList(nn.BatchNorm2d(count, affine=False) for count in channels)
+        self.enter = nn.ModuleList(nn.Conv2d(count, _HIDDEN, 1, bias=k == 0) for k, count in enumerate(channels))
+        self.around = nn.Conv2d(_HIDDEN, _HIDDEN, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.severity = nn.Conv2d(_HIDDEN, 1, 1)
+        self.belongs = nn.Conv2d(_HIDDEN, zones, 1)
+        for layer, spread in ((self.severity, 0.01), (self.belongs, 1e-3)):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.severity.bias, math.log(_FIRST / (1 - _FIRST)))  # type: ignore[arg-type]
+        self.register_buffer("prior", _prior(self.shape, grid, zones))
         # Of grades the data say how far a zone is judged by its worst place; a measured share is a plain mean.
         self.rise = nn.Parameter(torch.zeros(())) if steps else None
         self.slope = nn.Parameter(torch.zeros(())) if steps else None
         self.cuts = nn.Parameter(torch.linspace(-1.0, 1.0, steps)) if steps else None
 
-    def forward(self, level: Tensor) -> Tensor:
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Get the logarithm of each zone's severity, `(N, Z)`, at most 0, of levels `(N, C, h, w)`."""
-        severity, belongs = self.places(level)
+        severity, belongs = self.places(levels)
         if self.rise is None:
             return torch.logsumexp(belongs + severity[:, None], dim=2)
         rise = self.rise.exp()
         return torch.logsumexp(belongs + rise * severity[:, None], dim=2) / rise
 
-    def places(self, level: Tensor) -> tuple[Tensor, Tensor]:
+    def places(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Get logarithms of the severity of each place `(N, P)`, and of its share in each zone `(N, Z, P)`."""
-        places = self.norm(level.flatten(2).transpose(1, 2))
-        severity = functional.logsigmoid(self.severity(places)[..., 0])
-        belongs = self.belongs(places).transpose(1, 2) + self.prior
-        return severity, belongs.log_softmax(dim=2)
+        seen = torch.zeros((), device=levels[0].device)
+        for level, norm, enter in zip(levels, self.norms, self.enter, strict=True):
+            own = enter(norm(level))
+            if own.shape[2:] != self.shape:
+                own = functional.interpolate(own, size=self.shape, mode="bilinear", align_corners=False)
+            seen = seen + own
+        seen = self.dropout(functional.gelu(seen))
+        seen = seen + self.dropout(functional.gelu(self.around(seen)))
+        severity = functional.logsigmoid(self.severity(seen).flatten(1))
+        return severity, (self.belongs(seen).flatten(2) + self.prior).log_softmax(dim=2)
 
-    def map(self, level: Tensor) -> Tensor:
+    def map(self, levels: Sequence[Tensor]) -> Tensor:
         """Get what each place adds to the severities of all zones, `(N, h, w)`, at least 0."""
-        severity, belongs = self.places(level)
+        severity, belongs = self.places(levels)
         added = (belongs + severity[:, None]).exp().sum(dim=1)
-        return added.view(len(level), *self.shape)
+        return added.view(len(added), *self.shape)
 
     def above(self, scores: Tensor) -> Tensor:
         """Get the logits `(N, Z, steps)` of "more severe than grade k" from the scores `(N, Z)` of `forward`.
 
-        All cuts have one slope, so that they never cross (as in `medgraft.tasks.grade`).
+        All cuts have one slope, so that they never cross (as cumulative logits of ordinal grades do not).
         """
         assert self.slope is not None and self.cuts is not None
         return self.slope.exp() * scores[..., None] - torch.sort(self.cuts).values
@@ -104,7 +120,7 @@ class SeverityHead(nn.Module):
         """
         inside = torch.logit(shares.clamp(0.01, 0.99))
         if self.cuts is None:
-            self.severity[-1].bias.copy_(inside)  # type: ignore[operator]
+            self.severity.bias.copy_(inside)  # type: ignore[union-attr]
         else:
             self.cuts.copy_(math.log(_FIRST) - inside)
 

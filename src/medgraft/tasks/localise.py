@@ -29,6 +29,7 @@ from medgraft.tasks.meter import Meter, ZoneMeter
 from medgraft.values import Prediction, Sample
 
 _MOST_GRADES = 10
+_LEVELS = 3  # levels that severities look at: the last has lost where small things are, or does not see them any more
 _LEAST_TO_LEARN = 0.02  # nats: zones that hardly differ must not be blown up to the size of a diagnosis
 _FULL = -1e-4  # logarithm of the largest share that a loss is taken of
 
@@ -48,9 +49,11 @@ class Localise(Classify):
 
     def __init__(self, backbone: Backbone, head: LinearHead, answers: Answers) -> None:
         super().__init__(backbone, head, answers)
+        shapes = _shapes_of(backbone)
+        self.looked_at = range(max(0, len(shapes) - _LEVELS), len(shapes))
         self.regions = SeverityHead(
-            backbone.channels[-1],
-            _shape_of(backbone),
+            [backbone.channels[stage] for stage in self.looked_at],
+            [shapes[stage] for stage in self.looked_at],
             grid=answers.grid,
             zones=len(answers.zones),
             steps=max(0, len(answers.grades) - 1),
@@ -132,25 +135,37 @@ class Localise(Classify):
         return Parts(tuple(self.backbone.stages), nn.ModuleList([self.head, self.regions]))
 
     def _part(self, raw: Tensor, stage: int) -> list[Tensor]:
-        """Beside the pooled features of the last level stands the level itself, flat."""
+        """Beside the pooled features of a level stands the level itself, flat, where the severities look at it."""
         found = super()._part(raw, stage)
-        if stage == len(self.backbone.stages) - 1:
+        if stage in self.looked_at:
             found.append(self.backbone.level(raw, stage).float().flatten(1))
         return found
 
-    def pooled(self, features: Tensor) -> Tensor:
-        return features[:, : self.head.width]
+    def _taken(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Take features apart again: pooled ones of levels, and levels `(N, C, h, w)`."""
+        pooled, levels, at = [], [], 0
+        for stage, width in enumerate(self.head.widths):
+            if width:
+                pooled.append(features[:, at : at + width])
+                at += width
+            if stage in self.looked_at:
+                place = stage - self.looked_at.start
+                shape = (self.regions.channels[place], *self.regions.shapes[place])
+                levels.append(features[:, at : at + math.prod(shape)].reshape(len(features), *shape))
+                at += math.prod(shape)
+        return pooled, levels
 
-    def level_in(self, features: Tensor) -> Tensor:
-        """Get the last level `(N, C, h, w)` of features."""
-        return features[:, self.head.width :].reshape(len(features), self.regions.channels, *self.regions.shape)
+    def pooled(self, features: Tensor) -> Tensor:
+        if features.shape[1] == self.head.width:
+            return features
+        return torch.cat(self._taken(features)[0], dim=1)
 
     def answer(self, features: Tensor) -> Tensor:
         """Get logits: of pooled features `(N, head.width)` those of the classes, of all features those of zones too."""
-        named = self.head.logits(self.pooled(features))
         if features.shape[1] == self.head.width:
-            return named
-        return torch.cat([named, self.regions(self.level_in(features))], dim=1)
+            return self.head.logits(features)
+        pooled, levels = self._taken(features)
+        return torch.cat([self.head.logits(torch.cat(pooled, dim=1)), self.regions(levels)], dim=1)
 
     def named_logits(self, logits: Tensor) -> Tensor:
         return logits[:, : len(self.answers.classes)]
@@ -160,8 +175,8 @@ class Localise(Classify):
         return torch.cat([raw[:, :count] + self.adjust, raw[:, count:]], dim=1)
 
     def severity_map(self, pixels: Tensor) -> Tensor:
-        """Get what each place of the last level adds to the severities, `(N, h, w)`, of normalised pixels."""
-        return self.regions.map(self.level_in(self.features(pixels).float()))
+        """Get what each place of the map adds to the severities, `(N, h, w)`, of normalised pixels."""
+        return self.regions.map(self._taken(self.features(pixels).float())[1])
 
     def severities(self, logits: Tensor) -> Tensor:
         """Get `(N, Z)` severities of all logits: expected grades, or shares."""
@@ -266,13 +281,12 @@ def _grades(values: np.ndarray) -> tuple[float, ...]:
     return ()
 
 
-def _shape_of(backbone: Backbone) -> tuple[int, int]:
-    """Rows and columns of the last level."""
+def _shapes_of(backbone: Backbone) -> list[tuple[int, int]]:
+    """Rows and columns of each level."""
     device = next(backbone.parameters()).device
     pixels = torch.zeros(1, backbone.spec.channels, *backbone.spec.size, device=device)
     with torch.no_grad():
-        shape = backbone(pixels)[-1].shape
-    return int(shape[2]), int(shape[3])
+        return [(int(level.shape[2]), int(level.shape[3])) for level in backbone(pixels)]
 
 
 def _entropy(share: Tensor) -> Tensor:
