@@ -35,6 +35,12 @@ _LOSSES = {
     "labels": "binary cross-entropy of each label",
     "ordinal": "binary cross-entropy of each cut between grades",
 }
+_ZONES_SCORE = "mean of the diagnosis' AUROC and the zones' kappa or correlation, less a hundredth of the losses"
+
+
+def _zone_loss(task: ImageTask) -> str:
+    each = "binary cross-entropy of each cut between grades" if task.answers.grades else "binary cross-entropy"
+    return f", and {each} of the zones; each in parts of what knowing nothing costs"
 
 
 def backbone_entry(task: ImageTask) -> dict[str, Any]:
@@ -266,7 +272,7 @@ def _steps(chosen: Preset) -> list[str]:
 
 def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, Any]:
     fit = recipe.fit
-    kind, head_only = parts.task.answer_kind, parts.task.thawed == 0
+    kind, head_only, zoned = parts.task.answer_kind, parts.task.thawed == 0, bool(parts.task.answers.zones)
     stated = {
         "number": "minus the mean absolute error, in standard deviations of the training values",
         "ordinal": "quadratic kappa less a fiftieth of the loss",
@@ -288,9 +294,9 @@ def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, A
         "epochs_planned": fit.epochs,
         "best_epoch": fitted.best_epoch + 1,
         "stopped": fitted.stopped if fit.epochs else None,
-        "score": stated.get(kind, "AUROC less a fiftieth of the loss"),
+        "score": _ZONES_SCORE if zoned else stated.get(kind, "AUROC less a fiftieth of the loss"),
         "image_size": list(parts.pixels.size),
-        "loss": _LOSSES.get(kind, "cross-entropy"),
+        "loss": _LOSSES.get(kind, "cross-entropy") + (_zone_loss(parts.task) if zoned else ""),
         "balance": recipe.reasons.get("fit.balance") or f"{fit.balance}, as the user chose",
         "precision": parts.engine.precision,
         "label_smoothing": None if kind == "number" else fit.label_smoothing,

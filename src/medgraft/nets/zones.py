@@ -26,7 +26,7 @@ from torch.nn import functional
 
 _HIDDEN = 64
 _FIRST = 0.15  # severity of every place before anything is learnt
-_OUTSIDE = 12.0  # how fast a place stops belonging to a cell, in e-folds a side of the image
+_OUTSIDE = 20.0  # how fast a place stops belonging to a cell, in e-folds a side of the image
 
 
 class SeverityHead(nn.Module):
