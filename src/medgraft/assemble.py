@@ -189,7 +189,8 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
     task.thaw(stages_of(recipe, task))
     task.stored_norms = recipe.fit.norms == "stored"
     task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
-    targets = {split: task.targets_of([found.samples[i] for i in found.of(split)]) for split in ("train", "val", "test")}
+    own = {split: [found.samples[i] for i in found.of(split)] for split in ("train", "val", "test")}
+    targets = {split: task.targets_of(samples) for split, samples in own.items()}
     for split in ("val", "test"):
         if len(targets[split]) and not len(task.named(targets[split])[0]):
             raise BadData(f"no image of the {split} part has a label", do="Add some, or let medgraft split anew.")
@@ -200,10 +201,9 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
 
     def loader(split: str) -> Loader:
         training = split == "train"
-        own = found.of(split)
         items = Items(
-            indices=[found.places[i] for i in own],
-            keys=[found.samples[i].key for i in own],
+            indices=[found.places[i] for i in found.of(split)],
+            keys=[sample.key for sample in own[split]],
             targets=targets[split],
             share=share if training else None,
         )

@@ -286,7 +286,8 @@ def _finish(
     card = pages.card_of(recipe, parts)
     models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card, sure))
     storage.write_json(out / "calibration.json", card["calibration"])
-    told = {split: judge.predictions_of(parts.task, sure, part) for split, part in (("val", all_val), ("test", all_test))}
+    every = (("val", all_val), ("test", all_test))
+    told = {split: judge.predictions_of(parts.task, sure, part) for split, part in every}
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
@@ -298,9 +299,7 @@ def _finish(
     return report
 
 
-def _stress(
-    recipe: Recipe, parts: Parts, found: Gathered, test: Predicted, listen: Listen
-) -> dict[str, Any]:
+def _stress(recipe: Recipe, parts: Parts, found: Gathered, test: Predicted, listen: Listen) -> dict[str, Any]:
     """Score the model on changed test images whose labels are known."""
     place_of = {found.samples[index].key: found.places[index] for index in found.of("test")}
     places = [place_of[key] for key in test.keys]

@@ -67,10 +67,11 @@ def entry(task: ImageTask, test: Predicted, *, coverage: float, seed: int, resam
     if len(task.reach) == 2:
         reach = (task.reach[0], task.reach[1])
         checked = covered(found, reach, **words)
+        widths = zip(checked, reach, strict=True)
         told["intervals"] = {
             "coverage": coverage,
             "fitted_on": "val",
-            "reach": {name: width if math.isfinite(width) else None for name, width in zip(checked, reach, strict=True)},
+            "reach": {name: width if math.isfinite(width) else None for name, width in widths},
             "covered": {name: score.to_dict() for name, score in checked.items()},
         }
     return told

@@ -21,7 +21,8 @@ def found() -> Severities:
 def test_kappa_is_that_of_another_library_and_unknown_zones_do_not_count(found: Severities):
     table = severity_table(found, seed=0, count=200)
     known = np.isfinite(found.truth)
-    wanted = cohen_kappa_score(found.truth[known].astype(int), np.rint(found.said[known]).astype(int), weights="quadratic")
+    truth, said = found.truth[known].astype(int), np.rint(found.said[known]).astype(int)
+    wanted = cohen_kappa_score(truth, said, weights="quadratic")
     assert table["zone_kappa"].value == pytest.approx(wanted)
     assert table["zone_kappa"].n == 60 * 6 - 7 and table["zone_kappa"].n_patients == 30
     assert table["zone_kappa"].low < table["zone_kappa"].value < table["zone_kappa"].high

@@ -28,7 +28,7 @@ def sample(label: str | None, *zones: float) -> Sample:
     return Sample("k", ImageRef(Path("none")), label, zones=own)
 
 
-def task(net: str = "none:timm:test_vit", *, size: int = 32, grades: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0)) -> Localise:
+def task(net: str = NETS[0], *, size: int = 32, grades: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0)) -> Localise:
     answers = Answers(("clear", "opacity"), "opacity", zones=NAMES, grid=(3, 2), grades=grades)
     found = graft("localise", answers, backbone_name=net, channels=1, image_size=size)
     assert isinstance(found, Localise)
@@ -57,7 +57,8 @@ def test_severities_that_are_neither_grades_nor_shares_are_refused():
 
 def test_targets_and_the_part_whose_diagnosis_is_known():
     own = task()
-    targets = own.targets_of([sample("opacity", 0, 1, 2, 3, 0, math.nan), sample("", 1, 1, 1, 1, 1, 1), sample("clear")])
+    samples = [sample("opacity", 0, 1, 2, 3, 0, math.nan), sample("", 1, 1, 1, 1, 1, 1), sample("clear")]
+    targets = own.targets_of(samples)
     assert targets[:, 0].tolist() == [1, -1, 0]
     assert np.isnan(targets[0, 6]) and targets[0, 1:6].tolist() == [0, 1, 2, 3, 0] and np.isnan(targets[2, 1:]).all()
     rows, known = own.named(targets)
@@ -95,9 +96,10 @@ def test_neither_question_drowns_the_other(grades: tuple[float, ...]):
     truth = torch.from_numpy(targets)
     unknown = truth.clone()
     unknown[:, 1:] = math.nan
-    diagnoses = own.loss(logits, unknown).mean()
-    assert float(diagnoses) == pytest.approx(1, abs=0.01)
-    assert float(own.loss(logits, truth).mean() - diagnoses) == pytest.approx(1, abs=0.01)
+    with torch.no_grad():
+        diagnoses = float(own.loss(logits, unknown).mean())
+        zones = float(own.loss(logits, truth).mean()) - diagnoses
+    assert diagnoses == pytest.approx(1, abs=0.01) and zones == pytest.approx(1, abs=0.01)
 
 
 def test_a_zone_begins_as_its_cell_of_the_grid():
@@ -107,9 +109,9 @@ def test_a_zone_begins_as_its_cell_of_the_grid():
     shares = belongs.exp()[0].reshape(6, 12, 12)
     assert torch.allclose(shares.sum((1, 2)), torch.ones(6))
     for zone, (row, column) in enumerate([(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]):
-        inside = shares[zone, 4 * row : 4 * row + 4, 6 * column : 6 * column + 6]
-        assert inside.sum() > 0.6, "most of a zone lies in its cell"
-        assert shares[zone].argmax() in torch.arange(144).reshape(12, 12)[4 * row : 4 * row + 4, 6 * column : 6 * column + 6]
+        cell = slice(4 * row, 4 * row + 4), slice(6 * column, 6 * column + 6)
+        assert shares[zone][cell].sum() > 0.7, "most of a zone lies in its cell"
+        assert shares[zone].argmax() in torch.arange(144).reshape(12, 12)[cell]
 
 
 def test_the_severity_of_a_zone_lies_between_the_mean_and_the_worst_of_its_places():

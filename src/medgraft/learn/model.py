@@ -161,7 +161,15 @@ def load(path: Path, *, device: str = "cpu") -> Model:
     state, card = load_model(path)
     try:
         pixels = Pixels.from_dict(card["pixels"])
-        answers = Answers.from_dict(card)
+        answers = Answers(
+            tuple(card["classes"]),
+            card["positive"],
+            float(card["centre"]),
+            float(card["scale"]),
+            zones=tuple(card.get("zones", ())),
+            grid=tuple(card.get("grid", (1, 1))),  # type: ignore[arg-type]
+            grades=tuple(card.get("grades", ())),
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # random numbers until the next line but one
             task = graft(

@@ -154,7 +154,8 @@ def _mask(root: Path, sample: Sample, column: str | None) -> np.ndarray | None:
     if missing(text):
         return None
     if not (root / text).is_file():
-        raise BadData(f"the mask of {sample.key} is not there", where=root / text, do="Mend its path, or leave it empty.")
+        do = "Mend its path, or leave it empty."
+        raise BadData(f"the mask of {sample.key} is not there", where=root / text, do=do)
     return files.read_image(ImageRef(root / text)).pixels.max(axis=0) > 0
 
 

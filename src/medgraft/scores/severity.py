@@ -144,4 +144,3 @@ def _kappa(truth: np.ndarray, said: np.ndarray, *, weights: np.ndarray | None = 
     classes = int(max(truth.max(initial=0), said.max(initial=0))) + 1
     matrix = confusion_matrix(truth, said, classes=classes, weights=weights)
     return as_value(np.atleast_1d(quadratic_kappa(matrix)), weights=weights)
-

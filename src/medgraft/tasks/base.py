@@ -6,7 +6,7 @@ The training loop knows the five verbs of `Task` and no task by name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -58,12 +58,6 @@ class Answers:
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Answers:
-        """Read what `to_dict` wrote, among other values; what an older one lacks has its default."""
-        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
 
 class Task(nn.Module, ABC):
@@ -176,7 +170,7 @@ class ImageTask(Task):
         return self.encode([sample.label or "" for sample in samples])
 
     def named(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Get the places of the samples whose label is known, and the targets of these labels as `encode` gives them."""
+        """Get the places of the samples whose label is known, and the targets of these labels as of `encode`."""
         return np.arange(len(targets)), targets
 
     def named_logits(self, logits: Any) -> Any:

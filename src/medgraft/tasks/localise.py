@@ -75,7 +75,7 @@ class Localise(Classify):
         return replace(found, zones=names, grid=grid_for(len(names), grid), grades=_grades(values[np.isfinite(values)]))
 
     def targets_of(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Get `(N, 1 + Z)` float32: the number of the class or -1, then the number of each grade, or the share, or NaN."""
+        """Get `(N, 1 + Z)` float32: the number of the class or -1, then the number of each grade, or share, or NaN."""
         found = np.full((len(samples), 1 + len(self.answers.zones)), np.nan, dtype=np.float32)
         rows = [place for place, sample in enumerate(samples) if sample.label]
         found[:, 0] = -1

@@ -103,7 +103,7 @@ class ZoneMeter(Meter):
     def update(self, predictions: Sequence[Prediction], targets: np.ndarray) -> None:
         rows = np.flatnonzero(targets[:, 0] >= 0)
         keys = [*self.keys, *(prediction.key for prediction in predictions)]
-        super().update([predictions[row] for row in rows], targets[rows, 0].astype(np.int64))
+        super().update([predictions[row] for row in rows.tolist()], targets[rows, 0].astype(np.int64))
         self.keys = keys
         self._zones += [np.array(list(prediction.zones.values())) for prediction in predictions]
         self._truth += list(targets[:, 1:])
