@@ -1,4 +1,4 @@
-"""Severities of zones beside a diagnosis: how good are they, and does the diagnosis suffer? The tables of docs/results.md.
+"""Severities of zones beside a diagnosis: how good are they, and does the diagnosis suffer? Tables of docs/results.md.
 
 Phantoms: 1,400 chest phantoms of 96 pixels, seven tenths of the patients for training. For each seed the task
 localise and the plain classifier learn from the same images of the same split, at the same depth and rate for as many
