@@ -113,7 +113,7 @@ def real(options: argparse.Namespace, fold: int) -> Path:
     """Write one table of both real sets: zones of the one by masks, diagnoses of the other."""
     first, other = (options.shared / "data" / name for name in ("covid_cxr_seg", "cxr_pneumonia_624"))
     with open(first / "manifest.csv") as file:
-        seen = [row for row in csv.DictReader(file) if row["opacity_mask"]]
+        seen = [row for row in csv.DictReader(file) if row["masks_present"] == "L+O+R"]  # else a lung is not known
     people = sorted({row["patient"] for row in seen})
     order = np.random.default_rng(0).permutation(len(people)).tolist()
     part = {people[place]: rank % FOLDS for rank, place in enumerate(order)}
