@@ -101,7 +101,7 @@ class SeverityHead(nn.Module):
         """Get what each place adds to the severities of all zones, `(N, h, w)`, at least 0."""
         severity, belongs = self.places(levels)
         added = (belongs + severity[:, None]).exp().sum(dim=1)
-        return added.view(len(added), *self.shape)
+        return added.view(-1, *self.shape)
 
     def above(self, scores: Tensor) -> Tensor:
         """Get the logits `(N, Z, steps)` of "more severe than grade k" from the scores `(N, Z)` of `forward`.

@@ -151,7 +151,7 @@ class Localise(Classify):
             if stage in self.looked_at:
                 place = stage - self.looked_at.start
                 shape = (self.regions.channels[place], *self.regions.shapes[place])
-                levels.append(features[:, at : at + math.prod(shape)].reshape(len(features), *shape))
+                levels.append(features[:, at : at + math.prod(shape)].reshape(-1, *shape))
                 at += math.prod(shape)
         return pooled, levels
 
