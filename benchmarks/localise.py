@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
     out = options.out / name.replace(" ", "").replace(":", "-").replace(",", "-")
     kind, *rest, task = name.split("/")
     if kind == "phantoms":
-        data, words = phantoms(options.out / "phantoms"), {**WAYS[rest[0]], "seed": int(rest[1])}
+        data, words = phantoms(options.out / "chest"), {**WAYS[rest[0]], "seed": int(rest[1])}
         words |= {"epochs": EPOCHS[rest[0]] if task == "localise" or words["depth"] != "head" else None}
         settings = {**OFF, "depth.views": 2, "fit.lr": 5e-4, "fit.patience": 0}
     else:

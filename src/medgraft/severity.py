@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from medgraft.explanation.cams import severity_map
 from medgraft.judge import Predicted
@@ -107,7 +106,7 @@ def shown(task: ImageTask, test: Predicted, *, pixels: Callable[[int], np.ndarra
     chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(_SHOWN, len(ranked))).astype(int))].tolist()
     rows = np.stack([pixels(place) for place in chosen])
     entering = normalised(rows, task.backbone.spec).to(next(task.parameters()).device)
-    maps = severity_map(task, entering, torch.zeros(len(rows))).cpu().numpy()
+    maps = severity_map(task, entering).cpu().numpy()
     maps = maps / max(float(maps.max()), 1e-12)
     return [
         {

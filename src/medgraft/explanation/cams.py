@@ -67,15 +67,13 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
     return total.clamp_min(0)
 
 
-def severity_map(task: ImageTask, pixels: Tensor, answer: Tensor) -> Tensor:
-    """Get `(N, H, W)` float32, at least 0: what each place adds to the severities of zones, as the task says itself.
+def severity_map(task: ImageTask, pixels: Tensor) -> Tensor:
+    """Get `(N, H, W)` float32, at least 0: what each place adds to the severities of all zones, by the task's own map.
 
     Args:
         task: in eval mode, with zones.
         pixels: `(N, C, H, W)` normalised.
-        answer: not looked at: the map is of the sum of all zones.
     """
-    del answer
     assert isinstance(task, Localise)
     with torch.no_grad():
         return enlarged(task.severity_map(pixels).float(), tuple(pixels.shape[2:])).clamp_min(0)

@@ -21,7 +21,7 @@ METHODS: dict[str, Any] = {
     "occlusion": occlusion_map,
     "rollout": partial(attention_map, how="rollout"),
     "attention": partial(attention_map, how="attention gradients"),
-    SEVERITY: severity_map,
+    SEVERITY: lambda task, pixels, answer: severity_map(task, pixels),  # of all zones, whatever the answer
 }
 
 
