@@ -34,7 +34,7 @@ WAYS = {  # backbone, depth -> what both tasks are trained with
     "embedded:resnet10t, last stage": {"backbone": "embedded:resnet10t", "depth": 1},
     "embedded:vit, frozen": {"backbone": "embedded:vit", "depth": "head"},
 }
-EPOCHS = {"embedded:resnet10t, last stage": 12, "embedded:vit, frozen": 20}
+EPOCHS = {"embedded:resnet10t, last stage": 16, "embedded:vit, frozen": 30}
 OFF = {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False, "scores.resamples": 1000}
 ZONES = [f"z{zone}" for zone in range(1, 7)]
 CUTS = (0.01, 0.25, 0.5)  # of a zone: the steps between the grades of the phantoms
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
         data, words = real(options, int(rest[0])), {"backbone": "embedded:resnet10t", "depth": "head", "seed": 0}
         words |= {"epochs": 40 if task == "localise" else None, "augment": "chest"}
         zones = {"zones.mask_column": "opacity_mask", "zones.region_column": "lungs"} if task == "localise" else {}
-        settings = {**OFF, **zones, "depth.views": 6, "fit.lr": 5e-4, "fit.patience": 0, "fit.head_lr": 2e-3}
+        settings = {**OFF, **zones, "depth.views": 6, "fit.patience": 0}
     if not (out / "report.json").exists():
         unfinished = (out / "recipe.yaml").exists()
         mg.train(

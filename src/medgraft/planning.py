@@ -241,7 +241,9 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
     if lr is None:
         lr, why = rate_rule(facts)
         fill("fit.lr", lr, why)
-    if fit.head_lr is None and probed:
+    if fit.head_lr is None and facts.regions:
+        fill("fit.head_lr", 2e-3, "the head of the severities is new, whatever the probe found for the labels")
+    elif fit.head_lr is None and probed:
         fill("fit.head_lr", lr, "as the encoder's, since the probe has found the head already")
     elif fit.head_lr is None:
         rate = 1e-3 if head_only or facts.random else 2e-3
