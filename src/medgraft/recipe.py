@@ -176,7 +176,7 @@ class Recipe(Section):
     """Everything needed to do a run again."""
 
     medgraft: str = Field("", description="version that wrote it")
-    task: str = Field("auto", description="classify, multilabel, grade, regress, localise; auto asks the labels and never takes the last")
+    task: str = Field("auto", description="classify, multilabel, grade, regress, localise; auto: by the labels")
     seed: int = Field(0, ge=0, description="every random draw is a function of it")
     data: Data = Data()  # type: ignore[call-arg]
     zones: Zones = Zones()  # type: ignore[call-arg]

@@ -34,7 +34,7 @@ def _option(kind: Any, name: str, help: str, panel: str) -> inspect.Parameter:
 
 _TEXT, _WHOLE, _NUMBER, _FLAG = Optional[str], Optional[int], Optional[float], Optional[bool]  # noqa: UP045
 COMMON = [
-    _option(_TEXT, "task", "classify, multilabel, grade, regress or localise; but for the last it follows from the labels.", _MODEL),
+    _option(_TEXT, "task", "classify, multilabel, grade, regress (by the labels when not given), or localise.", _MODEL),
     _option(_TEXT, "backbone", "auto, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME, file:PATH, none:NAME.", _MODEL),
     _option(_TEXT, "depth", "auto, head, all, or how many stages from the head down are thawed.", _MODEL),
     _option(_WHOLE, "epochs", "Passes over the training images at most.", _MODEL),
