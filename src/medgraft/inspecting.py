@@ -198,7 +198,7 @@ def _head(task: ImageTask, spec: InputSpec, shown: Shown) -> tuple[list[dict[str
     with torch.no_grad():
         device = next(task.parameters()).device
         batches = [
-            task.features(normalised(shown.rows[start : start + 32], spec).to(device))
+            task.pooled(task.features(normalised(shown.rows[start : start + 32], spec).to(device)))
             for start in range(0, len(shown.rows), 32)
         ]
         features = task.head.standard(torch.cat(batches).float()).cpu().numpy()
