@@ -184,7 +184,7 @@ class Done:
 
 def _number(name: str, cell: Any) -> Any:
     """A cell of a table as JSON has it: probabilities and values are numbers there."""
-    return float(cell) if name == "value" or name.startswith("p_") else cell
+    return float(cell) if name == "value" or name.startswith(("p_", "zone_", "severity")) else cell
 
 
 def _chances(row: Mapping[str, Any]) -> str:

@@ -22,13 +22,10 @@ def view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
     told = of(report, "severity")
     if not told.get("zones"):
         return {"severity_scores": {}}
-    scores = {name: score for name, score in of(told, "scores").items() if score}
-    checked = of(told, "intervals")
-    covered = {f"{name}_covered": score for name, score in of(checked, "covered").items()}
     sums = of(curves, "sums")
     return {
-        "severity_scores": {**scores, **covered},
-        "severity_words": _words(told),
+        "severity_scores": table(told),
+        "severity_words": words(told),
         "severity_grid": zone_grid(told["zones"], tuple(told["grid"]), title=named(str(told["score"])).title),
         "severity_grid_words": named(str(told["score"])).title,
         "severity_plots": plots.agreement(sums["true"], sums["predicted"], unit="") if sums.get("true") else None,
@@ -36,12 +33,19 @@ def view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _words(told: Mapping[str, Any]) -> list[str]:
+def table(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Get the scores of zones and sums by their names, and how often their intervals held the truth."""
+    covered = {f"{name}_covered": score for name, score in of(told, "intervals", "covered").items()}
+    return {**{name: score for name, score in of(told, "scores").items() if score}, **covered}
+
+
+def words(told: Mapping[str, Any]) -> list[str]:
+    """Get what a reader has to know of the zones, in sentences; `told` is `severity` of the report."""
     rows, columns = told["grid"]
     said = [f"The image is parted into {rows} × {columns} zones, and each has a severity"]
     grades = told.get("grades") or ()
     said[0] += f": a grade from {grades[0]:g} to {grades[-1]:g}." if grades else ": the share of it that is affected."
-    said.append("Their sum is the severity of the image. No scores are shown here for zones whose truth is not known.")
+    said.append("Their sum is the severity of the image. Zones whose truth is not known are not judged.")
     checked = of(told, "intervals")
     reach = of(checked, "reach").get("sum")
     if reach is not None:
