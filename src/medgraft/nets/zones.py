@@ -62,7 +62,6 @@ class SeverityHead(nn.Module):
         # Levels differ in size, and tuned ones change it: each is standardised by the images of a batch.
         self.norms = nn.ModuleList(nn.BatchNorm2d(count, affine=False) for count in channels)
         self.enter = nn.ModuleList(nn.Conv2d(count, _HIDDEN, 1, bias=k == 0) for k, count in enumerate(channels))
-        self.around = nn.Conv2d(_HIDDEN, _HIDDEN, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
         self.severity = nn.Conv2d(_HIDDEN, 1, 1)
         self.belongs = nn.Conv2d(_HIDDEN, zones, 1)
@@ -93,7 +92,6 @@ class SeverityHead(nn.Module):
                 own = functional.interpolate(own, size=self.shape, mode="bilinear", align_corners=False)
             seen = seen + own
         seen = self.dropout(functional.gelu(seen))
-        seen = seen + self.dropout(functional.gelu(self.around(seen)))
         severity = functional.logsigmoid(self.severity(seen).flatten(1))
         return severity, (self.belongs(seen).flatten(2) + self.prior).log_softmax(dim=2)
 
