@@ -188,7 +188,8 @@ def _number(name: str, cell: Any) -> Any:
 
 
 def _chances(row: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name[2:]} {float(p):.3f}" for name, p in row.items() if name.startswith("p_"))
+    said = [f"{name[2:]} {float(p):.3f}" for name, p in row.items() if name.startswith("p_")]
+    return "  ".join([*said, *([f"severity {row['severity']}"] if row.get("severity") else [])])
 
 
 def predict(
