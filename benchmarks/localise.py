@@ -24,16 +24,18 @@ from typing import Any
 import numpy as np
 
 import medgraft as mg
+from medgraft.files import read_image
 from medgraft.scores.intervals import bca, draws
 from medgraft.scores.ranking import auroc
 from medgraft.scores.resample import patient_codes
 from medgraft.scores.severity import Severities, severity_table
+from medgraft.values import ImageRef
 
 COUNT, SIDE, SEEDS, FOLDS = 1400, 96, (0, 1, 2), 5
 WAYS = {  # what both tasks are trained with; of a frozen encoder the plain classifier is the probe
     "embedded:resnet10t, frozen": {"backbone": "embedded:resnet10t", "depth": "head", "epochs": 40},
     "embedded:vit, frozen": {"backbone": "embedded:vit", "depth": "head", "epochs": 40},
-    "embedded:resnet10t, last stage tuned": {"backbone": "embedded:resnet10t", "depth": 1, "epochs": 16},
+    "embedded:resnet10t, last stage tuned": {"backbone": "embedded:resnet10t", "depth": 1, "epochs": 20},
 }
 OFF = {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False, "scores.resamples": 1000}
 ZONES = [f"z{zone}" for zone in range(1, 7)]
@@ -126,7 +128,7 @@ def real(options: argparse.Namespace, fold: int) -> Path:
         mask = str(first / row["opacity_mask"])
         rows.append({**paths, "opacity_mask": mask, "label": "", "patient": f"seg-{row['patient']}", "split": split})
     with open(other / "manifest.csv") as file:
-        films = list(csv.DictReader(file))
+        films = _without_copies(list(csv.DictReader(file)), other)
     chosen = np.random.default_rng(1).permutation(len(films))[:320].tolist()
     for rank, place in enumerate(chosen):
         split = "train" if rank < 160 else "val" if rank < 210 else "test"
@@ -139,6 +141,14 @@ def real(options: argparse.Namespace, fold: int) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return table
+
+
+def _without_copies(films: list[dict[str, str]], folder: Path) -> list[dict[str, str]]:
+    """The set holds some films twice, and nothing says of whom they are."""
+    seen: dict[bytes, dict[str, str]] = {}
+    for row in films:
+        seen.setdefault(read_image(ImageRef(folder / row["path"])).pixels.tobytes(), row)
+    return list(seen.values())
 
 
 def severities(runs: list[dict[str, Any]], *, grades: bool) -> Severities:
