@@ -92,7 +92,7 @@ def test_neither_question_drowns_the_other(grades: tuple[float, ...]):
     logits = torch.zeros(400, 8)
     logits[:, 1] = math.log(share / (1 - share))
     # A map that is the same everywhere gives each zone the severity that the head begins with.
-    logits[:, 2:] = math.log(0.15) if grades else math.log(values.mean())
+    logits[:, 2:] = math.log(0.05) if grades else math.log(values.mean())
     truth = torch.from_numpy(targets)
     unknown = truth.clone()
     unknown[:, 1:] = math.nan
@@ -136,6 +136,20 @@ def test_the_map_adds_up_to_the_severities():
     with torch.no_grad():
         total = own.severities(own(pixels)).sum(dim=1)
         assert torch.allclose(own.severity_map(pixels).sum((1, 2)), total, atol=1e-5)
+
+
+def test_every_grade_is_within_reach_at_the_start():
+    """A rare grade is the nearest one where all of a zone is affected, and none where nothing is."""
+    own = task()
+    targets = np.full((1000, 7), np.nan, np.float32)
+    targets[:, 0] = np.arange(1000) % 2
+    targets[:, 1:] = np.repeat([0, 1, 2, 3], [800, 100, 60, 40])[:, None]
+    own.begin(targets)
+    logits = torch.zeros(2, 8)
+    logits[0, 2:], logits[1, 2:] = math.log(0.95), math.log(0.001)
+    with torch.no_grad():
+        values = own.severities(logits)
+    assert (values[0] > 2.5).all() and (values[1] < 0.1).all()
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _HIDDEN = 64
-_FIRST = 0.15  # severity of every place before anything is learnt
+_FIRST = 0.05  # severity of every place before anything is learnt
+_SLOPE = 2.0  # of the cuts before anything is learnt: with less, the cut of a rare grade lies where no severity reaches
 _OUTSIDE = 20.0  # how fast a place stops belonging to a cell, in e-folds a side of the image
 
 
@@ -72,7 +73,7 @@ class SeverityHead(nn.Module):
         self.register_buffer("prior", _prior(self.shape, grid, zones))
         # Of grades the data say how far a zone is judged by its worst place; a measured share is a plain mean.
         self.rise = nn.Parameter(torch.zeros(())) if steps else None
-        self.slope = nn.Parameter(torch.zeros(())) if steps else None
+        self.slope = nn.Parameter(torch.tensor(math.log(_SLOPE))) if steps else None
         self.cuts = nn.Parameter(torch.linspace(-1.0, 1.0, steps)) if steps else None
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -120,7 +121,7 @@ class SeverityHead(nn.Module):
         if self.cuts is None:
             self.severity.bias.copy_(inside)  # type: ignore[union-attr]
         else:
-            self.cuts.copy_(math.log(_FIRST) - inside)
+            self.cuts.copy_(_SLOPE * math.log(_FIRST) - inside)
 
 
 def cell_of(zone: int, grid: tuple[int, int]) -> tuple[int, int]:
