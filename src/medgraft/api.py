@@ -184,11 +184,12 @@ class Done:
 
 def _number(name: str, cell: Any) -> Any:
     """A cell of a table as JSON has it: probabilities and values are numbers there."""
-    return float(cell) if name == "value" or name.startswith("p_") else cell
+    return float(cell) if name == "value" or name.startswith(("p_", "zone_", "severity")) else cell
 
 
 def _chances(row: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name[2:]} {float(p):.3f}" for name, p in row.items() if name.startswith("p_"))
+    said = [f"{name[2:]} {float(p):.3f}" for name, p in row.items() if name.startswith("p_")]
+    return "  ".join([*said, *([f"severity {row['severity']}"] if row.get("severity") else [])])
 
 
 def predict(

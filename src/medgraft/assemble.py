@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from medgraft import planning
-from medgraft.errors import BadRecipe, BadWeights
+from medgraft.errors import BadData, BadRecipe, BadWeights
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.engine import Engine, fastest, resolve_device
 from medgraft.learn.model import Pixels, graft, repool
@@ -20,12 +20,14 @@ from medgraft.nets.backbone import Backbone, backbone
 from medgraft.nets.sources import resolve
 from medgraft.recipe import Recipe
 from medgraft.samples.loader import Items, Loader, normalised
-from medgraft.samples.presets import preset
+from medgraft.samples.presets import Preset, preset
 from medgraft.scores.operating import choose_threshold
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 
 _TIMED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting; half when layers learn
+
+_LARGEST_TURN = 15.0  # degrees that leave most of a zone in its place
 
 
 @dataclass(eq=False)
@@ -70,6 +72,8 @@ def _check_no_epochs(recipe: Recipe) -> None:
     """Without epochs the probe is all that is learnt, and no stage is tuned."""
     if recipe.fit.probe is False:
         raise BadRecipe("fit.epochs is 0 and fit.probe is off, so nothing would be learnt", do="Change one of them.")
+    if recipe.task != "auto" and TASKS[recipe.task].upright:
+        raise BadRecipe("fit.epochs is 0, and the map of severities is learnt in epochs", do="Give some epochs.")
     if recipe.depth.thaw not in ("auto", "head", 0):
         raise BadRecipe(
             f"fit.epochs is 0, and depth {recipe.depth.thaw} asks for tuning", do="Give --depth head, or some epochs."
@@ -98,8 +102,8 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
         BadData: the labels do not fit the task.
         UnknownName, BadWeights, Offline: the backbone cannot be had.
     """
-    labels = [found.samples[i].label or "" for i in found.of("train")]
-    answers = TASKS[recipe.task].read_answers(labels, recipe.scores.positive)
+    training = [found.samples[i] for i in found.of("train")]
+    answers = TASKS[recipe.task].answers_of(training, recipe.scores.positive, grid=recipe.zones.grid)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         task = graft(
@@ -129,7 +133,7 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
 def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
     """Fill what is empty or "auto" from the data and the backbone."""
     training = [found.samples[i] for i in found.of("train")]
-    targets = task.encode([sample.label or "" for sample in training])
+    targets = task.targets_of(training)
     facts = planning.Facts(
         train_images=len(training),
         train_patients=len({sample.patient or sample.key for sample in training}),
@@ -142,6 +146,7 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
         norms=bool(batch_norms(task.backbone)),
         folded_norms=bool(task.backbone.sha256) and has_folded_norms(task.backbone),
         class_ratio=task.rarity(targets),
+        regions=task.upright,
     )
     resolved = {"backbone.name": task.backbone.name, "backbone.sha256": task.backbone.sha256}
     if task.answers.positive is not None:
@@ -194,18 +199,21 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
     task.thaw(stages_of(recipe, task), rank=rank_of(recipe), seed=recipe.seed)
     task.stored_norms = recipe.fit.norms == "stored"
     task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
-    targets = {split: task.encode(_labels(found, split)) for split in ("train", "val", "test")}
+    own = {split: [found.samples[i] for i in found.of(split)] for split in ("train", "val", "test")}
+    targets = {split: task.targets_of(samples) for split, samples in own.items()}
+    for split in ("val", "test"):
+        if len(targets[split]) and not len(task.named(targets[split])[0]):
+            raise BadData(f"no image of the {split} part has a label", do="Add some, or let medgraft split anew.")
     task.begin(targets["train"])
     share = task.balance(targets["train"], recipe.fit.balance)
     recipe, engine = _engine(recipe, found, task, pixels)
-    chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
+    chosen = augmentation(recipe, task)
 
     def loader(split: str) -> Loader:
         training = split == "train"
-        own = found.of(split)
         items = Items(
-            indices=[found.places[i] for i in own],
-            keys=[found.samples[i].key for i in own],
+            indices=[found.places[i] for i in found.of(split)],
+            keys=[sample.key for sample in own[split]],
             targets=targets[split],
             share=share if training else None,
         )
@@ -224,8 +232,12 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
     return recipe, parts
 
 
-def _labels(found: Gathered, split: str) -> list[str]:
-    return [found.samples[i].label or "" for i in found.of(split)]
+def augmentation(recipe: Recipe, task: ImageTask) -> Preset:
+    """Get the random changes of training images; where places have names, no mirror and no large turn moves them."""
+    chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
+    if not task.upright:
+        return chosen
+    return chosen.with_(flip_h=0.0, flip_v=0.0, turns=0.0, rotation=min(chosen.rotation, _LARGEST_TURN))
 
 
 def _engine(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -> tuple[Recipe, Engine]:

@@ -114,7 +114,7 @@ def _places(
         "content": content,
         "pixels": parts.pixels.to_dict(),
         "seed": recipe.seed,
-        "augment": recipe.augment.model_dump(),
+        "augment": {**recipe.augment.model_dump(), **({"upright": True} if parts.task.upright else {})},
         "split": [sample.split for sample in found.samples],
     }
     words: dict[str, Any] = {"engine": parts.engine, "views": views, "identity": [identity, name]}

@@ -27,7 +27,7 @@ from typing import Any
 from medgraft import caching, planning, storage
 from medgraft.assemble import Parts, assemble, planned, rank_of, stages_of
 from medgraft.depth_trials import Finder, label_of
-from medgraft.errors import BadData, RunRefused
+from medgraft.errors import BadData, BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
 from medgraft.learn.engine import memory_said
@@ -86,6 +86,9 @@ def search(data: Path, recipe: Recipe, *, out: Path, listen: Listen) -> dict[str
             raise RunRefused("depths were tried here before", where=out, do="Give another --out.")
         recipe, found, task, pixels = prepare(data, recipe.changed({"depth.thaw": "all"}), listen=listen)
         try:
+            if task.upright:
+                what = f"depths are compared by the labels of images alone, which {recipe.task} is not asked about"
+                raise BadRecipe(what, do="Search with --task classify, and give its depth to this task.")
             entry = find(recipe, found, task, pixels, folder=out / _TRIALS, listen=listen)
         finally:
             found.store.close()

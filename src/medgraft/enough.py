@@ -45,7 +45,8 @@ def _entry(
 ) -> dict[str, Any]:
     names = group_of(found.samples, found.survey.duplicates)
     assert parts.train.targets is not None
-    targets = parts.train.targets.numpy()[places]
+    known, targets = parts.task.named(parts.train.targets.numpy()[places])
+    places, features = places[known], features[known]
     groups = [names[parts.train.keys[int(place)]] for place in places]
     grown = grow(features, targets, groups=groups, task=parts.task, seed=seed, listen=listen)
     by_patient = found.split_by == "patient"

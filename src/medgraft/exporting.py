@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medgraft.errors import BadRecipe, MissingExtra, UserError
 from medgraft.opened import Run
+from medgraft.tasks.localise import Localise
 
 FORMATS = ("onnx", "torchscript", "safetensors")
 _CHECKED = 8
@@ -25,7 +26,7 @@ _TOLERANCE = 1e-3
 
 
 class Deployed(nn.Module):
-    """The net as others run it: pixels in 0..1 in, probabilities (or the number) and logits out.
+    """The net as others run it: pixels in 0..1 in, probabilities (or the number), logits and severities of zones out.
 
     Normalisation, calibration and the correction for weighted classes are inside, so no other program can forget them.
     """
@@ -44,12 +45,15 @@ class Deployed(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(shape))
         self.register_buffer("temperature", torch.tensor(task.temperature))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.task((pixels - self.mean) / self.std) + self.task.adjust
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        logits = self.task.corrected(self.task((pixels - self.mean) / self.std))
+        if isinstance(self.task, Localise):
+            return self.answers(logits), logits, self.task.severities(logits)
         return self.answers(logits), logits
 
     def answers(self, logits: Tensor) -> Tensor:
         """Get probabilities, or the number, of logits."""
+        logits = self.task.named_logits(logits)
         scaled = logits / self.temperature
         if self.kind == "number":
             return logits * self.task.answers.scale + self.task.answers.centre
@@ -96,7 +100,7 @@ def export(run: Run, *, out: Path, format: str) -> dict[str, Any]:
         expected = [part.numpy() for part in net(batch)]
     with tempfile.TemporaryDirectory(dir=_folder(out)) as folder:
         made = Path(folder) / "model"
-        found = _onnx(net, batch, made) if format == "onnx" else _torchscript(net, batch, made)
+        found = _onnx(net, batch, made, outputs=len(expected)) if format == "onnx" else _torchscript(net, batch, made)
         difference = max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
         size = max(1.0, *(float(np.abs(part).max()) for part in expected))
         if not difference <= _TOLERANCE * size:
@@ -143,7 +147,7 @@ def _hushed(library: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _onnx(net: nn.Module, batch: Tensor, path: Path) -> list[np.ndarray]:
+def _onnx(net: nn.Module, batch: Tensor, path: Path, *, outputs: int) -> list[np.ndarray]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -157,7 +161,7 @@ def _onnx(net: nn.Module, batch: Tensor, path: Path) -> list[np.ndarray]:
             (batch,),
             dynamo=True,
             input_names=["pixels"],
-            output_names=["probabilities", "logits"],
+            output_names=["probabilities", "logits", "severities"][:outputs],
             dynamic_shapes={"pixels": {0: torch.export.Dim("images")}},
             verbose=False,
         )

@@ -19,6 +19,7 @@ from medgraft.samples.facts import facts_of
 from medgraft.samples.split import LeakPair, assign_splits, check_leaks, limit_train
 from medgraft.samples.store import GIGABYTE, Store
 from medgraft.samples.survey import Survey, limit_bad, survey
+from medgraft.samples.zones import ZoneColumns, with_zones
 from medgraft.values import Sample
 
 Listen = Callable[[dict[str, Any]], None]
@@ -81,7 +82,19 @@ def read(data: Path, recipe: Recipe) -> DataSet:
     """
     part = recipe.data
     columns = Columns(part.label_column, part.patient_column, part.split_column, several=recipe.task == "multilabel")
-    return read_samples(data, columns=columns, limit_bad=part.limit_bad)
+    found = read_samples(data, columns=columns, limit_bad=part.limit_bad)
+    return zoned(found, recipe) if recipe.task == "localise" else found
+
+
+def zoned(dataset: DataSet, recipe: Recipe) -> DataSet:
+    """Get the samples with the severities of their zones; arguments as in `read`.
+
+    Raises:
+        BadData, BadTable: there are no zones, or they cannot be read.
+    """
+    part = recipe.zones
+    columns = None if part.columns is None else tuple(part.columns)
+    return with_zones(dataset, ZoneColumns(columns, part.mask_column, part.region_column, part.grid))
 
 
 def peek(dataset: DataSet) -> Peek:

@@ -86,6 +86,8 @@ def inspect_backbone(
 
 def _of_run(run: Run) -> Shown:
     sheet = read_sheet(run.folder / "samples.csv").rows
+    if run.model.task.answers.zones:
+        sheet = [row for row in sheet if row["target"]]  # of the others the zones alone are known
     chosen = [row for split in ("train", "test") for row in [r for r in sheet if r["split"] == split][:MOST]]
     missing = [row["path"] for row in chosen if not Path(row["path"]).exists()]
     if missing:
@@ -196,7 +198,7 @@ def _head(task: ImageTask, spec: InputSpec, shown: Shown) -> tuple[list[dict[str
     with torch.no_grad():
         device = next(task.parameters()).device
         batches = [
-            task.features(normalised(shown.rows[start : start + 32], spec).to(device))
+            task.pooled(task.features(normalised(shown.rows[start : start + 32], spec).to(device)))
             for start in range(0, len(shown.rows), 32)
         ]
         features = task.head.standard(torch.cat(batches).float()).cpu().numpy()

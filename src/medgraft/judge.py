@@ -58,6 +58,22 @@ class Predicted:
     features: np.ndarray
 
 
+def named(task: ImageTask, found: Predicted) -> Predicted:
+    """Get the part whose labels are known, as a task of labels alone would have given it."""
+    rows, targets = task.named(found.targets)
+    if len(rows) == len(found.targets) and targets is found.targets:
+        return found
+    chosen = rows.tolist()
+    return Predicted(
+        keys=tuple(found.keys[row] for row in chosen),
+        logits=task.named_logits(found.logits)[rows],
+        targets=targets,
+        patients=None if found.patients is None else tuple(found.patients[row] for row in chosen),
+        covariates={name: [values[row] for row in chosen] for name, values in found.covariates.items()},
+        features=found.features[rows],
+    )
+
+
 def known_patients(samples: Sequence[Sample]) -> tuple[str, ...] | None:
     """Get a patient's name for every sample; a sample of an unknown one stands alone; None when all are unknown."""
     if not any(sample.patient for sample in samples):
@@ -139,7 +155,8 @@ def cases_of(task: ImageTask, found: Predicted, *, temperature: tuple[float, ...
     if task.answer_kind == "number":
         values = np.array([prediction.value for prediction in predictions], dtype=np.float64)
     else:
-        values = np.stack([prediction.probabilities for prediction in predictions])
+        rows = [prediction.probabilities for prediction in predictions]
+        values = np.stack(rows) if rows else np.zeros((0, len(task.answers.classes)))
     return Cases(
         kind=task.answer_kind,
         targets=found.targets,

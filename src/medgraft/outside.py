@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from medgraft import judge, pages, reporting, storage
+from medgraft import judge, pages, reporting, severity, storage
 from medgraft.errors import BadData, BadTable, Leak, RunRefused
 from medgraft.explanation.maker import MapMaker
+from medgraft.explanation.methods import class_method
 from medgraft.gallery import gallery, told_of
-from medgraft.gather import Listen
+from medgraft.gather import Listen, zoned
 from medgraft.judge import Predicted
 from medgraft.learn import stopping
 from medgraft.opened import Run
@@ -47,7 +48,7 @@ def evaluate(
         raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
     pages.refuse_others(out, data=data)
     out.mkdir(parents=True, exist_ok=True)
-    dataset = _read(run, data, columns, percent_bad)
+    dataset = _zoned(run, _read(run, data, columns, percent_bad))
     samples, notes = _chosen(dataset)
     store = Store.open(
         [sample.image for sample in samples],
@@ -68,16 +69,21 @@ def evaluate(
     surveyed = survey(whole, records, duplicates=duplicates.find(records), by_class=False)
     good = [i for i, record in enumerate(records) if record["error"] is None]
     began = time.perf_counter()
-    found = _predicted(run, store, samples, good)
+    seen = _predicted(run, store, samples, good)
+    found = judge.named(run.model.task, seen)
     speed = len(good) / max(time.perf_counter() - began, 1e-9)
     kept = [samples[i] for i in good]
-    report = _report(run, found, kept, surveyed, bad, notes)
+    report = _report(run, seen, kept, surveyed, bad, notes)
     report["warnings"] += doubts
     report["timing"] = {"predict_images_per_second": round(speed, 2)}
-    drawn = judge.curves(run.model.task, found, seed=report["seed"])
+    drawn = {
+        **judge.curves(run.model.task, found, seed=report["seed"]),
+        **severity.curves(run.model.task, seen),
+        "maps": severity.shown(run.model.task, seen, pixels=lambda i: store[good[i]]),
+    }
     shown, report["maps"] = _gallery(run, kept, found, lambda i: store[good[i]], listen)
     storage.write_table(out / "quarantine.csv", report["quarantine"], columns=("path", "reason"))
-    told = judge.predictions_of(run.model.task, run.model.certainty, found)
+    told = judge.predictions_of(run.model.task, run.model.certainty, seen)
     pages.write_predictions(out / "predictions.csv", run.model.task, kept, {"test": told})
     write_report(report, folder=out, curves=drawn, gallery=shown)
     write_card(report, out)
@@ -91,7 +97,12 @@ def _gallery(
     """Get mistakes and right answers, with maps where the run's own report has them; and what is told of the maps."""
     maker = None
     if run.report.get("maps"):
-        maker = MapMaker(run.model.task, device=run.predictor.device, seed=int(run.report["seed"]))
+        maker = MapMaker(
+            run.model.task,
+            device=run.predictor.device,
+            method=class_method(run.model.task),
+            seed=int(run.report["seed"]),
+        )
     shown = gallery(run.model.task, samples, test=found, picture=picture, maker=maker, listen=listen)
     return shown, told_of(shown, method=maker.method) if maker else {}
 
@@ -110,6 +121,16 @@ def _read(run: Run, data: Path, columns: Columns, percent_bad: float) -> DataSet
         found = read_samples(data, columns=columns, limit_bad=percent_bad)
         note = f"the table has no column {trained.label_column!r} as in training; {found.label_column!r} is taken"
         return replace(found, notes=(*found.notes, note))
+
+
+def _zoned(run: Run, dataset: DataSet) -> DataSet:
+    """Read the severities of zones as in training, where the run knows zones and the data have them."""
+    if not run.model.task.answers.zones:
+        return dataset
+    try:
+        return zoned(dataset, _recipe(run))
+    except BadData as error:
+        return replace(dataset, notes=(*dataset.notes, f"zones are not judged: {error}"))
 
 
 def _progress(done: int, count: int, listen: Listen) -> None:
@@ -180,27 +201,34 @@ def _predicted(run: Run, store: Store, samples: list[Sample], good: list[int]) -
     return Predicted(
         keys=tuple(sample.key for sample in own),
         logits=np.concatenate([logits for logits, _ in seen]),
-        targets=task.encode([sample.label or "" for sample in own]),
+        targets=task.targets_of(own),
         patients=judge.known_patients(own),
         covariates={name: [sample.covariates.get(name) or None for sample in own] for name in columns},
         features=np.concatenate([features for _, features in seen]),
     )
 
 
+def _recipe(run: Run) -> Recipe:
+    path = run.folder / "recipe.yaml"
+    return load(path) if path.exists() else Recipe()  # type: ignore[call-arg]
+
+
 def _report(
-    run: Run, found: Predicted, kept: list[Sample], surveyed: Survey, bad: list[tuple[str, str]], notes: list[str]
+    run: Run, seen: Predicted, kept: list[Sample], surveyed: Survey, bad: list[tuple[str, str]], notes: list[str]
 ) -> dict[str, Any]:
-    task, before = run.model.task, run.report
+    task, before, recipe = run.model.task, run.report, _recipe(run)
+    found, scores = judge.named(task, seen), recipe.scores
     threshold = task.threshold[0] if len(task.threshold) == 1 else task.threshold
     decided = task.answer_kind in ("binary", "labels")
     rule, why = run.model.card["calibration"]["rule"], before.get("operating_point", {}).get("why")
     point = OperatingPoint(threshold if decided else None, rule, why)
-    path = run.folder / "recipe.yaml"
-    scores = load(path).scores if path.exists() else Recipe().scores  # type: ignore[call-arg]
     words: dict[str, Any] = {"resamples": scores.resamples, "prevalence": scores.prevalence}
     result = judge.verdicts(task, found, point, seed=before["seed"], **words)
     result["certainty"] = judge.certainty_entry(
         task, run.model.certainty, found, seed=before["seed"], resamples=scores.resamples
+    )
+    result["severity"] = severity.entry(
+        task, seen, coverage=recipe.certainty.coverage, seed=before["seed"], resamples=scores.resamples
     )
     temperature = run.model.card["calibration"]["temperature"]
     fitted = before.get("calibration", {}).get("validation", {})

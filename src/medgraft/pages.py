@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgraft import storage
+from medgraft import severity, storage
 from medgraft.assemble import Parts
 from medgraft.errors import RunRefused
 from medgraft.gallery import picture_of
@@ -92,6 +93,7 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "calibration": {
             "temperature": list(task.temperature),
             "threshold": list(task.threshold),
+            "reach": [width if math.isfinite(width) else None for width in task.reach],
             "rule": recipe.scores.rule,
             "fitted_on": "val",
         },
@@ -104,12 +106,14 @@ def card_of(recipe: Recipe, parts: Parts) -> dict[str, Any]:
 
 
 def write_samples(path: Path, found: Gathered) -> None:
-    """Write samples.csv: key, path, sha256, patient, split, target, covariates of other names."""
-    own = ("key", "path", "sha256", "patient", "split", "target")
+    """Write samples.csv: key, path, sha256, patient, split, target, zones, covariates of other names."""
+    zones = list(found.samples[0].zones)
+    own = ("key", "path", "sha256", "patient", "split", "target", *zones)
     columns = sorted({name for sample in found.samples for name in sample.covariates} - set(own))
     rows = [
         {
             **sample.covariates,
+            **{name: f"{value:g}" for name, value in sample.zones.items() if math.isfinite(value)},
             "key": sample.key,
             "path": str(sample.image.path),
             "sha256": record["sha256"],
@@ -145,15 +149,18 @@ def write_predictions(
         for prediction in found:
             sample = by_key[prediction.key]
             row = {"key": sample.key, "path": str(sample.image.path), "patient": sample.patient, "split": split}
-            rows.append({**row, "target": sample.label, **prediction_row(task, prediction)})
-    columns = ("key", "path", "patient", "split", "target", *prediction_columns(task))
+            true = {f"target_{name}": f"{value:g}" for name, value in sample.zones.items() if math.isfinite(value)}
+            rows.append({**row, "target": sample.label, **true, **prediction_row(task, prediction)})
+    known = [f"target_{name}" for name in task.answers.zones]
+    columns = ("key", "path", "patient", "split", "target", *known, *prediction_columns(task))
     storage.write_table(path, rows, columns=columns)
 
 
 def prediction_columns(task: ImageTask) -> list[str]:
     """Get the columns of a prediction: predicted, value for numbers and grades, p_<class>, and how sure it is."""
     value = ["value"] if task.answer_kind in ("number", "ordinal") else []
-    return ["predicted", *value, *(f"p_{name}" for name in task.answers.classes), "set", "ood", "abstain", "why"]
+    chances = [f"p_{name}" for name in task.answers.classes]
+    return ["predicted", *value, *chances, *severity.names_of(task), "set", "ood", "abstain", "why"]
 
 
 def prediction_row(task: ImageTask, prediction: Prediction) -> dict[str, Any]:
@@ -163,6 +170,12 @@ def prediction_row(task: ImageTask, prediction: Prediction) -> dict[str, Any]:
     row["predicted"] = prediction.predicted
     if prediction.value is not None:
         row["value"] = f"{prediction.value:.6g}"
+    if prediction.severity is not None:
+        row |= {f"zone_{name}": f"{value:.4g}" for name, value in prediction.zones.items()}
+        row["severity"] = f"{prediction.severity:.4g}"
+    if prediction.severity_ends is not None:
+        low, high = prediction.severity_ends
+        row |= {"severity_low": f"{low:.4g}", "severity_high": f"{high:.4g}"}
     if prediction.answers is not None and prediction.ood is not None:
         number = task.answer_kind == "number"
         row["set"] = f"[{', '.join(prediction.answers)}]" if number else "|".join(prediction.answers)

@@ -44,6 +44,7 @@ class Facts:
         folded_norms: True when BatchNorm was folded into the convolutions before the weights were saved.
         class_ratio: largest to smallest class, or negatives to positives of the rarest label; None without classes
             that could be weighed.
+        regions: True when the task has a head on places too, which the probe does not find.
     """
 
     train_images: int
@@ -57,6 +58,7 @@ class Facts:
     norms: bool
     folded_norms: bool
     class_ratio: float | None
+    regions: bool = False
 
 
 def choose_input(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
@@ -136,6 +138,8 @@ def depth_rule(facts: Facts, *, epochs: int | None = None) -> tuple[str, str]:
         return "head", "no epochs are asked for"
     if facts.random:
         return "all", "the backbone starts from random numbers, so every layer has to learn"
+    if facts.regions:
+        return "all", "a map of severities needs layers that learn what it is of; no depth is searched for it"
     if facts.train_patients < _FEWEST_TO_SEARCH:
         return "head", f"{facts.train_patients} training patients are too few to compare depths on parts of them"
     return "auto", f"train tries depths on parts of the {facts.train_images} training images"
@@ -216,7 +220,7 @@ def _fill_schedule(recipe: Recipe, facts: Facts, fill: Any, *, head_only: bool, 
         batch = 32 if count >= 128 else 16
         fill("fit.batch_size", batch, f"{batch} images a step for {count} training images")
     epochs = fit.epochs
-    if epochs is None and head_only and probed:
+    if epochs is None and head_only and probed and not facts.regions:
         epochs = 0
         fill("fit.epochs", 0, "the probe is the best head that a frozen encoder can have, so nothing is left to train")
     elif epochs is None:
@@ -246,7 +250,9 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
     if lr is None:
         lr, why = (LORA_RATE, "adapters begin at zero and have few numbers") if adapters else rate_rule(facts)
         fill("fit.lr", lr, why)
-    if fit.head_lr is None and probed:
+    if fit.head_lr is None and facts.regions:
+        fill("fit.head_lr", 2e-3, "the head of the severities is new, whatever the probe found for the labels")
+    elif fit.head_lr is None and probed:
         fill("fit.head_lr", lr, "as the encoder's, since the probe has found the head already")
     elif fit.head_lr is None:
         rate = 1e-3 if head_only or facts.random else 2e-3

@@ -37,6 +37,21 @@ class Data(Section):
     limit_bad: float = Field(1.0, ge=0, le=100, description="percentage of unreadable images above which the run stops")
 
 
+class Zones(Section):
+    """Which zones of an image have severities of their own (task localise)."""
+
+    columns: list[str] | None = Field(
+        None, min_length=1, description="columns of the zones' severities, down the first column of the grid, then on"
+    )
+    mask_column: str | None = Field(
+        None, description="column of masks: the severity of a zone is the share of it that the mask covers"
+    )
+    region_column: str | None = Field(
+        None, description="column of masks of the organ, whose bounding box the grid parts; the image when empty"
+    )
+    grid: tuple[int, int] | None = Field(None, description="rows and columns of the zones; by their number when empty")
+
+
 class Split(Section):
     """How the samples are parted when the data do not say."""
 
@@ -162,9 +177,10 @@ class Recipe(Section):
     """Everything needed to do a run again."""
 
     medgraft: str = Field("", description="version that wrote it")
-    task: str = Field("auto", description="classify, multilabel, grade, regress; auto asks the labels")
+    task: str = Field("auto", description="classify, multilabel, grade, regress, localise; auto: by the labels")
     seed: int = Field(0, ge=0, description="every random draw is a function of it")
     data: Data = Data()  # type: ignore[call-arg]
+    zones: Zones = Zones()  # type: ignore[call-arg]
     split: Split = Split()  # type: ignore[call-arg]
     input: Input = Input()  # type: ignore[call-arg]
     backbone: Backbone = Backbone()  # type: ignore[call-arg]

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from medgraft import enough, storage
-from medgraft.assemble import Parts, is_cached, rank_of, stages_of
+from medgraft.assemble import Parts, augmentation, is_cached, rank_of, stages_of
 from medgraft.gather import Gathered
 from medgraft.learn.held import score_name
 from medgraft.learn.loop import Fitted
 from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
-from medgraft.samples.presets import Preset, meanings, numbers, preset
+from medgraft.samples.presets import Preset, meanings, numbers
 from medgraft.samples.split import LeakPair
 from medgraft.samples.survey import Survey
 from medgraft.tasks.base import ImageTask
@@ -35,6 +35,12 @@ _LOSSES = {
     "labels": "binary cross-entropy of each label",
     "ordinal": "binary cross-entropy of each cut between grades",
 }
+_ZONES_SCORE = "mean of the diagnosis' AUROC and the zones' kappa or correlation, less a hundredth of the losses"
+
+
+def _zone_loss(task: ImageTask) -> str:
+    each = "binary cross-entropy of each cut between grades" if task.answers.grades else "binary cross-entropy"
+    return f", and {each} of the zones; each in parts of what knowing nothing costs"
 
 
 def backbone_entry(task: ImageTask) -> dict[str, Any]:
@@ -85,7 +91,7 @@ def report_of(
             leaks=found.leaks,
         ),
         "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
-        "augment": _augment_entry(recipe, fitted),
+        "augment": _augment_entry(recipe, task, fitted),
         "training": _training_entry(recipe, parts, fitted),
         "shortcuts": _read(out / "shortcuts.json"),
         "learning": _learning_entry(out / "learning.json", task, result["scores"]["test"]),
@@ -177,7 +183,7 @@ def _counted_as(label: str, kind: str) -> tuple[str, ...]:
     if kind == "number":
         return ()
     if kind != "labels":
-        return (label or "(none)",)
+        return (label or "(not known)",)
     return tuple(part.strip() for part in label.split("|") if part.strip()) or ("(none)",)
 
 
@@ -242,10 +248,10 @@ def _depth_entry(recipe: Recipe, task: ImageTask, path: Path) -> dict[str, Any]:
     }
 
 
-def _augment_entry(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
+def _augment_entry(recipe: Recipe, task: ImageTask, fitted: Fitted) -> dict[str, Any]:
     # A probe without epochs learns from the views that it was given, and these may be the plain ones alone.
     learnt = bool(recipe.fit.epochs) or fitted.start.get("views", 1) > 1
-    chosen = preset(recipe.augment.preset if learnt else "none").with_(strength=recipe.augment.strength)
+    chosen = augmentation(recipe if learnt else recipe.changed({"augment.preset": "none"}), task)
     return {
         "preset": chosen.name,
         "reason": recipe.reasons.get("augment.preset"),
@@ -268,7 +274,7 @@ def _steps(chosen: Preset) -> list[str]:
 
 def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, Any]:
     fit = recipe.fit
-    kind, head_only = parts.task.answer_kind, parts.task.thawed == 0
+    kind, head_only, zoned = parts.task.answer_kind, parts.task.thawed == 0, bool(parts.task.answers.zones)
     stated = {
         "number": "minus the mean absolute error, in standard deviations of the training values",
         "ordinal": "quadratic kappa less a fiftieth of the loss",
@@ -290,9 +296,9 @@ def _training_entry(recipe: Recipe, parts: Parts, fitted: Fitted) -> dict[str, A
         "epochs_planned": fit.epochs,
         "best_epoch": fitted.best_epoch + 1,
         "stopped": fitted.stopped if fit.epochs else None,
-        "score": stated.get(kind, "AUROC less a fiftieth of the loss"),
+        "score": _ZONES_SCORE if zoned else stated.get(kind, "AUROC less a fiftieth of the loss"),
         "image_size": list(parts.pixels.size),
-        "loss": _LOSSES.get(kind, "cross-entropy"),
+        "loss": _LOSSES.get(kind, "cross-entropy") + (_zone_loss(parts.task) if zoned else ""),
         "balance": recipe.reasons.get("fit.balance") or f"{fit.balance}, as the user chose",
         "precision": parts.engine.precision,
         "label_smoothing": None if kind == "number" else fit.label_smoothing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, shortcuts, storage
+from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, severity, shortcuts, storage
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.explanation.maker import MapMaker
+from medgraft.explanation.methods import class_method
 from medgraft.gallery import gallery, told_of
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
@@ -161,8 +163,15 @@ def _named(gone: list[str], new: list[str], other: list[str]) -> list[tuple[list
 
 def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {
-        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"]] for s, r in zip(samples, records, strict=True)
+        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"], *_known(s)]
+        for s, r in zip(samples, records, strict=True)
     }
+
+
+def _known(sample: Sample) -> list[dict[str, float | None]]:
+    """The severities of zones, where the task asks for them; JSON has no NaN."""
+    own = {name: value if math.isfinite(value) else None for name, value in sample.zones.items()}
+    return [own] if own else []
 
 
 def _begin(out: Path, recipe: Recipe, found: Gathered, depths: dict[str, Any] | None) -> None:
@@ -207,7 +216,7 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times,
     fit = recipe.fit
     groups = parameter_groups(
         parts.task.backbone,
-        parts.task.head,
+        parts.task.parts().head,
         thawed=parts.task.thawed,
         lr=fit.lr or 1e-3,
         head_lr=fit.head_lr,
@@ -267,8 +276,9 @@ def _finish(
     """Calibrate on validation, judge on test, write everything; report.json comes last and says it is done."""
     parts.task.settle()
     parts.task.eval()
-    val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
-    test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)
+    all_val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
+    all_test, times.predict_images_per_second = predicted(parts.task, parts.engine, parts.test, found.samples)
+    val, test = judge.named(parts.task, all_val), judge.named(parts.task, all_test)
     calibration, point = judge.settle(parts.task, val, rule=recipe.scores.rule)
     with times.of("certainty"):
         sure = judge.settle_certainty(
@@ -278,6 +288,7 @@ def _finish(
             coverage=recipe.certainty.coverage,
             share=recipe.certainty.familiar,
         )
+    severity.settle(parts.task, all_val, coverage=recipe.certainty.coverage)
     scores = recipe.scores
     result = judge.verdicts(
         parts.task, test, point, seed=recipe.seed, resamples=scores.resamples, prevalence=scores.prevalence
@@ -287,16 +298,21 @@ def _finish(
         parts.task, test, calibration, seed=recipe.seed, resamples=scores.resamples
     )
     result["certainty"] = judge.certainty_entry(parts.task, sure, test, seed=recipe.seed, resamples=scores.resamples)
+    result["severity"] = severity.entry(
+        parts.task, all_test, coverage=recipe.certainty.coverage, seed=recipe.seed, resamples=scores.resamples
+    )
     if recipe.scores.stress:
         with times.of("stress"):
-            result["stress"] = _stress(recipe, parts, found, test.patients, listen)
+            result["stress"] = _stress(recipe, parts, found, test, listen)
     card = pages.card_of(recipe, parts)
     models.save(out / "model.safetensors", Model(parts.task, parts.pixels, parts.task.backbone.spec, card, sure))
     storage.write_json(out / "calibration.json", card["calibration"])
-    told = {split: judge.predictions_of(parts.task, sure, part) for split, part in (("val", val), ("test", test))}
+    every = (("val", all_val), ("test", all_test))
+    told = {split: judge.predictions_of(parts.task, sure, part) for split, part in every}
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
+    drawn |= _severities(parts, found, all_test)
     shown = _gallery(recipe, parts, found, test, report, listen)
     pages.write_pages(out, report, parts=parts, curves=drawn, shown=shown)
     storage.write_json(out / "report.json", report)
@@ -305,22 +321,29 @@ def _finish(
     return report
 
 
+def _severities(parts: Parts, found: Gathered, test: Predicted) -> dict[str, Any]:
+    """Get what the page draws of zones, and maps of them."""
+    place = {sample.key: found.places[i] for i, sample in enumerate(found.samples)}
+    maps = severity.shown(parts.task, test, pixels=lambda index: found.store[place[test.keys[index]]])
+    return {**severity.curves(parts.task, test), "maps": maps}
+
+
 def _gallery(
     recipe: Recipe, parts: Parts, found: Gathered, test: Predicted, report: dict[str, Any], listen: Listen
 ) -> list[dict[str, Any]]:
     """Get mistakes and right answers with their images, and maps beside mistakes, which the report then tells of."""
-    maker = MapMaker(parts.task, device=parts.engine.device, seed=recipe.seed) if recipe.scores.maps else None
+    words: dict[str, Any] = {"device": parts.engine.device, "method": class_method(parts.task), "seed": recipe.seed}
+    maker = MapMaker(parts.task, **words) if recipe.scores.maps else None
     picture = lambda index: found.store[found.places[index]]  # noqa: E731
     shown = gallery(parts.task, found.samples, test=test, picture=picture, maker=maker, listen=listen)
     report["maps"] = told_of(shown, method=maker.method) if maker else {}
     return shown
 
 
-def _stress(
-    recipe: Recipe, parts: Parts, found: Gathered, patients: Sequence[str] | None, listen: Listen
-) -> dict[str, Any]:
-    """Score the model on changed test images."""
-    places = [found.places[index] for index in found.of("test")]
+def _stress(recipe: Recipe, parts: Parts, found: Gathered, test: Predicted, listen: Listen) -> dict[str, Any]:
+    """Score the model on changed test images whose labels are known."""
+    place_of = {found.samples[index].key: found.places[index] for index in found.of("test")}
+    places = [place_of[key] for key in test.keys]
 
     def logits(pixels: np.ndarray) -> np.ndarray:
         batch = Batch(normalised(pixels, parts.task.backbone.spec), keys=("",) * len(pixels))
@@ -329,9 +352,9 @@ def _stress(
 
     tested = changed.Tested(
         rows=lambda chosen: found.store.rows([places[index] for index in chosen]),
-        keys=parts.test.keys,
-        targets=np.asarray(parts.test.targets),
-        patients=patients,
+        keys=test.keys,
+        targets=test.targets,
+        patients=test.patients,
         channels=parts.pixels.channels,
     )
     return changed.curves(parts.task, logits, tested, seed=recipe.seed, listen=listen)

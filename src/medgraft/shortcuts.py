@@ -47,7 +47,7 @@ def ask(parts: Parts, found: Gathered, *, out: Path, seed: int, resamples: int, 
     if (out / FILE).exists():
         return
     parts.task.eval()
-    training, test = _chosen(found)
+    training, test = _chosen(parts.task, found)
     rows: dict[str, dict[str, Any]] = {}
     numbers, used = table(properties(found.samples, found.records), training)
     words = {"parts": parts, "found": found, "training": training, "test": test, "seed": seed, "resamples": resamples}
@@ -61,10 +61,13 @@ def ask(parts: Parts, found: Gathered, *, out: Path, seed: int, resamples: int, 
     storage.write_json(out / FILE, {"score": score_name(parts.task), "border": BORDER, "centre": CENTRE, "heads": rows})
 
 
-def _chosen(found: Gathered) -> tuple[list[int], list[int]]:
-    training = found.of("train")
+def _chosen(task: ImageTask, found: Gathered) -> tuple[list[int], list[int]]:
+    """Images whose label is known."""
+    own = {split: found.of(split) for split in ("train", "test")}
+    known = {split: task.named(task.targets_of([found.samples[i] for i in rows]))[0] for split, rows in own.items()}
+    training, test = ([own[split][row] for row in known[split]] for split in ("train", "test"))
     step = max(1, -(-len(training) // _MOST))
-    return training[::step], found.of("test")
+    return training[::step], test
 
 
 def _border(rows: np.ndarray, gray: np.ndarray) -> np.ndarray:
@@ -98,7 +101,7 @@ def _features(
         gray = (np.array(spec.mean).reshape(-1, 1, 1) * top).astype(rows.dtype)
         batch = Batch(normalised(hide(rows, gray), spec), keys=("",) * len(rows))
         with torch.inference_mode(), parts.engine.autocast():
-            features.append(parts.task.features(parts.engine.move(batch).pixels).float().cpu().numpy())
+            features.append(parts.task.seen(parts.engine.move(batch))[1])
         listen({"event": "shortcuts", "done": start + len(rows), "of": len(places)})
     return np.concatenate(features)
 

@@ -75,10 +75,12 @@ class Sample:
     Attributes:
         key: unique in its data set; for a file its path relative to the data, with `/`.
         image: where the pixels are.
-        label: the label as the user wrote it ("pneumonia", "a|b", "3", "" for none of many); None unlabelled.
+        label: the label as the user wrote it ("pneumonia", "a|b", "3", "" for none of many, and for a diagnosis that
+            is unknown where zones are not); None unlabelled.
         patient: who it is of; None when unknown.
         split: "train", "val", "test" or None before the split.
         covariates: further columns (site, sex, age ...), as text.
+        zones: severity of each zone of the image by its name, NaN where it is unknown; empty where none is asked for.
     """
 
     key: str
@@ -87,6 +89,7 @@ class Sample:
     patient: str | None = None
     split: str | None = None
     covariates: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +128,9 @@ class Prediction:
             the model cannot say.
         ood: how far the image is from those of the training; above 1 it is unlike them. None where that is not known.
         why: the reason to abstain; empty where there is none.
+        zones: severity of each zone of the image by its name; empty where the task has none.
+        severity: their sum; None where the task has no zones.
+        severity_ends: ends of the interval around the sum; None where validation did not settle one.
     """
 
     key: str
@@ -135,6 +141,9 @@ class Prediction:
     answers: tuple[str, ...] | None = None
     ood: float | None = None
     why: str = ""
+    zones: Mapping[str, float] = field(default_factory=dict)
+    severity: float | None = None
+    severity_ends: tuple[float, float] | None = None
 
     @property
     def abstain(self) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from medgraft.nets.heads import LinearHead
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask, Parts, Task
 from medgraft.tasks.meter import Meter
-from medgraft.values import Batch, Prediction, Sample
+from medgraft.values import Batch, ImageRef, Prediction, Sample
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore:.*starts from random numbers")
@@ -20,22 +23,34 @@ LABELS = {
     "multilabel": ["a|b", "", "b", "c", "a", "a|c"],
     "grade": ["0", "1", "2", "0", "1", "2"],
     "regress": ["0.5", "1.5", "-2.0", "3.25", "0.0", "9.0"],
+    "localise": ["a", "b", "c", "a", "b", ""],
 }
+# Two zones of each sample; the diagnosis of one is unknown, and a zone of two others.
+ZONES = {"localise": [(0, 1), (2, math.nan), (1, 1), (0, 0), (math.nan, math.nan), (2, 1)]}
 each_task = pytest.mark.parametrize("name", LABELS)
+
+
+def _samples(name: str) -> list[Sample]:
+    zones = ZONES.get(name, [()] * len(LABELS[name]))
+    return [
+        Sample(f"k{place}", ImageRef(Path("none")), label, zones=dict(zip(("z1", "z2"), own, strict=False)))
+        for place, (label, own) in enumerate(zip(LABELS[name], zones, strict=True))
+    ]
 
 
 def _task(name: str, *, pooling: str = "avg") -> ImageTask:
     kind = TASKS[name]
-    answers = kind.read_answers(LABELS[name])
+    answers = kind.answers_of(_samples(name))
     net = backbone("none:timm:resnet10t", image_size=64, seed=1)
     torch.manual_seed(0)
     return kind(net, LinearHead(net.channels, kind.outputs(answers), pooling=pooling), answers)
 
 
-def _batch(task: ImageTask, labels: list[str]) -> Batch:
-    pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(len(labels), 3, 64, 64)).astype(np.float32))
-    targets = torch.as_tensor(task.encode(labels))
-    return Batch(pixels, tuple(f"k{index}" for index in range(len(labels))), targets)
+def _batch(task: ImageTask, name: str) -> Batch:
+    samples = _samples(name)
+    pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(len(samples), 3, 64, 64)).astype(np.float32))
+    targets = torch.as_tensor(task.targets_of(samples))
+    return Batch(pixels, tuple(sample.key for sample in samples), targets)
 
 
 def test_every_task_is_here():
@@ -63,7 +78,7 @@ def test_losses_teach_every_thawed_parameter(name: str):
     task = _task(name)
     task.thaw(len(task.parts().stages))
     task.train()
-    for word, loss in task.losses(_batch(task, LABELS[name])):
+    for word, loss in task.losses(_batch(task, name)):
         assert word and loss.shape == () and torch.isfinite(loss) and loss > 0
         loss.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in task.parameters())
@@ -76,7 +91,7 @@ def test_frozen_parameters_stay(name: str):
     task.train()
     before = {key: tensor.clone() for key, tensor in task.backbone.state_dict().items()}
     optimiser = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=0.1)
-    for _, loss in task.losses(_batch(task, LABELS[name])):
+    for _, loss in task.losses(_batch(task, name)):
         loss.backward()
     optimiser.step()
     after = task.backbone.state_dict()
@@ -89,7 +104,7 @@ def test_a_few_steps_lower_the_loss(name: str):
     task.thaw(len(task.parts().stages))
     task.train()
     optimiser = torch.optim.AdamW(task.parameters(), lr=1e-3)
-    batch = _batch(task, LABELS[name])
+    batch = _batch(task, name)
     seen = []
     for _ in range(8):
         for _, loss in task.losses(batch):
@@ -103,7 +118,7 @@ def test_a_few_steps_lower_the_loss(name: str):
 @each_task
 def test_predictions_mirror_the_batch(name: str):
     task = _task(name).eval()
-    batch = _batch(task, LABELS[name])
+    batch = _batch(task, name)
     predictions = task.predict(batch)
     assert [p.key for p in predictions] == list(batch.keys)
     for p in predictions:
@@ -116,7 +131,7 @@ def test_predictions_mirror_the_batch(name: str):
 @each_task
 def test_a_prediction_does_not_depend_on_its_neighbours(name: str):
     task = _task(name).eval()
-    batch = _batch(task, LABELS[name])
+    batch = _batch(task, name)
     together = task.predict(batch)
     alone = [task.predict(Batch(batch.pixels[i : i + 1], batch.keys[i : i + 1]))[0] for i in range(len(batch.keys))]
     for one, other in zip(together, alone, strict=True):
@@ -126,7 +141,7 @@ def test_a_prediction_does_not_depend_on_its_neighbours(name: str):
 @each_task
 def test_meter_judges_the_predictions(name: str):
     task = _task(name).eval()
-    batch = _batch(task, LABELS[name])
+    batch = _batch(task, name)
     assert batch.targets is not None
     meter = task.meter()
     assert isinstance(meter, Meter)
@@ -141,7 +156,7 @@ def test_meter_judges_the_predictions(name: str):
 def test_activations_can_enter_at_any_stage(name: str, pooling: str):
     """What the cache of frozen layers relies on: the rest of the net on activations gives the same logits."""
     task = _task(name, pooling=pooling).eval()
-    batch = _batch(task, LABELS[name])
+    batch = _batch(task, name)
     expected = task.logits(batch)
     count = len(task.parts().stages)
     with torch.no_grad():
@@ -150,4 +165,7 @@ def test_activations_can_enter_at_any_stage(name: str, pooling: str):
             assert np.allclose(task.logits(Batch(raw, batch.keys, start=start, beside=beside)), expected, atol=1e-4)
         features = task.features(batch.pixels)
         assert np.allclose(task.logits(Batch(features, batch.keys, start=count + 1)), expected, atol=1e-4)
-        assert np.allclose(task.answer(features) + task.adjust, expected, atol=1e-4)
+        assert np.allclose(task.corrected(task.answer(features)), expected, atol=1e-4)
+        known, targets = task.named(batch.targets.numpy())
+        assert len(known) == len(targets) and task.named_logits(task.corrected(task.answer(features))).shape[1] > 0
+        assert task.pooled(features).shape[1] == task.head.width

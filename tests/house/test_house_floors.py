@@ -19,7 +19,8 @@ FLOORS = {
     5: {"recipe"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
-    | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"},
+    | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
+    | {"severity"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }

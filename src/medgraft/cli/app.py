@@ -194,9 +194,12 @@ def explain(
     out: Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)],
     *,
     method: Annotated[
-        str, typer.Option(help="auto, hirescam, gradcam, gradcam++, occlusion; of transformers attention, rollout.")
+        str,
+        typer.Option(
+            help="auto, hirescam, gradcam, gradcam++, occlusion, attention, rollout (transformers), severity (zones)."
+        ),
     ] = "auto",
-    target: Annotated[Optional[str], typer.Option(help="Class or label; the answer given when empty.")] = None,  # noqa: UP045
+    target: Annotated[Optional[str], typer.Option(help="Class, label or severity; else the answer.")] = None,  # noqa: UP045
     nifti: Annotated[bool, typer.Option("--nifti", help="NIfTI maps of files that are no NIfTI, too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     screen: Screen,

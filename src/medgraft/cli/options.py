@@ -34,7 +34,7 @@ def _option(kind: Any, name: str, help: str, panel: str) -> inspect.Parameter:
 
 _TEXT, _WHOLE, _NUMBER, _FLAG = Optional[str], Optional[int], Optional[float], Optional[bool]  # noqa: UP045
 COMMON = [
-    _option(_TEXT, "task", "classify, multilabel, grade or regress; follows from the labels when not given.", _MODEL),
+    _option(_TEXT, "task", "classify, multilabel, grade, regress (by the labels when not given), or localise.", _MODEL),
     _option(_TEXT, "backbone", "auto, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME, file:PATH, none:NAME.", _MODEL),
     _option(
         _TEXT,

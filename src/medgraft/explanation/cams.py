@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
+from medgraft.tasks.localise import Localise
 
 _LEVELS = 4  # of a residual net all but the stem: see docs/decisions/0008-where-a-net-looked.md
 
@@ -73,6 +74,18 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
         own = _WAYS[how](level, slope)
         total += enlarged(own / own.abs().amax(space, keepdim=True).clamp_min(1e-12), size) / len(raws)
     return total.clamp_min(0)
+
+
+def severity_map(task: ImageTask, pixels: Tensor) -> Tensor:
+    """Get `(N, H, W)` float32, at least 0: what each place adds to the severities of all zones, by the task's own map.
+
+    Args:
+        task: in eval mode, with zones.
+        pixels: `(N, C, H, W)` normalised.
+    """
+    assert isinstance(task, Localise)
+    with torch.no_grad():
+        return enlarged(task.severity_map(pixels).float(), tuple(pixels.shape[2:])).clamp_min(0)
 
 
 def enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -9,8 +9,9 @@ import numpy as np
 
 from medgraft.errors import BadImage
 from medgraft.explanation.maker import MapMaker
+from medgraft.explanation.methods import method_for
 from medgraft.explanation.sanity import Sanity, pointed
-from medgraft.explanation.speech import answer_named
+from medgraft.explanation.speech import SEVERITY, answer_named
 from medgraft.files import network_pixels, read_image, way_back
 from medgraft.learn.infer import Predictor
 from medgraft.values import Image, ImageRef, Prediction
@@ -68,11 +69,11 @@ class Explainer:
 
     def __init__(self, predictor: Predictor, *, method: str = "auto", target: str | None = None) -> None:
         self.predictor, self.model = predictor, predictor.model
-        task = self.model.task
+        task, seed = self.model.task, int(self.model.card.get("seed") or 0)
+        self.method = method_for(task, method, target=target)
+        target = SEVERITY if self.method == SEVERITY else target
         self.target = None if target is None else answer_named(task, target)
-        seed = int(self.model.card.get("seed") or 0)
-        self.maker = MapMaker(task, device=predictor.device, method=method, seed=seed)
-        self.method = self.maker.method
+        self.maker = MapMaker(task, device=predictor.device, method=self.method, seed=seed)
 
     def explain(self, ref: ImageRef, *, mask: ImageRef | None = None) -> Explained:
         """Make the map of one image.
@@ -88,7 +89,7 @@ class Explainer:
         made = self.maker.make(rows, answer=self.target)
         own = way_back(made.map, size=image.pixels.shape[1:], fit=pixels.fit)
         own = own / max(float(own.max()), 1e-12)
-        names = task.answers.classes
+        names = (*task.answers.classes, *([SEVERITY] if task.answers.zones else ()))
         said = names[made.answer] if names and task.answer_kind not in ("ordinal", "number") else ""
         source = Source(image.affine, image.spacing_mm, image.facts)
         hit = None if mask is None else self._pointed(own, mask)

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from medgraft.errors import UnknownName
+from medgraft.errors import BadRecipe, UnknownName
 from medgraft.explanation.attention import attends, attention_map
-from medgraft.explanation.cams import activation_map
+from medgraft.explanation.cams import activation_map, severity_map
 from medgraft.explanation.occlusion import occlusion_map
+from medgraft.explanation.speech import SEVERITY
 from medgraft.tasks.base import ImageTask
 
 METHODS: dict[str, Any] = {
@@ -21,20 +22,33 @@ METHODS: dict[str, Any] = {
     "occlusion": occlusion_map,
     "rollout": partial(attention_map, how="rollout"),
     "attention": partial(attention_map, how="attention gradients"),
+    SEVERITY: lambda task, pixels, answer: severity_map(task, pixels),  # of all zones, whatever the answer
 }
 
 
-def method_for(task: ImageTask, word: str = "auto") -> str:
-    """Get the method: the one named, or the one that suits the encoder.
+def method_for(task: ImageTask, word: str = "auto", *, target: str | None = None) -> str:
+    """Get the method: the one named, or the one that suits the task and its encoder.
 
     Raises:
         UnknownName: there is no such method.
+        BadRecipe: severities are asked for, and the task has none.
     """
+    if word == SEVERITY and not task.answers.zones:
+        raise BadRecipe("this run knows no severities of zones", do="Train one with --task localise, or use auto.")
+    if word == SEVERITY and target not in (None, SEVERITY):
+        raise BadRecipe(f"the map of severities is not of {target!r}", do="Leave the target or the method out.")
+    if word == "auto" and task.answers.zones and target in (None, SEVERITY):
+        return SEVERITY
     if word == "auto":
-        return "attention" if attends(task) else "hirescam"
+        return class_method(task)
     if word not in METHODS:
         raise UnknownName(f"there is no method {word!r}", do=f"Known: auto, {', '.join(METHODS)}.")
     return word
+
+
+def class_method(task: ImageTask) -> str:
+    """Get the method for maps of a class that suits an encoder."""
+    return "attention" if attends(task) else "hirescam"
 
 
 def map_of(task: ImageTask, pixels: Tensor, *, answer: Tensor, method: str) -> Tensor:

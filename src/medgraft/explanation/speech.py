@@ -9,13 +9,16 @@ from torch import Tensor
 
 from medgraft.errors import BadRecipe
 from medgraft.tasks.base import ImageTask
+from medgraft.tasks.localise import Localise
+
+SEVERITY = "severity"  # what the sum of the zones is called where a class is asked for
 
 
 def spoken(task: ImageTask, logits: Tensor, answer: Tensor) -> Tensor:
     """Get how much each image speaks for an answer, `(N,)`, differentiable.
 
     Classes: the log-odds of the class against all others. Labels: the label's log-odds. Grades: the expected grade.
-    Numbers: the number.
+    Numbers: the number. Where zones have severities, the answer after the last class is their sum.
 
     Args:
         task: what the logits mean.
@@ -24,6 +27,9 @@ def spoken(task: ImageTask, logits: Tensor, answer: Tensor) -> Tensor:
     """
     if task.answer_kind in ("ordinal", "number"):
         return torch.sigmoid(logits).sum(dim=1) if task.answer_kind == "ordinal" else logits[:, 0]
+    if isinstance(task, Localise) and bool((answer == len(task.answers.classes)).any()):
+        return _severity(task, logits)
+    logits = task.named_logits(logits)
     own = logits.gather(1, answer[:, None])[:, 0]
     if task.answer_kind == "labels" or logits.shape[1] == 1:
         return own
@@ -31,20 +37,30 @@ def spoken(task: ImageTask, logits: Tensor, answer: Tensor) -> Tensor:
     return own - others.logsumexp(dim=1)
 
 
+def _severity(task: Localise, logits: Tensor) -> Tensor:
+    if logits.shape[1] == len(task.answers.classes):
+        raise BadRecipe("this method explains classes alone", do="Use --method severity, occlusion or attention.")
+    return task.severities(logits).sum(dim=1)
+
+
 def most_likely(task: ImageTask, logits: Tensor) -> Tensor:
     """Get the answer that a net gives, `(N,)`; of labels, the most likely one."""
     return (
-        torch.zeros(len(logits), dtype=torch.int64) if task.answer_kind in ("ordinal", "number") else logits.argmax(1)
+        torch.zeros(len(logits), dtype=torch.int64)
+        if task.answer_kind in ("ordinal", "number")
+        else task.named_logits(logits).argmax(1)
     )
 
 
 def answer_named(task: ImageTask, word: str) -> int:
-    """Get the place of a class or label.
+    """Get the place of a class or label; "severity" is the sum of the zones, where there are zones.
 
     Raises:
         BadRecipe: there is none of this name; names those there are.
     """
     names: Sequence[str] = task.answers.classes
+    if word == SEVERITY and task.answers.zones and word not in names:
+        return len(names)
     if word not in names or task.answer_kind in ("ordinal", "number"):
         what = "answers of this run are numbers, and the map is of the number" if not names else f"no class {word!r}"
         raise BadRecipe(what, do=f"Known: {', '.join(names)}." if names else "Leave the class out.")

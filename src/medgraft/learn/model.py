@@ -7,6 +7,7 @@ how a file becomes pixels, calibration, and where it all came from.
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -160,7 +161,15 @@ def load(path: Path, *, device: str = "cpu") -> Model:
     state, card = load_model(path)
     try:
         pixels = Pixels.from_dict(card["pixels"])
-        answers = Answers(tuple(card["classes"]), card["positive"], float(card["centre"]), float(card["scale"]))
+        answers = Answers(
+            tuple(card["classes"]),
+            card["positive"],
+            float(card["centre"]),
+            float(card["scale"]),
+            zones=tuple(card.get("zones", ())),
+            grid=tuple(card.get("grid", (1, 1))),  # type: ignore[arg-type]
+            grades=tuple(card.get("grades", ())),
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # random numbers until the next line but one
             task = graft(
@@ -183,6 +192,7 @@ def load(path: Path, *, device: str = "cpu") -> Model:
         task.load_state_dict({**unset, **state})
         task.temperature = tuple(float(v) for v in card["calibration"]["temperature"])
         task.threshold = tuple(float(v) for v in card["calibration"]["threshold"])
+        task.reach = tuple(math.inf if v is None else float(v) for v in card["calibration"].get("reach", ()))
     except (KeyError, TypeError, RuntimeError) as error:
         raise BadWeights(f"the card of this model does not fit ({str(error)[:200]})", where=path) from error
     task.requires_grad_(False)

@@ -68,7 +68,7 @@ class Probed:
         with torch.no_grad():
             for name, value in self.state.items():
                 own[name].copy_(value)
-            return (alone.answer(rows) + alone.adjust).numpy()
+            return alone.corrected(alone.answer(rows)).numpy()
 
     def put(self, task: ImageTask) -> None:
         """Give the task this head."""

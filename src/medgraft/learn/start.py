@@ -62,14 +62,16 @@ def begin(
         Interrupted: the run was asked to stop.
     """
     began = time.perf_counter()
-    chosen, views = _affordable(len(source.keys), views, width=task.head.width, seed=source.seed)
+    known, targets = task.named(torch.as_tensor(source.targets).cpu().numpy())
+    chosen, views = _affordable(len(known), views, width=task.head.width, seed=source.seed)
+    truth, chosen = targets[chosen.numpy()], torch.from_numpy(known)[chosen]
     features = torch.stack([_features(task, engine, source, view, chosen, listen) for view in range(views)], dim=1)
     if groups is None:
         task.head.standard.put(*probe.standard_of(features.flatten(0, 1).double()))
         return {}
     found = probe.solve(
         features,
-        torch.as_tensor(source.targets)[chosen],
+        truth,
         groups=[groups[int(index)] for index in chosen],
         task=task,
         share=None if source.share is None else source.share[chosen.numpy()],
@@ -111,7 +113,7 @@ def _features(
         stopping.check()
         batch = engine.move(batch)
         with engine.autocast():
-            features = task.features(batch.pixels, batch.start, beside=batch.beside).float().cpu()
+            features = task.pooled(task.features(batch.pixels, batch.start, beside=batch.beside)).float().cpu().clone()
         strange = [key for key, row in zip(batch.keys, features, strict=True) if not bool(torch.isfinite(row).all())]
         if strange:
             raise NotFinite(

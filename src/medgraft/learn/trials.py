@@ -158,7 +158,7 @@ class Trials:
         pace = self.pace
         groups = parameter_groups(
             task.backbone,
-            task.head,
+            task.parts().head,
             thawed=trial.thawed,
             lr=trial.lr,
             layer_decay=pace.layer_decay,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import storage
+from medgraft.report import severity
 from medgraft.report.choices import probe_words, temperature_words, threshold_words
 from medgraft.report.phrases import (
     clean,
@@ -119,6 +120,12 @@ def _scores(report: Report) -> Iterator[str]:
         yield "## Scores on test images"
         yield ""
         yield from _table(test)
+    if of(report, "severity").get("zones"):
+        yield "## Severities of zones on test images"
+        yield ""
+        yield plain(" ".join(severity.words(of(report, "severity"))))
+        yield ""
+        yield from _table(severity.table(of(report, "severity")))
     people = of(report, "patient_scores")
     if people:
         yield "## Scores of patients"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medgraft.report.choices import temperature_words, threshold_words
-from medgraft.report.phrases import count, decimal, listed, sentence, whole
+from medgraft.report.phrases import count, decimal, listed, percent, sentence, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -37,6 +37,8 @@ REFERENCES = {
     "models. International Conference on Learning Representations. 2022.",
     "norms": "Li Y, Wang N, Shi J, Hou X, Liu J. Adaptive batch normalization for practical domain adaptation. Pattern "
     "Recognit 2018;80:109-117.",
+    "zones": "Park S, Kim G, Oh Y, et al. Multi-task vision transformer using low-level chest X-ray feature corpus for "
+    "COVID-19 diagnosis and severity quantification. Med Image Anal 2022;75:102299.",
     "metrics": "Maier-Hein L, Reinke A, et al. Metrics Reloaded: recommendations for image analysis validation. "
     "Nat Methods 2024;21:195-212.",
     "claim": "Tejani AS, Klontzas ME, Gatti AA, et al. Checklist for artificial intelligence in medical imaging "
@@ -65,9 +67,27 @@ def methods(report: Report) -> dict[str, list[str]]:
     given = report.get("methods")
     if given:
         return {"paragraphs": [str(given)], "references": []}
-    parts = [_data, _model, _training, _statistics]
+    parts = [_data, _model, _training, _statistics, _zones]
     paragraphs = [" ".join(part(report, cite)) for part in parts]
     return {"paragraphs": [p for p in paragraphs if p], "references": [REFERENCES[name] for name in cite.used]}
+
+
+def _zones(report: Report, cite: _Citations) -> Iterator[str]:
+    told = of(report, "severity")
+    if not told.get("zones"):
+        return
+    rows, columns = told["grid"]
+    yield f"Beside the diagnosis the model gives the severity of each of {rows * columns} zones {cite('zones')}."
+    yield (
+        "A second head on the last three levels of the encoder gives every place a severity and says how far it "
+        f"belongs to each zone, beginning with the cells of a grid of {rows} rows and {columns} columns; the severity "
+        "of a zone is a generalised mean over its places. Unknown diagnoses and zones were left out of the losses."
+    )
+    kappa = f"quadratic weighted kappa {cite('kappa')}, " if told.get("grades") else ""
+    yield f"Zones and their sums are judged by {kappa}Spearman’s correlation and the mean absolute error."
+    if of(told, "intervals", "reach").get("sum") is not None:
+        wanted = percent(float(of(told, "intervals")["coverage"]))
+        yield f"Intervals meant to hold the true sum in {wanted} of images are split conformal, from validation images."
 
 
 def _data(report: Report, cite: _Citations) -> Iterator[str]:

@@ -19,6 +19,7 @@ from medgraft.report import (
     pictures,
     plots,
     rendering,
+    severity,
     shortcuts,
     stress,
     verdict,
@@ -42,6 +43,7 @@ _SECTIONS = (
     ("stress", "What if the images change?"),
     ("shortcuts", "Does it look at the finding?"),
     ("agreement", "Agreement with the truth"),
+    ("severity", "How severe, and where?"),
     ("subgroups", "Subgroups"),
     ("mistakes", "The most certain mistakes"),
     ("methods", "Methods, ready to paste"),
@@ -123,6 +125,7 @@ def render_report(
         **learning.view(report),
         **stress.view(report),
         **shortcuts.view(report),
+        **severity.view(report, drawn),
         **_gallery_view(gallery),
     }
     largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}
@@ -150,9 +153,10 @@ def _question(report: Mapping[str, Any]) -> str:
         return f"Which of {len(classes)} labels apply to an image?"
     if report.get("task") == "grade":
         return f"Which of {len(classes)} ordered grades does an image show?"
+    severe = " How severe is it in each zone?" if of(report, "severity") else ""
     if len(classes) == 2:
-        return f"Does an image show “{report.get('positive') or classes[1]}”?"
-    return f"Which of {len(classes)} classes does an image show?"
+        return f"Does an image show “{report.get('positive') or classes[1]}”?{severe}"
+    return f"Which of {len(classes)} classes does an image show?{severe}"
 
 
 def _data_view(report: Mapping[str, Any]) -> dict[str, Any]:

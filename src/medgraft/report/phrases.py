@@ -170,6 +170,7 @@ def task_words(task: object) -> str:
         "multilabel": "multi-label classification",
         "grade": "grading",
         "regress": "regression",
+        "localise": "diagnosis and severity of zones",
     }
     return known.get(str(task), str(task))
 

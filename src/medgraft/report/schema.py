@@ -60,6 +60,11 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     certainty    {"coverage": 0.9, "fitted_on": "val", "few_cases": [classes whose limit is that of all],
                   "sets": {"coverage", "size", "single", "single_right": scores, "per_class": {class: score}},
                   "ood": {"share": 0.95, "above": score}, "answered", "right", "right_when_answered": scores}
+    severity     {"grid": [rows, columns], "grades": [0, 1, 2, 3] or [] (shares), "score": name of a zone's score,
+                  "scores": {"zone_kappa", "zone_spearman", "zone_mae", and of the sum: scores},
+                  "zones": [{"name", "cell": [row, column], "score": score}], "matrix": [[...]] true in rows,
+                  "intervals": {"coverage", "fitted_on": "val", "reach": {"zone", "sum": half-widths or None},
+                  "covered": {"zone", "sum": scores}}}
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
     timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds",
@@ -80,6 +85,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     pr           {name: {"x": recall, "y": precision, "low", "high", "prevalence"}}
                  binary: one entry, named like `positive`; else one a class
     reliability  {"before": [{"p", "observed", "low", "high", "n"}], "after": [...]}  p = mean predicted
+    sums         {"true": [...], "predicted": [...]}          severities of images, all of whose zones are known
+    maps         [{"key", "true": sum or None, "predicted", "image": uint8, "map": (H, W) in 0..1}]
     scatter      {"true": [...], "predicted": [...]}          regression, grades: expected grade
 
 `gallery`: `{"kind": "mistake" | "right", "image": uint8 (H, W), (H, W, 1) or (H, W, 3), "key", "truth",
@@ -109,6 +116,7 @@ _MAPPINGS = (
     "operating_points",
     "calibration",
     "certainty",
+    "severity",
     "confusion",
     "timing",
     "maps",

@@ -11,5 +11,6 @@ TASKS = Registry(
         "multilabel": "medgraft.tasks.multilabel:Multilabel",
         "grade": "medgraft.tasks.grade:Grade",
         "regress": "medgraft.tasks.regress:Regress",
+        "localise": "medgraft.tasks.localise:Localise",
     },
 )

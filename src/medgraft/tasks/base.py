@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medgraft.nets import Backbone, LinearHead, add_adapters, freeze, merge_adapters, train_mode
 from medgraft.scores.calibration import to_probabilities
 from medgraft.tasks.meter import Meter
-from medgraft.values import Batch, Prediction
+from medgraft.values import Batch, Prediction, Sample
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Parts:
     """
 
     stages: tuple[tuple[str, nn.Module], ...]
-    head: LinearHead
+    head: nn.Module
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,18 @@ class Answers:
         positive: the class that counts as positive when there are two, else None.
         centre: mean of numeric labels.
         scale: standard deviation of numeric labels.
+        zones: names of the zones of an image that have severities of their own; empty where there are none.
+        grid: rows and columns of the zones.
+        grades: the severities that a zone may have, rising; empty where they are shares from 0 to 1.
     """
 
     classes: tuple[str, ...] = ()
     positive: str | None = None
     centre: float = 0.0
     scale: float = 1.0
+    zones: tuple[str, ...] = ()
+    grid: tuple[int, int] = (1, 1)
+    grades: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values."""
@@ -89,10 +95,13 @@ class ImageTask(Task):
         learning: how many numbers learn.
         stored_norms: True keeps BatchNorm of thawed stages on its stored statistics.
         threshold: operating point on the positive probability, one or one a label; chosen on validation only.
+        reach: half-widths of the intervals around the severity of a zone and around the sum of all, from validation
+            only; empty where there are none.
     """
 
     wants: ClassVar[frozenset[str]] = frozenset({"label"})
     kind: ClassVar[str] = "multiclass"
+    upright: ClassVar[bool] = False  # True where a mirrored or turned image would have another answer
     backbone: Backbone
     head: LinearHead
     class_weights: Tensor
@@ -105,6 +114,7 @@ class ImageTask(Task):
         self.answers = answers
         self.temperature: tuple[float, ...] = (1.0,)
         self.threshold: tuple[float, ...] = (0.5,)
+        self.reach: tuple[float, ...] = ()
         self.label_smoothing = 0.0
         self.mixup = 0.0
         self.thawed, self.rank, self.learning = len(backbone.stages), 0, 0
@@ -125,6 +135,23 @@ class ImageTask(Task):
         """
 
     @classmethod
+    def answers_of(
+        cls, samples: Sequence[Sample], positive: str | None = None, *, grid: tuple[int, int] | None = None
+    ) -> Answers:
+        """Learn from the training samples which answers there are.
+
+        Args:
+            samples: of the training.
+            positive: the class that counts as positive when there are two.
+            grid: rows and columns of zones; None takes what their number suggests.
+
+        Raises:
+            BadData: the samples do not fit this task; the offending labels are named.
+        """
+        del grid
+        return cls.read_answers([sample.label or "" for sample in samples], positive)
+
+    @classmethod
     def outputs(cls, answers: Answers) -> int:
         """Get how many numbers the head must give."""
         return len(answers.classes)
@@ -136,6 +163,26 @@ class ImageTask(Task):
         Raises:
             BadData: a label that training did not know.
         """
+
+    def targets_of(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Turn what is known of samples into targets; a task of more than labels takes them from here.
+
+        Raises:
+            BadData: an answer that training did not know.
+        """
+        return self.encode([sample.label or "" for sample in samples])
+
+    def named(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Get the places of the samples whose label is known, and the targets of these labels as of `encode`."""
+        return np.arange(len(targets)), targets
+
+    def named_logits(self, logits: Any) -> Any:
+        """Get the logits of the labels, `(N, K)`, of all logits of the task."""
+        return logits
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """Get of all features those `(N, head.width)` that the linear head answers by."""
+        return features
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -286,11 +333,15 @@ class ImageTask(Task):
 
     @torch.no_grad()
     def seen(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Get `(N, K)` float64 logits with the correction for weighted classes, and the features `(N, F)` float32."""
+        """Get `(N, K)` float64 logits with the correction for weighted classes, and the pooled features, float32."""
         features = self.features(batch.pixels, batch.start, beside=batch.beside)
         with torch.autocast(features.device.type, enabled=False):
-            raw = self.answer(features.float())
-        return (raw.float() + self.adjust).double().cpu().numpy(), features.float().cpu().numpy()
+            raw = self.corrected(self.answer(features.float()).float())
+        return raw.double().cpu().numpy(), self.pooled(features).float().cpu().numpy()
+
+    def corrected(self, raw: Tensor) -> Tensor:
+        """Take back from raw logits what weighing or drawing classes did to their odds."""
+        return raw + self.adjust
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Get `(N, K)` float64 logits with the correction for weighted classes."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from medgraft.scores.cases import decide
 from medgraft.scores.decisions import confusion_matrix, quadratic_kappa
-from medgraft.scores.numeric import mae
+from medgraft.scores.numeric import mae, spearman
 from medgraft.scores.probabilities import log_loss
 from medgraft.scores.ranking import auroc
 from medgraft.values import Prediction
@@ -83,3 +83,54 @@ class Meter:
             order = float(auroc(targets, probabilities))
         order = order if np.isfinite(order) else 0.0
         return loss, order - _LOSS_SHARE * loss
+
+
+class ZoneMeter(Meter):
+    """Diagnoses and severities of zones beside the truth, each where it is known.
+
+    Args:
+        grades: the severities that a zone may have; empty where they are shares.
+    """
+
+    def __init__(
+        self, *, kind: str, classes: Sequence[str], positive: str | None = None, grades: Sequence[float] = ()
+    ) -> None:
+        super().__init__(kind=kind, classes=classes, positive=positive)
+        self.grades = np.asarray(grades, dtype=np.float64)
+        self._zones: list[np.ndarray] = []
+        self._truth: list[np.ndarray] = []
+
+    def update(self, predictions: Sequence[Prediction], targets: np.ndarray) -> None:
+        rows = np.flatnonzero(targets[:, 0] >= 0)
+        keys = [*self.keys, *(prediction.key for prediction in predictions)]
+        super().update([predictions[row] for row in rows.tolist()], targets[rows, 0].astype(np.int64))
+        self.keys = keys
+        self._zones += [np.array(list(prediction.zones.values())) for prediction in predictions]
+        self._truth += list(targets[:, 1:])
+
+    def watch(self) -> tuple[float, float]:
+        """Get (loss, score): the mean of the scores of both questions; one that cannot be scored counts as chance."""
+        loss, score = super().watch() if self._probabilities else (0.0, 0.0)
+        truth, said = np.concatenate(self._truth).astype(np.float64), np.concatenate(self._zones)
+        seen = np.isfinite(truth)
+        truth, said = truth[seen], said[seen]
+        if not len(truth):
+            return loss, score
+        if len(self.grades):
+            called = nearest(said, self.grades)
+            order = float(quadratic_kappa(confusion_matrix(truth, called, classes=len(self.grades))))
+            error = float(np.abs(self.grades[truth.astype(np.int64)] - said).mean()) / float(np.ptp(self.grades))
+        else:
+            order, error = float(spearman(truth, said)), float(np.abs(truth - said).mean())
+        order = order if np.isfinite(order) else 0.0
+        return loss + error, (score + order - _LOSS_SHARE * error) / 2
+
+
+def nearest(values: np.ndarray, grades: np.ndarray) -> np.ndarray:
+    """Get the number of the grade that each value is nearest to, int64.
+
+    Example:
+        >>> nearest(np.array([0.4, 2.6]), np.array([0.0, 1.0, 3.0])).tolist()
+        [0, 2]
+    """
+    return np.abs(np.asarray(values)[..., None] - grades).argmin(axis=-1).astype(np.int64)
