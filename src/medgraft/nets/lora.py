@@ -55,13 +55,13 @@ def add_adapters(backbone: Encoder, *, rank: int = RANK, seed: int = 0) -> None:
 
     Args:
         backbone: changed in place; adapters that it has stay.
-        rank: of each adapter.
+        rank: of each adapter; 0 changes nothing.
         seed: of A.
 
     Raises:
         BadRecipe: most of the net is not linear layers, so adapters would leave it as it is.
     """
-    if is_adapted(backbone):
+    if not rank or is_adapted(backbone):
         return
     if not takes_adapters(backbone):
         raise BadRecipe(

@@ -226,17 +226,15 @@ class ImageTask(Task):
 
         Args:
             stages: from the head down.
-            rank: of adapters that learn in place of the stages' own weights; 0 for none. All stages get them.
-            seed: of the adapters' first numbers.
+            rank: of adapters that learn in place of all stages' own weights, begun by `seed`; 0 for none.
 
         Raises:
             BadRecipe: the backbone has fewer stages, or does not take adapters.
         """
         freeze(self.backbone, thawed=stages)
-        if rank:
-            add_adapters(self.backbone, rank=rank, seed=seed)
+        add_adapters(self.backbone, rank=rank, seed=seed)
         self.thawed, self.rank = stages, rank
-        self.learning = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        self.learning = sum(one.numel() for one in self.parameters() if one.requires_grad)
 
     def settle(self) -> None:
         """Make the net a plain one, with what adapters learnt in its weights."""
