@@ -378,14 +378,13 @@ def draw_phantoms(kind: str, *, count: int, out: Data, size: int | None = None, 
 
 def demo(*, out: Data = "demo", listen: Listen = _silent) -> Report:
     """Do the main job on phantoms: make images, train, evaluate, report."""
-    folder = Path(out)
-    if (folder / "run" / "report.json").exists():
-        raise BadRecipe("the demo was run here before", where=folder, do="Delete this folder, or give another --out.")
+    run = Path(out) / "run"
+    if (run / "report.json").exists():
+        raise BadRecipe("the demo was run here before", where=out, do="Delete this folder, or give another --out.")
     said = f"drawing {_DEMO_IMAGES} phantom fundus photographs: procedural images, no patients; the scores say that the"
     listen({"event": "say", "text": f"{said} software works, and nothing about a clinic"})
-    table = draw_phantoms("fundus", count=_DEMO_IMAGES, out=folder / "fundus-phantoms", size=128, seed=0)
-    resume = (folder / "run" / "recipe.yaml").exists()
-    return train(table, out=folder / "run", resume=resume, settings=_DEMO_SETTINGS, listen=listen, **_DEMO)
+    table = draw_phantoms("fundus", count=_DEMO_IMAGES, out=run.parent / "fundus-phantoms", size=128, seed=0)
+    return train(table, out=run, resume=(run / "recipe.yaml").exists(), settings=_DEMO_SETTINGS, listen=listen, **_DEMO)
 
 
 def doctor() -> dict[str, Any]:
