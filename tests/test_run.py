@@ -67,9 +67,9 @@ def test_report_json_keeps_the_schema(trained: tuple[Path, Path]) -> None:
     point = report["operating_point"]
     assert point["chosen_on"] == "val" and point["rule"] == "youden"
     assert {"sensitivity", "specificity", "ppv", "npv", "threshold"} <= set(point)
-    assert {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds"} == set(
-        report["timing"]
-    )
+    timed = {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds"}
+    assert set(report["timing"]) == timed | {"question_seconds"}
+    assert set(report["timing"]["question_seconds"]) == {"learning", "shortcuts", "certainty", "stress"}
     assert {row["covariate"] for row in report["subgroups"]} >= {"site"}
 
 

@@ -113,7 +113,7 @@ def test_balanced_drawing_reaches_the_fits(store: Store) -> None:
 
 
 def test_tuning_learns_what_the_head_cannot(store: Store) -> None:
-    made = trials(store)
+    made = trials(store, augment="none")
     truth = np.arange(COUNT) % 2
     right = {}
     for trial in (Trial(0), Trial(5, 3e-3, 12)):
@@ -121,7 +121,7 @@ def test_tuning_learns_what_the_head_cannot(store: Store) -> None:
         for fold in range(made.count):
             logits[made.folds == fold] = made.run(trial, fold)[0]
         right[trial.thawed] = float((logits.argmax(axis=1) == truth).mean())
-    assert right[5] > 0.9
+    assert right[5] > max(0.9, right[0])
 
 
 def test_a_trial_goes_on_from_the_weights_of_another(store: Store) -> None:
