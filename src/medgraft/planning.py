@@ -158,7 +158,8 @@ def rates_tried(recipe: Recipe, *, adapters: bool = False) -> tuple[float, ...]:
     if adapters:
         return (LORA_RATE, LORA_RATE * _RATE_STEP)
     procedural = recipe.backbone.name.startswith("embedded:")
-    return (lr, lr / _RATE_STEP) if procedural else (lr, lr * _RATE_STEP)
+    other = lr / _RATE_STEP if procedural else lr * _RATE_STEP
+    return lr, float(f"{other:.2g}")
 
 
 def pooling_rule(facts: Facts, frozen: int) -> tuple[str, str]:
