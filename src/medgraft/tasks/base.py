@@ -90,6 +90,7 @@ class ImageTask(Task):
 
     Attributes:
         temperature: divides the logits, one or one a label; fitted on validation only.
+        probed: True where the linear head is put at its optimum for the untuned features before the first step.
         stored_norms: True keeps BatchNorm of thawed stages on its stored statistics.
         threshold: operating point on the positive probability, one or one a label; chosen on validation only.
         reach: half-widths of the intervals around the severity of a zone and around the sum of all, from validation
@@ -116,6 +117,7 @@ class ImageTask(Task):
         self.mixup = 0.0
         self.thawed = len(backbone.stages)
         self.stored_norms = False
+        self.probed = False
         count = max(1, self.outputs(answers))
         self.register_buffer("class_weights", torch.ones(count))
         self.register_buffer("adjust", torch.zeros(count))

@@ -165,7 +165,12 @@ class Localise(Classify):
         if features.shape[1] == self.head.width:
             return self.head.logits(features)
         pooled, levels = self._taken(features)
-        return torch.cat([self.head.logits(torch.cat(pooled, dim=1)), self.regions(levels)], dim=1)
+        named = self.head.logits(torch.cat(pooled, dim=1))
+        if self.training and self.probed and not self.thawed:
+            named = (
+                named.detach()
+            )  # on features that do not change the probe is the best head; steps would only stir it
+        return torch.cat([named, self.regions(levels)], dim=1)
 
     def named_logits(self, logits: Tensor) -> Tensor:
         return logits[:, : len(self.answers.classes)]
