@@ -26,11 +26,13 @@ class Parts:
 
     Attributes:
         stages: names and modules of the encoder, first stage first.
-        head: what was grafted on.
+        head: what was grafted on, and what a probe can put at its optimum.
+        beside: what was grafted on beside it, and has to be learnt in steps; None where there is nothing.
     """
 
     stages: tuple[tuple[str, nn.Module], ...]
-    head: nn.Module
+    head: LinearHead
+    beside: nn.Module | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medgraft.errors import BadData, BadRecipe
@@ -132,7 +132,7 @@ class Localise(Classify):
     # ---- features and logits --------------------------------------------------------
 
     def parts(self) -> Parts:
-        return Parts(tuple(self.backbone.stages), nn.ModuleList([self.head, self.regions]))
+        return Parts(tuple(self.backbone.stages), self.head, self.regions)
 
     def _part(self, raw: Tensor, stage: int) -> list[Tensor]:
         """Beside the pooled features of a level stands the level itself, flat, where the severities look at it."""
