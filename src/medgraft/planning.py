@@ -245,7 +245,7 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
         fill(
             "fit.head_lr",
             2e-3,
-            "the head of the severities is new; that of the labels learns as the encoder does, where the probe found it",
+            "the head of the severities is new; one that the probe found learns as the encoder does",
         )
     elif fit.head_lr is None and probed:
         fill("fit.head_lr", lr, "as the encoder's, since the probe has found the head already")
