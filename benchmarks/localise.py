@@ -8,7 +8,7 @@ Real images: the opacity masks of covid_cxr_seg, parted by the box of the lungs 
 real patients, in five folds by patient; the diagnosis is that of cxr_pneumonia_624, normal or pneumonia. No image has
 both, and no image of the first set has a diagnosis, so that the diagnosis cannot be told from the source.
 
-    python benchmarks/localise.py --shared ../shared     # what is missing, about 5 minutes a run on one core
+    python benchmarks/localise.py --shared ../shared     # what is missing, one to three minutes a run on one core
     python benchmarks/localise.py --table                # from the file of results
 """
 
@@ -56,13 +56,13 @@ def main() -> None:
     jobs += [f"real/{fold}/localise" for fold in range(FOLDS)] + ["real/0/classify"]
     for name in [] if options.table else [job for job in jobs if job not in held and job.startswith(options.only)]:
         held[name] = run(options, name)
-        options.results.write_text(json.dumps(held, indent=1) + "\n")
+        options.results.write_text(json.dumps(held, separators=(",", ":")) + "\n")
         print(name, f"{held[name]['seconds']:.0f} s", flush=True)
     for way in [] if options.table else WAYS:
         name, run_folder = f"pointing/{way}", folder(options, f"phantoms/{way}/0/localise")
         if name not in held and name.startswith(options.only) and (run_folder / "report.json").exists():
             held[name] = pointing(options, run_folder)
-            options.results.write_text(json.dumps(held, indent=1) + "\n")
+            options.results.write_text(json.dumps(held, separators=(",", ":")) + "\n")
     print(phantom_table(held))
     print(real_table(held))
 

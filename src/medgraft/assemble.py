@@ -197,7 +197,7 @@ def assemble(recipe: Recipe, found: Gathered, task: ImageTask, pixels: Pixels) -
     """
     repool(task, pooling=recipe.backbone.pooling, seed=recipe.seed)
     task.thaw(stages_of(recipe, task), rank=rank_of(recipe), seed=recipe.seed)
-    task.stored_norms = recipe.fit.norms == "stored"
+    task.stored_norms, task.probed = recipe.fit.norms == "stored", bool(recipe.fit.probe)
     task.label_smoothing, task.mixup = recipe.fit.label_smoothing, recipe.fit.mixup
     own = {split: [found.samples[i] for i in found.of(split)] for split in ("train", "val", "test")}
     targets = {split: task.targets_of(samples) for split, samples in own.items()}

@@ -252,7 +252,11 @@ def _fill_rates(recipe: Recipe, facts: Facts, fill: Any, *, epochs: int, head_on
         lr, why = (LORA_RATE, "adapters begin at zero and have few numbers") if adapters else rate_rule(facts)
         fill("fit.lr", lr, why)
     if fit.head_lr is None and facts.regions:
-        fill("fit.head_lr", 2e-3, "the head of the severities is new, whatever the probe found for the labels")
+        fill(
+            "fit.head_lr",
+            2e-3,
+            "the head of the severities is new; one that the probe found learns as the encoder does",
+        )
     elif fit.head_lr is None and probed:
         fill("fit.head_lr", lr, "as the encoder's, since the probe has found the head already")
     elif fit.head_lr is None:

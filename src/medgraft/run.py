@@ -213,16 +213,20 @@ def _fit(out: Path, recipe: Recipe, parts: Parts, found: Gathered, times: Times,
     began = time.perf_counter()
     train_source, val_source = caching.sources(recipe, parts, found, listen)
     times.prefix += time.perf_counter() - began
-    fit = recipe.fit
+    fit, beside = recipe.fit, parts.task.parts().beside
+    lr = fit.lr or 1e-3
     groups = parameter_groups(
         parts.task.backbone,
-        parts.task.parts().head,
+        parts.task.head,
         thawed=parts.task.thawed,
-        lr=fit.lr or 1e-3,
-        head_lr=fit.head_lr,
+        lr=lr,
+        head_lr=lr if beside is not None and fit.probe else fit.head_lr,
         layer_decay=fit.layer_decay or 1.0,
         weight_decay=fit.weight_decay,
     )
+    if beside is not None:
+        words: dict[str, Any] = {"thawed": 0, "lr": fit.head_lr or lr, "weight_decay": fit.weight_decay}
+        groups += [{**one, "name": "beside"} for one in parameter_groups(parts.task.backbone, beside, **words)]
     schedule = Schedule(
         epochs=1 if fit.epochs is None else fit.epochs,
         seed=recipe.seed,

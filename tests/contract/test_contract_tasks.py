@@ -69,7 +69,7 @@ def test_parts_are_the_stages_and_the_head(name: str):
     parts = task.parts()
     assert isinstance(parts, Parts)
     inside = {id(p) for _, module in parts.stages for p in module.parameters()}
-    inside |= {id(p) for p in parts.head.parameters()}
+    inside |= {id(p) for module in (parts.head, parts.beside) if module for p in module.parameters()}
     assert inside == {id(p) for p in task.parameters()}, "a parameter that no part holds is never frozen or thawed"
 
 

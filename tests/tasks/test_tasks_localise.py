@@ -138,6 +138,18 @@ def test_the_map_adds_up_to_the_severities():
         assert torch.allclose(own.severity_map(pixels).sum((1, 2)), total, atol=1e-5)
 
 
+@pytest.mark.parametrize(("thawed", "probed"), [(0, True), (0, False), (1, True)])
+def test_the_probe_stays_where_the_features_do(thawed: int, probed: bool):
+    own = task()
+    own.probed = probed
+    own.thaw(thawed)
+    own.train()
+    targets = torch.tensor([[1.0, 0, 1, 2, 3, 0, 0], [0.0, 0, 0, 0, 0, 0, 0]])
+    own.loss(own(torch.randn(2, 1, 32, 32)), targets).sum().backward()
+    assert (own.head.linear.weight.grad is None) == (probed and not thawed)
+    assert own.regions.severity.weight.grad is not None
+
+
 def test_every_grade_is_within_reach_at_the_start():
     """A rare grade is the nearest one where all of a zone is affected, and none where nothing is."""
     own = task()

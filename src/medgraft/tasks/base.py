@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,48 +15,9 @@ from torch import Tensor, nn
 
 from medgraft.nets import Backbone, LinearHead, add_adapters, freeze, merge_adapters, train_mode
 from medgraft.scores.calibration import to_probabilities
+from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.meter import Meter
 from medgraft.values import Batch, Prediction, Sample
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts that freezing, rates and the cache of frozen layers work on.
-
-    Attributes:
-        stages: names and modules of the encoder, first stage first.
-        head: what was grafted on.
-    """
-
-    stages: tuple[tuple[str, nn.Module], ...]
-    head: nn.Module
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the labels of the training data say about the answers.
-
-    Attributes:
-        classes: names in the order of the outputs; empty for numbers.
-        positive: the class that counts as positive when there are two, else None.
-        centre: mean of numeric labels.
-        scale: standard deviation of numeric labels.
-        zones: names of the zones of an image that have severities of their own; empty where there are none.
-        grid: rows and columns of the zones.
-        grades: the severities that a zone may have, rising; empty where they are shares from 0 to 1.
-    """
-
-    classes: tuple[str, ...] = ()
-    positive: str | None = None
-    centre: float = 0.0
-    scale: float = 1.0
-    zones: tuple[str, ...] = ()
-    grid: tuple[int, int] = (1, 1)
-    grades: tuple[float, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Get plain JSON values."""
-        return asdict(self)
 
 
 class Task(nn.Module, ABC):
@@ -93,6 +53,7 @@ class ImageTask(Task):
         thawed: stages that learn, from the head down.
         rank: of the adapters that learn in their place; 0 for none.
         learning: how many numbers learn.
+        probed: True where the linear head is put at its optimum for the untuned features before the first step.
         stored_norms: True keeps BatchNorm of thawed stages on its stored statistics.
         threshold: operating point on the positive probability, one or one a label; chosen on validation only.
         reach: half-widths of the intervals around the severity of a zone and around the sum of all, from validation
@@ -119,6 +80,7 @@ class ImageTask(Task):
         self.mixup = 0.0
         self.thawed, self.rank, self.learning = len(backbone.stages), 0, 0
         self.stored_norms = False
+        self.probed = False
         count = max(1, self.outputs(answers))
         self.register_buffer("class_weights", torch.ones(count))
         self.register_buffer("adjust", torch.zeros(count))

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medgraft.errors import BadData, BadRecipe
@@ -132,7 +132,7 @@ class Localise(Classify):
     # ---- features and logits --------------------------------------------------------
 
     def parts(self) -> Parts:
-        return Parts(tuple(self.backbone.stages), nn.ModuleList([self.head, self.regions]))
+        return Parts(tuple(self.backbone.stages), self.head, self.regions)
 
     def _part(self, raw: Tensor, stage: int) -> list[Tensor]:
         """Beside the pooled features of a level stands the level itself, flat, where the severities look at it."""
@@ -165,7 +165,12 @@ class Localise(Classify):
         if features.shape[1] == self.head.width:
             return self.head.logits(features)
         pooled, levels = self._taken(features)
-        return torch.cat([self.head.logits(torch.cat(pooled, dim=1)), self.regions(levels)], dim=1)
+        named = self.head.logits(torch.cat(pooled, dim=1))
+        if self.training and self.probed and not self.thawed:
+            named = (
+                named.detach()
+            )  # on features that do not change the probe is the best head; steps would only stir it
+        return torch.cat([named, self.regions(levels)], dim=1)
 
     def named_logits(self, logits: Tensor) -> Tensor:
         return logits[:, : len(self.answers.classes)]
