@@ -161,7 +161,7 @@ class Trials:
             task.head,
             thawed=trial.thawed,
             lr=trial.lr,
-            layer_decay=pace.layer_decay,
+            layer_decay=1.0 if trial.rank else pace.layer_decay,  # every adapter is new
             weight_decay=pace.weight_decay,
         )
         steps = trial.epochs * len(source)
