@@ -35,6 +35,7 @@ COUNT, SIDE, SEEDS, FOLDS = 1400, 96, (0, 1, 2), 5
 WAYS = {  # what both tasks are trained with; of a frozen encoder the plain classifier is the probe
     "embedded:resnet10t, frozen": {"backbone": "embedded:resnet10t", "depth": "head", "epochs": 25},
     "embedded:vit, frozen": {"backbone": "embedded:vit", "depth": "head", "epochs": 25},
+    "embedded:vit, all tuned": {"backbone": "embedded:vit", "depth": "all", "epochs": 20},
     "embedded:resnet10t, last stage tuned": {"backbone": "embedded:resnet10t", "depth": 1, "epochs": 20},
 }
 OFF = {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False, "scores.resamples": 1000}
