@@ -52,7 +52,12 @@ def main() -> None:
     given.add_argument("--size", choices=SIZES, default=SIZES[0], help="training images")
     given.add_argument("--sets", nargs="+", default=ASKED, choices=tuple(SETS))
     given.add_argument("--depths", nargs="*", help="these alone, such as auto 1 2")
-    given.add_argument("--precision", choices=("fp32", "bf16"), default="bf16", help="of all cells alike")
+    given.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="bf16",
+        help="of all cells alike; fp32 goes with contiguous layout",
+    )
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     given.add_argument("--cost", nargs="*", help="time the search against whole fits on these sets and stop")
     options = given.parse_args()
@@ -78,7 +83,12 @@ def key(name: str, size: str, depth: str | int, seed: int) -> str:
 def words_of(options: argparse.Namespace, name: str, size: str, seed: int) -> tuple[Path, dict[str, Any]]:
     """Get the data of a set, and the options that all depths have in common."""
     data, more, settings = data_of(options, name)
-    settings = {**settings, "fit.channels_last": True, "fit.precision": options.precision, "scores.resamples": 100}
+    settings = {
+        **settings,
+        "fit.channels_last": options.precision == "bf16",
+        "fit.precision": options.precision,
+        "scores.resamples": 100,
+    }
     settings |= {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False, "scores.maps": False}
     settings |= {"fit.batch_size": 32, "fit.patience": 0}
     if size != "all":
@@ -152,7 +162,9 @@ def table(held: dict[str, Any], options: argparse.Namespace) -> str:
         gaps.append(chosen - best)
         rows.append([one[0] for one in (*means, chosen)])
         cells = [f"{value:.3f}" for value in rows[-1]]
-        lines.append(f"| {' | '.join([name, str(len(seeds)), *cells, gap(gaps[-1])])} | {', '.join(map(str, depths))} |")
+        lines.append(
+            f"| {' | '.join([name, str(len(seeds)), *cells, gap(gaps[-1])])} | {', '.join(map(str, depths))} |"
+        )
     if rows:
         cells = [f"{value:.3f}" for value in np.mean(rows, axis=0)]
         lines.append(f"| **mean** |  | {' | '.join([*cells, gap(np.mean(gaps, axis=0))])} |  |")
