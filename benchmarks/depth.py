@@ -1,9 +1,10 @@
 """Does the depth finder choose well, and what does it cost? The table of docs/results.md.
 
 Five sets, all or 200 training images of 96 pixels, the embedded encoder, three seeds. Every depth is trained to its end
-(`medgraft train --depth N`), and the finder is asked on the same training images (`medgraft train --depth auto`). The AUROC is that of the test part, the same images for every
-seed of a set, which neither depth nor rate is chosen on. "Best" is the depth whose mean over the seeds is highest,
-found with the test part itself: nobody can choose so, and it is what the finder is measured against.
+(`medgraft train --depth N`), and the finder is asked on the same training images (`medgraft train --depth auto`). The
+AUROC is that of the test part, the same images for every seed of a set, which neither depth nor rate is chosen on.
+"Best" is the depth whose mean over the seeds is highest, found with the test part itself: nobody can choose so, and it
+is what the finder is measured against.
 
 Cost is wall time in one process on the same machine: the whole search over three parts of the training images, against
 tuning every stage to the end on each of the three parts.
