@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, severity, shortcuts, storage
+from medgraft import (
+    caching,
+    changed,
+    depth_finder,
+    enough,
+    judge,
+    pages,
+    planning,
+    reporting,
+    severity,
+    shortcuts,
+    storage,
+)
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.explanation.maker import MapMaker
@@ -258,11 +270,13 @@ def _start(recipe: Recipe, parts: Parts, found: Gathered, source: Loader | Froze
     if not recipe.fit.probe and parts.task.head.pooling != "levels":
         return {}
     names = group_of(found.samples, found.survey.duplicates)
+    views = source.views if isinstance(source, Frozen) else 1
     told = begin(
         parts.task,
         parts.engine,
         source=source,
-        views=source.views if isinstance(source, Frozen) else 1,
+        # Tuning goes on from this head: all its views would cost more than they tell.
+        views=min(views, planning.HEAD_VIEWS) if parts.task.thawed else views,
         groups=[names[key] for key in source.keys] if recipe.fit.probe else None,
         listen=listen,
     )
