@@ -14,19 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import (
-    caching,
-    changed,
-    depth_finder,
-    enough,
-    judge,
-    pages,
-    planning,
-    reporting,
-    severity,
-    shortcuts,
-    storage,
-)
+from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, severity, shortcuts, storage
 from medgraft.assemble import Parts, assemble
 from medgraft.errors import RunRefused
 from medgraft.explanation.maker import MapMaker
@@ -45,6 +33,7 @@ from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.resume import Checkpoints
 from medgraft.learn.start import begin
 from medgraft.nets import parameter_groups
+from medgraft.planning import HEAD_VIEWS
 from medgraft.preparing import prepare
 from medgraft.recipe import Recipe, load
 from medgraft.report.choices import probe_words
@@ -270,13 +259,12 @@ def _start(recipe: Recipe, parts: Parts, found: Gathered, source: Loader | Froze
     if not recipe.fit.probe and parts.task.head.pooling != "levels":
         return {}
     names = group_of(found.samples, found.survey.duplicates)
-    views = source.views if isinstance(source, Frozen) else 1
+    views, few = source.views if isinstance(source, Frozen) else 1, HEAD_VIEWS
     told = begin(
         parts.task,
         parts.engine,
         source=source,
-        # Tuning goes on from this head: all its views would cost more than they tell.
-        views=min(views, planning.HEAD_VIEWS) if parts.task.thawed else views,
+        views=min(views, few) if parts.task.thawed else views,  # tuning goes on from here: more cost, and do not tell
         groups=[names[key] for key in source.keys] if recipe.fit.probe else None,
         listen=listen,
     )
