@@ -238,9 +238,9 @@ class Round:
         return [trial for trial in best.values() if trial.thawed]
 
     def best(self, depths: int, rates: int) -> list[Trial]:
-        """Get the best rates of the best depths."""
-        kept = [trial.depth for trial in self.best_each()[:depths]]
-        ranked = sorted(self.trials, key=self.value, reverse=True)
+        """Get the best rates of the best depths; none that failed."""
+        ranked = [one for one in sorted(self.trials, key=self.value, reverse=True) if math.isfinite(self.value(one))]
+        kept = [trial.depth for trial in self.best_each() if trial in ranked][:depths]
         return [trial for depth in kept for trial in [one for one in ranked if one.depth == depth][:rates]]
 
 
@@ -257,6 +257,8 @@ def _search(finder: Finder) -> list[Round]:
         trials = (*head, *(replace(trial, epochs=epochs_of(epochs, share)) for trial in tried))
         finder.run(trials)
         rounds.append(Round(trials, finder.stand(trials)))
+        if not any(math.isfinite(rounds[-1].value(trial)) for trial in trials):
+            raise BadRecipe("no depth gave a score", do="Lower fit.lr, or leave it to the search.")
     return rounds
 
 

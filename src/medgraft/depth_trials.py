@@ -49,14 +49,20 @@ class Finder:
     def run(self, wanted: Sequence[Trial]) -> None:
         """Fit and judge trials on every part, unless that was done before."""
         new = [trial for trial in wanted if trial not in self.answers]
-        folds = self.trials.folds
         for done, trial in enumerate(new):
             parts = [self._part(trial, fold) for fold in range(self.trials.count)]
-            logits = np.empty((len(folds), parts[0].shape[1]))
-            for fold, found in enumerate(parts):
-                logits[folds == fold] = found
-            self.answers[trial] = answers_of(self.task, logits)
+            self.answers[trial] = self._joined(parts)
             self.listen({"event": "depth", "done": done + 1, "of": len(new)})
+
+    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Put the parts together; all NaN where one of them failed."""
+        folds = self.trials.folds
+        if any(not found.size for found in parts):
+            return np.full(len(folds), np.nan)
+        logits = np.empty((len(folds), parts[0].shape[1]))
+        for fold, found in enumerate(parts):
+            logits[folds == fold] = found
+        return answers_of(self.task, logits)
 
     def _part(self, trial: Trial, fold: int) -> np.ndarray:
         place = self._place(trial, fold).with_suffix(".npy")
@@ -66,9 +72,10 @@ class Finder:
         try:
             found, state = self.trials.run(trial, fold, weights=tensors.load(begun) if begun.exists() else None)
             tensors.save(ended, state=state, words={})
-        except NotFinite as error:
-            self.listen({"event": "warning", "text": f"depth {trial.thawed} at rate {trial.lr:g}: {error}"})
-            found = np.full(((self.trials.folds == fold).sum(), self.task.head.linear.out_features), np.nan)
+        except NotFinite:
+            what = f"tuning {trial.thawed} stages at rate {trial.lr:g} gave no finite numbers, and counts as the worst"
+            self.listen({"event": "warning", "text": what})
+            found = np.empty(0)
         storage.write_atomic(place, lambda file: np.save(file, found))
         return found
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import storage
-from medgraft.errors import BadData, MedgraftError
+from medgraft import seeds, storage
+from medgraft.errors import MedgraftError
 from medgraft.explanation.hierarchy import Peaks, first_filters, levels, patch, telling_units
 from medgraft.files import read_pixels
 from medgraft.gather import Listen
@@ -20,6 +20,7 @@ from medgraft.learn.held import answers_of, held_score, score_name
 from medgraft.learn.model import Pixels
 from medgraft.nets.backbone import Backbone, Encoder, backbone
 from medgraft.opened import Run
+from medgraft.pages import images_of
 from medgraft.report.inspect_page import write_inspect_page
 from medgraft.samples.loader import normalised
 from medgraft.samples.sheet import read_sheet
@@ -88,13 +89,9 @@ def _of_run(run: Run) -> Shown:
     sheet = read_sheet(run.folder / "samples.csv").rows
     if run.model.task.answers.zones:
         sheet = [row for row in sheet if row["target"]]  # of the others the zones alone are known
-    chosen = [row for split in ("train", "test") for row in [r for r in sheet if r["split"] == split][:MOST]]
-    missing = [row["path"] for row in chosen if not Path(row["path"]).exists()]
-    if missing:
-        raise BadData(
-            "an image is not where the run found it", where=missing[0], do="Bring the data back to this place."
-        )
-    rows = np.stack([read_pixels(ImageRef(Path(row["path"])), **run.model.pixels.words()) for row in chosen])
+    seed = int(run.report.get("seed") or 0)
+    chosen = [row for split in ("train", "test") for row in _some([r for r in sheet if r["split"] == split], seed)]
+    rows = np.stack([read_pixels(ref, **run.model.pixels.words()) for ref in images_of(run.folder, chosen)])
     known = any(row["patient"] for row in chosen)
     return Shown(
         rows,
@@ -103,6 +100,11 @@ def _of_run(run: Run) -> Shown:
         np.array([row["split"] == "train" for row in chosen]),
         [row["patient"] or row["key"] for row in chosen] if known else None,
     )
+
+
+def _some(rows: list[dict[str, str]], seed: int) -> list[dict[str, str]]:
+    """At most `MOST` of them in their order, drawn by lot: the files of a class may lie together."""
+    return [rows[place] for place in sorted(seeds.permutation(len(rows), seed=seed, purpose="inspect")[:MOST].tolist())]
 
 
 def _before(run: Run, offline: bool, listen: Listen) -> Backbone | None:
@@ -207,8 +209,8 @@ def _head(task: ImageTask, spec: InputSpec, shown: Shown) -> tuple[list[dict[str
         positive = task.answers.classes.index(task.answers.positive or task.answers.classes[1])
         weights, names = (weights[positive] - weights[1 - positive])[None], [task.answers.classes[positive]]
     else:
-        names = list(task.answers.classes)[: len(weights)] or ["the value"]
-        names = names if len(names) == len(weights) else ["the grade"] * len(weights)
+        one = "the grade" if task.answer_kind == "ordinal" else "the value"
+        names = list(task.answers.classes) if len(task.answers.classes) == len(weights) else [one] * len(weights)
     rows, drivers = [], []
     for k, unit in _strongest(weights):
         order = np.argsort(-features[:, unit] * np.sign(weights[k, unit]), kind="stable")[:_PATCHES]

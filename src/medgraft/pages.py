@@ -12,7 +12,7 @@ import numpy as np
 
 from medgraft import severity, storage
 from medgraft.assemble import Parts
-from medgraft.errors import RunRefused
+from medgraft.errors import BadData, RunRefused
 from medgraft.gallery import picture_of
 from medgraft.gather import Gathered
 from medgraft.recipe import Recipe
@@ -20,7 +20,7 @@ from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.reporting import backbone_entry, recalibrated
 from medgraft.tasks.base import ImageTask
-from medgraft.values import Prediction, Sample
+from medgraft.values import ImageRef, Prediction, Sample
 from medgraft.version import VERSION
 
 _RUN_FILES = frozenset(
@@ -115,7 +115,7 @@ def write_samples(path: Path, found: Gathered) -> None:
             **sample.covariates,
             **{name: f"{value:g}" for name, value in sample.zones.items() if math.isfinite(value)},
             "key": sample.key,
-            "path": str(sample.image.path),
+            "path": str(sample.image.path.absolute()),
             "sha256": record["sha256"],
             "patient": sample.patient,
             "split": sample.split,
@@ -124,6 +124,30 @@ def write_samples(path: Path, found: Gathered) -> None:
         for sample, record in zip(found.samples, found.records, strict=True)
     ]
     storage.write_table(path, rows, columns=(*own, *columns))
+
+
+def place_in_file(image: ImageRef) -> list[dict[str, Any]]:
+    """Get what a path alone does not say of where an image is, for samples.json; empty where it says all."""
+    if image.index is None and not image.files:
+        return []
+    return [{"index": image.index, "files": [str(file.relative_to(image.path)) for file in image.files]}]
+
+
+def images_of(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[ImageRef]:
+    """Get the images of rows of a run's samples.csv.
+
+    Raises:
+        BadData: one is not where the run found it.
+    """
+    held, found = read_json(folder / "samples.json"), []
+    for row in rows:
+        path, last = Path(row["path"]), held[row["key"]][-1]
+        if not path.exists() and not path.parent.is_file():  # an array in an npz is named as if that were a folder
+            what = f"the image {row['key']} is not where the run found it"
+            raise BadData(what, where=path, do="Bring the data back to this place.")
+        more = last if isinstance(last, dict) and "files" in last else {"index": None, "files": []}
+        found.append(ImageRef(path, more["index"], tuple(path / name for name in more["files"])))
+    return found
 
 
 def write_thumbnails(path: Path, found: Gathered) -> None:

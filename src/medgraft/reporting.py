@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -107,7 +108,7 @@ def report_of(
         "seed": recipe.seed,
         "recipe_sha256": recipe.fingerprint(),
         "recipe_yaml": recipe.to_yaml(),
-        "command": f"medgraft train DATA --recipe {out / 'recipe.yaml'} --out NEW_RUN",
+        "command": f"medgraft train DATA --recipe {shlex.quote(str(out / 'recipe.yaml'))} --out NEW_RUN",
         "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
         "warnings": _warnings(recipe, found),
     }

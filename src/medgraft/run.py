@@ -164,7 +164,7 @@ def _named(gone: list[str], new: list[str], other: list[str]) -> list[tuple[list
 
 def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {
-        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"], *_known(s)]
+        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"], *_known(s), *pages.place_in_file(s.image)]
         for s, r in zip(samples, records, strict=True)
     }
 

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ _NOT_THERE = {
     errno.ENAMETOOLONG: "this name is too long",
 }
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], None], *, needed_bytes: int = 0) -> None:
@@ -127,15 +129,15 @@ def write_table(path: Path, rows: Iterable[Mapping[str, object]], *, columns: Se
 
 
 def inert(cell: object) -> object:
-    """Get a table cell that no spreadsheet runs as a formula: such text gets a leading apostrophe.
+    """Get a table cell that no spreadsheet runs as a formula: such text gets a leading apostrophe. Numbers stay.
 
     Example:
-        >>> inert("=1+1")
-        "'=1+1"
+        >>> inert("=1+1"), inert("-4.5")
+        ("'=1+1", '-4.5')
     """
     if cell is None:
         return ""
-    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS):
+    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(cell):
         return "'" + cell
     return cell
 

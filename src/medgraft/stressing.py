@@ -15,7 +15,7 @@ from medgraft.errors import BadData, RunRefused
 from medgraft.gather import Listen
 from medgraft.learn import stopping
 from medgraft.opened import Run
-from medgraft.pages import read_json
+from medgraft.pages import images_of, read_json
 from medgraft.report.stress import write_stress_page
 from medgraft.samples.loader import normalised
 from medgraft.samples.sheet import read_sheet
@@ -40,7 +40,7 @@ def compare(runs: Sequence[Run], *, out: Path, listen: Listen, cache_gb: float =
         rows = [row for row in read_sheet(runs[0].folder / "samples.csv").rows if row["split"] == "test"]
         if runs[0].model.task.answers.zones:
             rows = [row for row in rows if row["target"]]  # of the others the zones alone are known
-        refs = [_there(row) for row in rows]
+        refs = images_of(runs[0].folder, rows)
         told = {}
         for name, run in zip(_names(runs), runs, strict=True):
             _check(run, runs[0], {row["key"] for row in rows})
@@ -53,13 +53,6 @@ def compare(runs: Sequence[Run], *, out: Path, listen: Listen, cache_gb: float =
     write_stress_page(told, folder=out, phantoms=phantoms)
     storage.write_json(out / "stress.json", {"runs": told})
     return {"runs": told}
-
-
-def _there(row: dict[str, str]) -> ImageRef:
-    path = Path(row["path"])
-    if not path.exists():
-        raise BadData("a test image is not where the run found it", where=path, do="Bring the data back to this place.")
-    return ImageRef(path)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

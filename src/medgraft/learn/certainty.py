@@ -65,16 +65,18 @@ class Certainty:
             members = self.conformal.members(np.stack([one.probabilities for one in predictions]))
             sets = [tuple(np.array(self.classes, dtype=object)[row].tolist()) for row in members]
         return [
-            replace(one, answers=answers, ood=float(far), why=self._why(answers, far))
+            replace(one, answers=answers, ood=float(far), why=self._why(one.predicted, answers, far))
             for one, answers, far in zip(predictions, sets, distances, strict=True)
         ]
 
-    def _why(self, answers: tuple[str, ...], far: float) -> str:
+    def _why(self, predicted: str, answers: tuple[str, ...], far: float) -> str:
         """The reason to abstain, in words; empty where there is none."""
         if not far <= 1:
             return f"it does not look like the training images ({far:.2f} times as far away as most of their kind)"
-        if self.conformal.kind not in _NARROWED or len(answers) == 1:
+        if self.conformal.kind not in _NARROWED or answers == (predicted,):
             return ""
+        if len(answers) == 1:
+            return f"the answer is {predicted}, and the one that cannot be excluded is {answers[0]}"
         if not answers:
             return "no answer fits as well as it mostly does"
         return f"{len(answers)} answers cannot be told apart: {', '.join(answers)}"

@@ -119,7 +119,8 @@ def graft(
     encoder = backbone(backbone_name, offline=offline, seed=seed, **words)
     with _head_numbers(seed):
         head = LinearHead(encoder.channels, kind.outputs(answers), dropout=dropout)
-    return kind(encoder, head, answers)
+    with _head_numbers(seed):  # anew, so that the head's numbers do not depend on what stands beside it
+        return kind(encoder, head, answers)
 
 
 def repool(task: ImageTask, *, pooling: str, seed: int = 0) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medgraft.samples.table import column_named
+from medgraft.samples.zones import named_zones
 from medgraft.values import Sample
 
 _LEAST, _MOST = 0.02, 20  # share of the training images that a word must have to count; words a property
@@ -20,8 +21,8 @@ def properties(samples: Sequence[Sample], records: Sequence[Mapping[str, Any]]) 
     """Get each property's value of every image, as text; "" where it is unknown.
 
     Args:
-        samples: with the columns of their table beside label, patient and split; those named like an answer are not
-            taken.
+        samples: with the columns of their table beside label, patient and split; those named like an answer or like
+            the severity of a zone are not taken.
         records: their records, in the same order.
     """
     found: dict[str, list[str]] = {
@@ -36,7 +37,8 @@ def properties(samples: Sequence[Sample], records: Sequence[Mapping[str, Any]]) 
     found |= {f"tag {tag}": [str(record["facts"].get(tag, "")) for record in records] for tag in tags}
     # A column that is named like an answer, such as a grade beside a diagnosis, says nothing of how an image was made.
     every = dict.fromkeys(name for sample in samples for name in sample.covariates)
-    columns = [name for name in every if column_named("label", [name]) is None]
+    told = set(named_zones(list(every)))
+    columns = [name for name in every if name not in told and column_named("label", [name]) is None]
     found |= {f"column {name}": [str(sample.covariates.get(name) or "") for sample in samples] for name in columns}
     return found
 
