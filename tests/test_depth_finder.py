@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 import medgraft as mg
 from medgraft import depth_finder
-from medgraft.errors import BadData, BadRecipe, Interrupted, RunRefused
+from medgraft.errors import BadData, BadRecipe, Interrupted, NotFinite, RunRefused
 from medgraft.learn.trials import Trials
 from medgraft.recipe import load
 from medgraft.report.depth_page import reason
@@ -181,3 +181,73 @@ def test_a_run_with_adapters_ends_as_a_plain_net(home: Path, table: Path) -> Non
 def test_adapters_are_refused_on_convolutions(home: Path, table: Path) -> None:
     with pytest.raises(BadRecipe, match="lora is for transformers"):
         mg.train(table, out=home / "refused", depth="lora", **QUICK)
+
+
+def test_a_rate_that_fails_is_neither_gone_on_with_nor_chosen(
+    home: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, ran = Trials.run, []
+
+    def fails(self: Trials, trial: Any, fold: int, **words: Any) -> Any:
+        ran.append(trial)
+        if trial.lr == 1e-3 and fold == 1:
+            raise NotFinite("the loss became infinite")
+        return run(self, trial, fold, **words)
+
+    monkeypatch.setattr(Trials, "run", fails)
+    said: list[str] = []
+    words = {**QUICK, "settings": {**QUICK["settings"], "depth.candidates": [1]}}
+    found = mg.depth(table, out=home / "fails", listen=lambda e: said.append(str(e.get("text"))), **words)
+    assert found["lr"] == 3.3e-4
+    assert not [trial for trial in ran if trial.before and trial.lr == 1e-3]
+    assert any("no finite numbers" in text for text in said)
+
+
+def test_a_search_of_which_nothing_comes_is_an_error(home: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Trials, trial: Any, fold: int, **words: Any) -> Any:
+        raise NotFinite("the loss became infinite")
+
+    monkeypatch.setattr(Trials, "run", fails)
+    with pytest.raises(BadRecipe, match="no depth gave a score"):
+        mg.depth(table, out=home / "nothing", **{**FEW, "task": "grade", "label_column": "grade"})
+
+
+def test_a_stopwatch_does_not_void_trials(home: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {name: value for name, value in FEW["settings"].items() if name != "fit.channels_last"}
+    run, ran, out = Trials.run, [], home / "watch"
+
+    def stops(self: Trials, trial: Any, fold: int, **words: Any) -> Any:
+        ran.append((trial, fold))
+        if len(ran) == 4:
+            raise Interrupted("stopped", do="Go on.")
+        return run(self, trial, fold, **words)
+
+    monkeypatch.setattr(Trials, "run", stops)
+    monkeypatch.setattr("medgraft.assemble.fastest", lambda *args, **words: ("fp32", False))
+    with pytest.raises(Interrupted):
+        mg.depth(table, out=out, **{**FEW, "settings": settings})
+    monkeypatch.setattr("medgraft.assemble.fastest", lambda *args, **words: ("fp32", True))
+    with pytest.raises(Interrupted):
+        ran[:] = ran[:3]
+        mg.depth(table, out=out, **{**FEW, "settings": settings})
+    assert len(set(ran)) == 4 and ran[3] not in ran[:3]
+
+
+def test_a_search_takes_no_depth_and_no_zero_epochs(home: Path, table: Path) -> None:
+    with pytest.raises(BadRecipe, match="asks every depth"):
+        mg.depth(table, out=home / "one", **{**FEW, "depth": 2})
+    with pytest.raises(BadRecipe, match="epochs is 0"):
+        mg.depth(table, out=home / "none", **{**FEW, "epochs": 0})
+
+
+def test_the_sentence_does_not_speak_for_depths_that_were_dropped() -> None:
+    def row(thawed: int, value: float, *, dropped: bool = False) -> dict[str, Any]:
+        behind = {"value": 0.8 - value, "standard_error": 0.02}
+        return {"thawed": thawed, "name": f"s{thawed}", "val": {"value": value}, "behind": behind, "dropped": dropped}
+
+    entry = {"score": "auroc", "folds": 3, "of": 3, "chosen": "s2", "best": "s3"}
+    curve = [row(1, 0.79, dropped=True), row(2, 0.79), row(3, 0.8)]
+    assert reason({**entry, "curve": curve}).endswith("no shallower one of the depths tried to the end did")
+    assert reason({**entry, "curve": curve[1:]}).endswith("no shallower one of all depths did")
+    alone = reason({**entry, "chosen": "s0", "curve": [row(0, 0.79), row(3, 0.8)]})
+    assert "shallower" not in alone

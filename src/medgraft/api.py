@@ -107,6 +107,8 @@ def depth(
     """
     from medgraft import depth_finder
 
+    if options.get("depth") not in (None, "auto"):
+        raise BadRecipe("a search asks every depth", do="Name those that it is to try by --set depth.candidates=[...].")
     return depth_finder.search(Path(data), _recipe(recipe, options, settings), out=Path(out), listen=listen)
 
 

@@ -77,7 +77,11 @@ def at_every_depth(
     views = views_of(recipe)
     caches = _places(recipe, parts, found, parts.train, cuts=cuts, views=views, name="train")
     while len(caches) > 1 and not _fits(recipe, parts, caches, views):
-        caches.pop()
+        lost = caches.pop()[0]
+        what = (
+            f"below stage {lost.stage} the layers run every epoch, on new views: machine.cache_gb has no room for them"
+        )
+        listen({"event": "warning", "text": what})
     words: dict[str, Any] = {"engine": parts.engine, "listen": listen}
     kept = freeze_sources(parts.task, parts.train, caches=caches, views=views, **words)
     by_stage = {source.start: source for source in kept}

@@ -47,6 +47,7 @@ from medgraft.version import VERSION
 
 FILE = "depth.json"
 _TRIALS = "depth"
+_MEASURED, _STOPWATCH = "measured.json", ("precision", "channels_last")
 # Share of a whole fit's epochs, depths that get it, and rates of each: a first short try does not choose between rates.
 ROUNDS = ((0.1, 99, 2), (0.2, 2, 2), (0.25, 2, 1))
 
@@ -84,6 +85,8 @@ def search(data: Path, recipe: Recipe, *, out: Path, listen: Listen) -> dict[str
     with storage.lock(out), stopping.watching(), memory_said():
         if (out / FILE).exists():
             raise RunRefused("depths were tried here before", where=out, do="Give another --out.")
+        if recipe.fit.epochs == 0:
+            raise BadRecipe("a search tunes, and fit.epochs is 0", do="Give some epochs, or leave them to the plan.")
         recipe, found, task, pixels = prepare(data, recipe.changed({"depth.thaw": "all"}), listen=listen)
         try:
             if task.upright:
@@ -148,7 +151,9 @@ def opened(
 ) -> Iterator[Finder]:
     """Get what trials of these data are run with; arguments as in `find`."""
     whole = recipe if recipe.depth.thaw == "all" else planned(recipe.changed({"depth.thaw": "all"}), found, task)
+    whole = whole.changed(_measured(folder)) if (folder / _MEASURED).exists() else whole
     whole, parts = assemble(_with_few_views(whole), found, copy.deepcopy(task), pixels)
+    storage.write_json(folder / _MEASURED, {name: getattr(whole.fit, name) for name in _STOPWATCH})
     try:
         if whole.backbone.recalibrate:
             recalibrate_on(parts.task.backbone, parts.train, engine=parts.engine, listen=listen)
@@ -156,6 +161,11 @@ def opened(
     finally:
         for part in (parts.train, parts.val, parts.test):
             part.close()
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """What was measured when the search began: a stopwatch must not void the trials that are done."""
+    return {f"fit.{name}": value for name, value in json.loads((folder / _MEASURED).read_text()).items()}
 
 
 def _with_few_views(whole: Recipe) -> Recipe:
@@ -183,9 +193,12 @@ def candidates(recipe: Recipe, parts: Parts) -> list[Trial]:
 
 def _finder(whole: Recipe, parts: Parts, found: Gathered, *, folder: Path, listen: Listen) -> Finder:
     depths = candidates(whole, parts)
-    frozen = caching.at_every_depth(whole, parts, found, depths=[0, *(trial.thawed for trial in depths)], listen=listen)
     names = group_of(found.samples, found.survey.duplicates)
     groups = [names[key] for key in parts.train.keys]
+    if len(set(groups)) < FOLDS:
+        what = f"{len(set(groups))} training patients are too few to compare depths on parts of them"
+        raise BadData(what, do="Give --depth head, or more patients.")
+    frozen = caching.at_every_depth(whole, parts, found, depths=[0, *(trial.thawed for trial in depths)], listen=listen)
     fit = whole.fit
     pace = Pace(
         layer_decay=fit.layer_decay or 1.0,
@@ -196,9 +209,6 @@ def _finder(whole: Recipe, parts: Parts, found: Gathered, *, folder: Path, liste
         balance=fit.balance,
         head_views=planning.HEAD_VIEWS,
     )
-    if len(set(groups)) < FOLDS:
-        what = f"{len(set(groups))} training patients are too few to compare depths on parts of them"
-        raise BadData(what, do="Give --depth head, or more patients.")
     trials = Trials(parts.task, parts.engine, loader=parts.train, frozen=frozen, groups=groups, pace=pace)
     patients = {sample.key: sample.patient or sample.key for sample in found.samples}
     content = [

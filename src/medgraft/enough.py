@@ -53,7 +53,7 @@ def _entry(
     if grown is None:
         return {"why": "there are too few training images to learn from parts of them"}
     counts = grown.patients if by_patient else grown.counts
-    fitted = learning_curve(counts, grown.scores, seed=seed)
+    fitted = learning_curve(counts, grown.scores, folds=grown.folds, seed=seed)
     if fitted is None:
         return {"why": "fewer than three sizes of parts have a score"}
     training = [found.samples[index] for index in found.of("train")]
@@ -68,6 +68,7 @@ def _entry(
         "law": {"ceiling": fitted.law.ceiling, "drop": fitted.law.drop, "rate": fitted.law.rate},
         "ahead": [{"count": n, **_ends(fitted.at(n))} for n in _steps(fitted.counts[0], now)],
         "flat": fitted.is_flat(now),
+        "fourfold": _ends(fitted.gain(now)),
         "gain": GAIN,
         "more": _ends(fitted.more_for(GAIN, now=now)),
     }

@@ -75,6 +75,7 @@ def evaluate(
     kept = [samples[i] for i in good]
     report = _report(run, seen, kept, surveyed, bad, notes)
     report["warnings"] += doubts
+    report["alarms"] = reporting.alarms(report)
     report["timing"] = {"predict_images_per_second": round(speed, 2)}
     drawn = {
         **judge.curves(run.model.task, found, seed=report["seed"]),

@@ -165,7 +165,7 @@ class Certainty(Section):
 
 
 class Machine(Section):
-    """Where it runs: changes nothing in the result but its last bits."""
+    """Where it runs. The disk budget decides whether frozen layers show stored views or new ones in each epoch."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
     workers: int = Field(0, ge=0, description="extra processes that prepare batches")

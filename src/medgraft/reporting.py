@@ -22,6 +22,8 @@ from medgraft.learn.held import score_name
 from medgraft.learn.loop import Fitted
 from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
+from medgraft.report import certainty as report_certainty
+from medgraft.report import shortcuts as report_shortcuts
 from medgraft.samples.presets import Preset, meanings, numbers
 from medgraft.samples.split import LeakPair
 from medgraft.samples.survey import Survey
@@ -112,6 +114,12 @@ def report_of(
         "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
         "warnings": _warnings(recipe, found),
     }
+
+
+def alarms(report: Mapping[str, Any]) -> list[str]:
+    """Get what the page warns of that no warning of the data says: shortcuts, and sets that do not hold."""
+    found = [*report_shortcuts.warnings(report), *report_certainty.warnings(report)]
+    return [f"{one['title']}: {one['text']}" for one in found]
 
 
 def is_phantom(samples: Sequence[Sample]) -> bool:

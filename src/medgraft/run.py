@@ -317,6 +317,7 @@ def _finish(
     told = {split: judge.predictions_of(parts.task, sure, part) for split, part in every}
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
+    report["alarms"] = reporting.alarms(report)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
     drawn |= _severities(parts, found, all_test)
     shown = _gallery(recipe, parts, found, test, report, listen)

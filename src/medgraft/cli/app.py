@@ -318,7 +318,7 @@ def doctor(*, screen: Screen) -> Result:
 def _run_lines(report: dict[str, Any], out: Path) -> Result:
     scores = {name: score for name, score in report["scores"]["test"].items() if score and score["value"] is not None}
     lines = [_score_line(name, score) for name, score in scores.items() if name in _HEADLINE]
-    lines += [f"warning: {text}" for text in report["warnings"]]
+    lines += [f"warning: {text}" for text in (*report["warnings"], *report.get("alarms", ()))]
     paths = {"run": str(out), "report": str(out / "report.html"), "report_json": str(out / "report.json")}
     headline = {name: scores[name]["value"] for name in _HEADLINE if name in scores}
     return [*lines, f"Report: {paths['report']}"], {**paths, "task": report["task"], "scores": headline}

@@ -33,12 +33,14 @@ class Growth:
         counts: images that a head learnt from, on the mean over the draws; rising.
         patients: patients likewise.
         scores: `(D, S)` a draw a row; NaN where a score could not be computed.
+        folds: of each draw.
         score: its name, as in the tables.
     """
 
     counts: tuple[int, ...]
     patients: tuple[int, ...]
     scores: np.ndarray
+    folds: tuple[int, ...]
     score: str
 
 
@@ -86,7 +88,8 @@ def grow(
             people.append([len(set(names[kept[:end]])) for end in ends])
             listen({"event": "growth", "done": len(scores), "of": folds * _DRAWS})
     counts, patients = (tuple(int(n) for n in np.mean(found, axis=0).round()) for found in (sizes, people))
-    return Growth(counts, patients, np.array(scores), score_name(task))
+    of_draw = tuple(draw // _DRAWS for draw in range(len(scores)))
+    return Growth(counts, patients, np.array(scores), of_draw, score_name(task))
 
 
 def _ordered(names: np.ndarray, inside: np.ndarray, *, seed: int, draw: int) -> np.ndarray:

@@ -26,11 +26,14 @@ def reason(entry: Entry) -> str:
     score, words = named(str(entry["score"])).title, _words(chosen, entry["of"])
     value = decimal(value_of(chosen["val"]))
     said = f"on training images held out in {entry['folds']} parts, {words} gave {score} {value}"
+    ended = "of the depths tried to the end" if any(row["dropped"] for row in entry["curve"]) else "of all depths"
     if chosen is best:
-        return f"{said}, the best of all depths and the shallowest within one standard error of it"
+        among = "" if chosen["thawed"] == 0 else " and the shallowest within one standard error of it"
+        return f"{said}, the best {ended}{among}"
     error = decimal(chosen["behind"]["standard_error"])
     most = f"{decimal(value_of(best['val']))} by {_words(best, entry['of'])}"
-    return f"{said}, within one standard error ({error}) of the best, {most}; no shallower depth did"
+    alone = "" if chosen["thawed"] == 0 else f"; no shallower one {ended} did"
+    return f"{said}, within one standard error ({error}) of the best, {most}{alone}"
 
 
 def _words(row: Mapping[str, Any], every: int) -> str:

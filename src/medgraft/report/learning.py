@@ -39,7 +39,14 @@ def _score_words(told: Mapping[str, Any], score: str) -> list[str]:
             f"about {decimal(far['value'])} ({between}). Look at the labels, the image size and the mistakes instead."
         )
         return said
-    more = of(told, "more")
+    more, fourfold = of(told, "more"), of(told, "fourfold")
+    if more.get("value") is None and fourfold:
+        ends = [f"{fourfold[end]:+.3f}" for end in ("value", "low", "high")]
+        said.append(
+            f"Whether more {unit}s of this kind would help cannot be told from these. Four times as many would change "
+            f"{score} by {ends[0]} (95 % interval {ends[1]} to {ends[2]}), as far as the curve goes."
+        )
+        return said
     if more.get("value") is None:
         said.append(f"A gain of {gain} in {score} would take more than {whole(16 * now)} {unit}s.")
         return said

@@ -16,6 +16,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     phantoms     True                          procedural images: the page is stamped
     intended_use "..."                         None: the card says it is not stated
     warnings     ["one sentence", ...]         shown as boxes; the page adds its own (below)
+    alarms       ["title: sentences", ...]     what the page says of shortcuts, and of sets that do not hold
     target       {"name", "unit", "low", "high"}              regression
     data {
       name, layout, licence,                   text
@@ -125,7 +126,7 @@ _MAPPINGS = (
     "target",
     "checklist",
 )
-_LISTS = ("classes", "warnings", "quarantine", "subgroups", "limits")
+_LISTS = ("classes", "warnings", "alarms", "quarantine", "subgroups", "limits")
 
 
 def problems(report: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,8 @@
 The error falls as a power of the number of cases towards a floor that more of
 the same kind do not break: score(n) = ceiling - drop * n ** -rate. Fitted to
 scores of nets trained on nested parts of the data, each part drawn several
-times; the draws are resampled for the interval.
+times. Draws that were judged on the same cases fail together: for the interval
+they are resampled together, and its ends lie further out, as there are few.
 
 Sources: Cortes et al., "Learning curves: asymptotic values and rate of
 convergence", NIPS 1993; Figueroa et al., "Predicting sample size required for
@@ -19,9 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
+
+from medgraft.scores.intervals import wide
 
 _RATES = np.linspace(0.1, 1.5, 57)
-_RESAMPLES = 400
+_RESAMPLES = 2000
 _FLAT = 0.01  # a gain by four times as many cases that nobody would collect them for
 _FAR = 16.0  # no answer beyond so many times as many cases: the curve was not seen there
 
@@ -59,17 +63,25 @@ class Learning:
         counts: sizes of the parts, rising.
         scores: one row a draw, a column a size; NaN where it could not be computed.
         law: fitted to the means.
-        laws: fitted to resampled draws.
+        laws: fitted to resampled folds.
+        folds: the fold of each draw, from 0 on.
     """
 
     counts: tuple[int, ...]
     scores: np.ndarray
     law: Law
     laws: tuple[Law, ...]
+    folds: np.ndarray
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """Which quantiles of what was resampled are the ends of a 95 % interval."""
+        low = float(norm.sf(wide(len(np.unique(self.folds)))))
+        return low, 1 - low
 
     def at(self, count: float) -> tuple[float, float, float]:
         """Get (value, low, high) of the score that so many cases give, with a 95 % interval."""
-        low, high = np.quantile([law.at(count) for law in self.laws], (0.025, 0.975))
+        low, high = np.quantile([law.at(count) for law in self.laws], self._ends)
         value = float(self.law.at(count))
         return value, min(float(low), value), max(float(high), value)
 
@@ -79,16 +91,22 @@ class Learning:
         return self.is_flat(self.counts[-1])
 
     def is_flat(self, now: int) -> bool:
-        """Say whether four times `now` cases would bring next to nothing."""
-        return bool(self.law.at(4 * now) - self.law.at(now) < _FLAT)
+        """Say whether four times `now` cases would surely bring next to nothing."""
+        return self.gain(now)[2] < _FLAT
+
+    def gain(self, now: int) -> tuple[float, float, float]:
+        """Get (value, low, high) of what four times `now` cases bring, with a 95 % interval."""
+        value, *drawn = (float(law.at(4 * now) - law.at(now)) for law in (self.law, *self.laws))
+        low, high = np.quantile(drawn, self._ends)
+        return value, min(float(low), value), max(float(high), value)
 
     def at_sizes(self, *, seed: int = 0) -> list[tuple[float, float, float]]:
         """Get (mean, low, high) over the draws at each size, with the 95 % interval of the mean."""
-        drawn = np.random.default_rng(seed).integers(len(self.scores), size=(_RESAMPLES, len(self.scores)))
+        drawn = _drawn(self.folds, seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a size may have no score in a resample
             means = np.nanmean(self.scores, axis=0)
-            low, high = np.nanquantile(np.nanmean(self.scores[drawn], axis=1), (0.025, 0.975), axis=0)
+            low, high = np.nanquantile(np.nanmean(self.scores[drawn], axis=1), self._ends, axis=0)
         return [(float(m), float(a), float(b)) for m, a, b in zip(means, low, high, strict=True)]
 
     def more_for(self, gain: float, *, now: int | None = None) -> tuple[float | None, float | None, float | None]:
@@ -100,27 +118,37 @@ class Learning:
         """
         most = self.counts[-1] if now is None else now
         found = [law.needed(float(law.at(most)) + gain) - most for law in (self.law, *self.laws)]
-        value, (low, high) = found[0], np.quantile(found[1:], (0.025, 0.975), method="nearest")
+        value, (low, high) = found[0], np.quantile(found[1:], self._ends, method="nearest")
         ends = (value, min(low, value), max(high, value))
         return tuple(None if not end <= _FAR * most else float(end) for end in ends)  # type: ignore[return-value]
 
 
-def learning_curve(counts: Sequence[int], scores: np.ndarray, *, seed: int = 0) -> Learning | None:
-    """Fit the curve; None where fewer than three sizes have scores.
+def learning_curve(
+    counts: Sequence[int], scores: np.ndarray, *, folds: Sequence[int], seed: int = 0
+) -> Learning | None:
+    """Fit the curve; None where fewer than three sizes have scores, or all draws are of one fold.
 
     Args:
         counts: S sizes of the parts, rising.
         scores: `(D, S)` scores of D draws, higher is better; NaN where there is none.
+        folds: D numbers; draws of one fold were judged on the same cases.
         seed: of the resampling.
     """
     sizes, values = np.asarray(counts, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     known = np.isfinite(values).any(axis=0)
-    if known.sum() < 3:
+    if known.sum() < 3 or len(set(folds)) < 2:
         return None
-    sizes, values = sizes[known], values[:, known]
-    drawn = np.random.default_rng(seed).integers(len(values), size=(_RESAMPLES, len(values)))
-    (law,), laws = _fitted(sizes, values[None]), _fitted(sizes, values[drawn])
-    return Learning(tuple(int(size) for size in sizes), values, law, tuple(laws))
+    sizes, values, places = sizes[known], values[:, known], np.asarray(folds)
+    (law,), laws = _fitted(sizes, values[None]), _fitted(sizes, values[_drawn(places, seed=seed)])
+    return Learning(tuple(int(size) for size in sizes), values, law, tuple(laws), places)
+
+
+def _drawn(folds: np.ndarray, *, seed: int) -> np.ndarray:
+    """Draws of each resample `(B, D)`: whole folds, drawn with replacement. All folds have as many draws."""
+    _, place = np.unique(folds, return_inverse=True)
+    members = np.argsort(place, kind="stable").reshape(place.max() + 1, -1)
+    chosen = np.random.default_rng(seed).integers(len(members), size=(_RESAMPLES, len(members)))
+    return members[chosen].reshape(_RESAMPLES, -1)
 
 
 def _fitted(sizes: np.ndarray, values: np.ndarray) -> list[Law]:
