@@ -2,7 +2,8 @@
 
 Five sets, all or 200 training images of 96 pixels, the small embedded ResNet, three seeds. Every depth is trained to
 its end (`medgraft train --depth N`). The finder is asked once a set, on the training images of the first seed
-(`medgraft train --depth auto`), and the depth and rate that it chose are trained by all seeds. The AUROC is that of the test part, the same images for every seed of a set, which nothing is chosen on.
+(`medgraft train --depth auto`), and the depth and rate that it chose are trained by all seeds. The AUROC is that of the
+test part, the same images for every seed of a set, which nothing is chosen on.
 "Best" is the depth whose mean over the seeds is highest, found with the test part itself: nobody can choose so, and it
 is what the finder is measured against.
 
@@ -167,9 +168,7 @@ def table(held: dict[str, Any], options: argparse.Namespace) -> str:
         gaps.append(chosen - best)
         rows.append([one[0] for one in (*means, chosen)])
         cells = [f"{value:.3f}" for value in rows[-1]]
-        lines.append(
-            f"| {' | '.join([name, str(len(seeds)), *cells, gap(gaps[-1])])} | {', '.join(map(str, depths))} |"
-        )
+        lines.append(f"| {' | '.join([name, str(len(seeds)), *cells, gap(gaps[-1])])} | {which} |")
     if rows:
         cells = [f"{value:.3f}" for value in np.mean(rows, axis=0)]
         lines.append(f"| **mean** |  | {' | '.join([*cells, gap(np.mean(gaps, axis=0))])} |  |")
