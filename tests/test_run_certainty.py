@@ -59,7 +59,7 @@ def test_the_limits_are_those_of_the_validation_images(trained: tuple[Path, Path
     assert not any(wanted.pooled)
     far = sorted(float(row["ood"]) for row in rows)
     assert sum(value > 1.0001 for value in far) <= 0.05 * len(far)
-    assert far[-1] == pytest.approx(1, rel=1e-3)  # with so few the limit is the largest of them
+    assert far[-1] < 1 and far[-1] == pytest.approx(1, rel=1e-3)  # with so few the limit is the largest of them
 
 
 def test_sets_say_what_the_probabilities_and_limits_say(trained: tuple[Path, Path]) -> None:

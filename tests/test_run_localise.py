@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import medgraft as mg
 from medgraft.errors import BadData, BadRecipe
+from medgraft.learn.model import graft
+from medgraft.tasks.base import Answers
 from test_run import QUICK, rows_of
+from whole_runs import finish, result, start, wait_for_step
 
 OFF = {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False}
 OPTIONS: dict[str, Any] = {
@@ -184,3 +188,26 @@ def test_no_mirror_moves_a_zone(trained: tuple[Path, Path]) -> None:
     chosen = augmentation(recipe, task)
     assert (chosen.flip_h, chosen.flip_v, chosen.turns) == (0, 0, 0) and 0 < chosen.rotation <= 15
     assert not TASKS["classify"].upright
+
+
+def test_the_seed_rules_every_first_number() -> None:
+    answers = Answers(("ill", "well"), "ill", zones=("z1", "z2"), grid=(2, 1), grades=(0.0, 1.0))
+    words: dict[str, Any] = {"backbone_name": "none:timm:test_vit", "channels": 1, "image_size": 32}
+    first = graft("localise", answers, **words, seed=3).state_dict()
+    torch.rand(7)  # what else was drawn in the process must not matter
+    again, other = (graft("localise", answers, **words, seed=seed).state_dict() for seed in (3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first if name.startswith("regions."))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDGRAFT_HOME", str(tmp_path / "home"))
+    table, words = make_zoned(tmp_path / "data"), {"epochs": 4, "more": ("--task", "localise"), "settings": OFF}
+    finish(start(table, tmp_path / "whole", **words))
+    process = start(table, tmp_path / "cut", **words)
+    wait_for_step(process, 6)
+    process.kill()
+    process.communicate()
+    assert "going on from epoch" in finish(start(table, tmp_path / "cut", resume=True, **words))
+    assert result(tmp_path / "cut") == result(tmp_path / "whole")

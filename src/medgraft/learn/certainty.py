@@ -28,6 +28,7 @@ from medgraft.values import Prediction
 
 MOST_IMAGES = 1024
 _PREFIX = "certainty."
+_ROUNDING = 1.0005  # the image that the limit is taken from is familiar in a batch of another size too
 _NARROWED = ("binary", "multiclass", "ordinal")  # kinds of which one answer alone is wanted
 _ARRAYS = ("centre", "spread", "axes", "variances")
 
@@ -122,7 +123,7 @@ def settle(
     if not len(val) or len(train_features) < 2:
         return None
     known = rounded(familiar(train_features))
-    limit = limit_of(known.distances(val_features), share=share)
+    limit = _ROUNDING * limit_of(known.distances(val_features), share=share)
     return Certainty(val.classes, calibrate(val, coverage=coverage), replace(known, limit=limit), share)
 
 
