@@ -19,6 +19,9 @@ from medgraft.values import Image, ImageRef
 MAX_BYTES = 2 << 30
 """Default limit of decoded bytes of one image: 2 GiB, about 4000 CT slices."""
 
+UNLIKE = "unlike"
+"""The fact `pages` of a file whose pages are no frames: levels of a pyramid, or planes that cannot be named."""
+
 _ONE_AT_A_TIME = threading.RLock()
 _SAMPLE_LIMIT = 1 << 20
 
