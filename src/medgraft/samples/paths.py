@@ -75,9 +75,11 @@ class Places:
     def _frame(self, text: str) -> tuple[str, int | None]:
         """The path without its `#2`, and the 2; a file that has this name itself comes first."""
         match = FRAME.fullmatch(text)
-        if match is None or self._resolve(text)[0] is not None:
+        if match is None:
             return text, None
-        return match[1], int(match[2])
+        own = self._resolve(text)[0]
+        named_so = own is not None and own.exists()  # an array of an npz does not exist, whatever its name
+        return (text, None) if named_so else (match[1], int(match[2]))
 
     def _resolve(self, text: str) -> tuple[Path | None, str]:
         """The file and how it was found, or None and why it was not."""
