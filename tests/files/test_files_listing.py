@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zoo_series
 import zoo_tiff
+from PIL import Image as Pillow
 from zoo_other import HTML, nifti, pair
 from zoo_raster import PNG_RGB, moving
 
@@ -164,9 +165,14 @@ def test_for_pictures_volumes_are_taken_apart_too(tmp_path: Path) -> None:
 
 
 def test_pages_that_are_no_frames_stay_one_file(tmp_path: Path) -> None:
-    """The levels of a slide: reading says what they are."""
+    """The levels of a slide, and the preview in a photograph: reading says what they are."""
+    first, second = (Pillow.fromarray(np.full((8, 8), value, np.uint8)) for value in (9, 200))
+    first.save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[second])
     (tmp_path / "slide.tif").write_bytes(zoo_tiff.pages(zoo_tiff.BIG, zoo_tiff.BIG[::2, ::2]))
-    assert listed(tmp_path, frames=True, series=False)[0] == ["slide.tif"]
+    assert listed(tmp_path, frames=True, series=False)[0] == ["photo.jpg", "slide.tif"]
+    with pytest.raises(BadImage, match="holds 2 frames.*FILE#0 to FILE#1"):
+        read_image(tmp_path / "photo.jpg")
+    assert read_image(ref_named(f"{tmp_path}/photo.jpg#1")).pixels.mean() > 150
 
 
 def test_a_frame_is_named_as_it_is_printed(tmp_path: Path) -> None:

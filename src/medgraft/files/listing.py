@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from medgraft.errors import BadImage
 from medgraft.files.form import MAX_BYTES, UNLIKE, hush
-from medgraft.files.sniff import JUNK_NAMES, show, sniff
+from medgraft.files.sniff import JUNK_NAMES, Kind, show, sniff
 from medgraft.values import ImageRef
 
 _SMALLEST_SERIES = 3
+_ONE_PICTURE = ("jpeg", "bmp")
 _TAGS = [
     "SOPClassUID",
     "Modality",
@@ -112,8 +113,8 @@ def list_images(
     asked = ref_named(path)
     path = asked.path
     if not path.is_dir():
-        format_ = "array" if _in_archive(path) else sniff(path).format
-        return _expand([_Found(asked, format_)], frames, series)
+        found = _Found(asked, "array") if _in_archive(path) else _found(path, sniff(path))
+        return [asked] if asked.index is not None else _expand([found], frames, series)
     said: Problem = on_problem or (lambda _path, _reason: None)
     plain: list[_Found] = []
     dicom: list[Path] = []
@@ -126,10 +127,15 @@ def list_images(
         if kind.format == "dicom":
             dicom.append(file)
         elif kind.format != "nifti" or not _second_half(file):
-            plain.append(_Found(ImageRef(file), kind.format))
+            plain.append(_found(file, kind))
     plain += _group(dicom, said, series)
     plain.sort(key=lambda found: (str(found.ref.path), str(found.ref.files[:1])))
     return _expand(plain, frames, series)
+
+
+def _found(path: Path, kind: Kind) -> _Found:
+    # A second picture in a photograph (MPO) is a preview or a map of depth: no frame, so such a file stays refused.
+    return _Found(ImageRef(path), kind.format, 1 if kind.word in _ONE_PICTURE else None)
 
 
 def walk(folder: Path, on_problem: Problem) -> Iterator[Path]:
@@ -173,7 +179,7 @@ def _second_half(path: Path) -> bool:
 def _expand(found: Sequence[_Found], frames: bool, volumes: bool) -> list[ImageRef]:
     out: list[ImageRef] = []
     for one in found:
-        count = _frames_of(one, volumes) if frames and one.ref.index is None and not one.ref.files else 1
+        count = _frames_of(one, volumes) if frames and not one.ref.files else 1
         out += [one.ref] if count == 1 else [ImageRef(one.ref.path, index=k) for k in range(count)]
     return out
 

@@ -73,7 +73,7 @@ def _page(tiff: tifffile.TiffFile, ref: ImageRef) -> tuple[Any, int]:
     raise BadImage(
         f"{kind} {count} pages ({sizes}{', ...' if count > _MOST_PAGES else ''}), not one image",
         where=show(ref.path),
-        do=f"Name the page to read (index 0 to {count - 1}), or cut it into tiles.",
+        do=f"Name the page to read (FILE#0 to FILE#{count - 1}), or cut it into tiles.",
     )
 
 
