@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Picture
 
 import medgraft as mg
-from medgraft.errors import BadImage, BadRecipe, BadTable
+from medgraft.errors import BadData, BadImage, BadRecipe, BadTable
 from medgraft.files import write_dicom
 from medgraft.phantoms.write import write_set
 from test_run import QUICK
@@ -152,6 +152,89 @@ def test_maps_in_python(run: Path, home: Path) -> None:
     (found,) = mg.open_run(run).explain([home / "tiny" / "p01_0.png"])
     assert found.map.shape == (40, 40) and found.method == "hirescam" and found.pointed is None
     assert found.prediction.predicted in ("ill", "well")
+
+
+def test_each_frame_of_a_file_is_an_image(run: Path, home: Path) -> None:
+    folder = home / "frames"
+    folder.mkdir()
+    rows = [np.asarray(Picture.open(home / "tiny" / f"p0{person}_0.png"))[..., 0] for person in (0, 1)]
+    write_dicom(folder / "cine.dcm", np.stack(rows), WindowCenter="127.5", WindowWidth="256")
+    Picture.fromarray(rows[0]).save(folder / "move.gif", save_all=True, append_images=[Picture.fromarray(rows[1])])
+    np.save(folder / "rows.npy", np.stack(rows))
+    keys = [f"{folder}/{name}#{k}" for name in ("cine.dcm", "move.gif", "rows.npy") for k in (0, 1)]
+    done = mg.predict(run, folder, workers=0)
+    assert [row["key"] for row in done.rows] == keys and done.failed == 0
+    assert all(row["path"] in key for row, key in zip(done.rows, keys, strict=True))
+    assert done.lines()[1].startswith(keys[1])
+    ill = [float(row["p_ill"]) for row in done.rows]
+    assert ill[0::2] == pytest.approx([ill[0]] * 3, abs=0.05) and ill[1::2] == pytest.approx([ill[1]] * 3, abs=0.05)
+    assert abs(ill[0] - ill[1]) > 0.2
+    assert [one.key for one in mg.open_run(run).predict([keys[1], folder / "rows.npy"])] == [keys[1], *keys[4:]]
+    told = mg.explain(run, keys[1], out=home / "frame-maps")
+    assert [row["key"] for row in told["images"]] == [keys[1]]
+    assert told["images"][0]["files"]["png"] == "maps/0000-cine-frame1.png"
+    words = json.loads((home / "frame-maps" / told["images"][0]["files"]["dicom_words"]).read_text())
+    assert words["source"]["frame"] == 2
+
+
+def test_a_mask_that_cannot_be_used_costs_the_pointing_alone(run: Path, masks: Path, home: Path) -> None:
+    folder = masks.parent
+    Picture.fromarray(np.zeros((10, 12), np.uint8)).save(folder / "small-mask.png")
+    (folder / "broken-mask.png").write_bytes(b"no picture")
+    bad = ("gone-mask.png", "small-mask.png", "broken-mask.png")
+    rows = [f"p0{k}_0.png,{mask}" for k, mask in enumerate(("disc-mask.png", *bad))]
+    (folder / "bad-masks.csv").write_text("\n".join(["path,Mask", *rows]) + "\n")
+    said: list[dict[str, Any]] = []
+    told = mg.explain(run, [folder / "bad-masks.csv"], out=home / "bad-masks", listen=said.append)
+    assert told["count"] == 4 and told["pointing"]["n"] == 1
+    for row, mask in zip(told["images"][1:], bad, strict=True):
+        assert (
+            row["pointed"] is None and mask in row["mask_error"] and (home / "bad-masks" / row["files"]["png"]).exists()
+        )
+        assert any(mask in str(event.get("text")) and row["key"] in str(event.get("text")) for event in said)
+    assert "10 x 12 pixels, the image 40 x 40" in told["images"][2]["mask_error"]
+    assert told["images"][0]["mask_error"] is None
+
+
+def test_masks_of_one_image_are_one_mask(run: Path, masks: Path, home: Path) -> None:
+    """The map's largest value lies on one of two masks, whichever comes last."""
+    folder = masks.parent
+    (found,) = mg.open_run(run).explain(folder / "p01_0.png")
+    row, column = np.unravel_index(found.map.argmax(), found.map.shape)
+    y, x = np.mgrid[:40, :40]
+    near = np.hypot(y - row, x - column) < 3
+    Picture.fromarray(near.astype(np.uint8)).save(folder / "near-mask.png")
+    Picture.fromarray((np.hypot(y - row, x - column) > 15).astype(np.uint8)).save(folder / "far-mask.png")
+    for names in (("near", "far"), ("far", "near"), ("far",)):
+        lines = ["path,mask", *(f"p01_0.png,{name}-mask.png" for name in names)]
+        (folder / "two-masks.csv").write_text("\n".join(lines) + "\n")
+        told = mg.explain(run, folder / "two-masks.csv", out=home / "two-masks")
+        assert told["count"] == 1 == told["pointing"]["n"] and told["pointing"]["hits"] == ("near" in names)
+
+
+def test_long_names_and_double_endings(run: Path, home: Path) -> None:
+    folder = home / "names"
+    folder.mkdir()
+    rows = np.asarray(Picture.open(home / "tiny" / "p01_0.png"))[..., 0]
+    accents = "\u00e9" * 50  # two bytes each
+    Picture.fromarray(rows).save(folder / f"{accents}{accents}{accents[:20]}x.png")  # 241 bytes and an ending
+    nibabel.save(nibabel.Nifti1Image(rows.T[..., None], np.eye(4)), folder / "\u00f6.nii.gz")
+    told = mg.explain(run, folder, out=home / "name-maps")
+    names = [row["files"]["png"] for row in told["images"]]
+    assert names == [f"maps/0000-{accents}.png", "maps/0001-\u00f6.png"]
+    assert all((home / "name-maps" / path).exists() for row in told["images"] for path in row["files"].values())
+
+
+def test_one_path_is_enough_in_python(run: Path, home: Path) -> None:
+    path = home / "tiny" / "p01_0.png"
+    opened = mg.open_run(run)
+    for one in (path, str(path)):
+        assert [found.key for found in opened.explain(one)] == [str(path)]
+        assert mg.predict(opened, one, workers=0).count == 1
+    assert mg.explain(opened, str(path), out=home / "one")["count"] == 1
+    for call in (opened.explain, opened.predict, lambda given: mg.explain(opened, given, out=home / "no")):
+        with pytest.raises(BadData, match="a path was expected, not float"):
+            call([1.5])
 
 
 # ---- inspect --------------------------------------------------------------------------

@@ -171,9 +171,7 @@ class Done:
 
     def lines(self) -> list[str]:
         """Get it in words."""
-        shown = [
-            f"{row['path']}  {row.get('error') or row['predicted']}  {_chances(row)}".rstrip() for row in self.rows
-        ]
+        shown = [f"{row['key']}  {row.get('error') or row['predicted']}  {_chances(row)}".rstrip() for row in self.rows]
         bad = f", {self.failed} could not be read (see the column error)" if self.failed else ""
         return [*shown, f"{self.count} images{bad}" + (f": {self.out}" if self.out else "")]
 
@@ -196,7 +194,7 @@ def _chances(row: Mapping[str, Any]) -> str:
 
 def predict(
     run: Data | Run,
-    paths: Sequence[Data],
+    paths: Sequence[Data] | Data,
     *,
     out: Data | None = None,
     device: str = "auto",
@@ -204,7 +202,7 @@ def predict(
     workers: int = 2,
     listen: Listen = _silent,
 ) -> Done:
-    """Predict files, folders and DICOM series; with `out`, rows go to a CSV as they come.
+    """Predict files (of several frames each, or `FILE#2`) and folders; with `out`, rows go to a CSV as they come.
 
     Raises:
         BadData: a path is not there, or no image could be read.
@@ -226,7 +224,7 @@ def predict(
         count, failed, first = opening.write_rows(path, columns=opened.columns(), rows=rows)
         done = Done(path, count, failed, [])
     if done.failed == done.count:
-        raise BadData(f"none of the {done.count} images could be read ({first})", where=paths[0])
+        raise BadData(f"none of the {done.count} images could be read ({first})", where=opening.paths_of(paths)[0])
     return done
 
 
@@ -241,7 +239,7 @@ def _say_passed(passed: Sequence[tuple[str, str]], listen: Listen) -> None:
 
 def predict_pretrained(
     name: str,
-    paths: Sequence[Data],
+    paths: Sequence[Data] | Data,
     *,
     top: int = 5,
     offline: bool = False,
@@ -254,7 +252,7 @@ def predict_pretrained(
     from medgraft.storage import write_table
 
     words: dict[str, Any] = {"top": top, "offline": offline, "device": device, "image_size": image_size}
-    rows = pretrained.predict(name, [Path(p) for p in paths], **words)
+    rows = pretrained.predict(name, paths, **words)
     if out is not None:
         path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
         write_table(path, rows, columns=("path", "rank", "class", "probability"))
@@ -281,7 +279,7 @@ def stress(runs: Sequence[Data | Run], *, out: Data, device: str = "auto", liste
 
 def explain(
     run: Data | Run,
-    paths: Sequence[Data],
+    paths: Sequence[Data] | Data,
     *,
     out: Data,
     method: str = "auto",
@@ -294,8 +292,8 @@ def explain(
 
     Args:
         run: the run, or its folder.
-        paths: files, folders, DICOM series; or a CSV with the columns `path` and `mask`, to count how often a map
-            points at the mask.
+        paths: files, folders, frames as `FILE#2`; or a CSV with the columns `path` and `mask`, to count how often a
+            map points at the mask.
         out: gets explain.json, explain.html and maps/.
         method: auto, hirescam, gradcam, gradcam++, occlusion; of transformers also attention and rollout.
         target: the class or label to explain; None takes the answer that is given.
@@ -309,18 +307,18 @@ def explain(
     from medgraft import explaining
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
-    refs, masks, passed = explaining.listed(paths)
+    refs, masks, passed = explaining.listed(paths, listen=listen)
     _say_passed(passed, listen)
     words: dict[str, Any] = {"method": method, "target": target, "masks": masks, "nifti": nifti, "listen": listen}
     told = explaining.explain(opened, refs, out=Path(out), **words)
     if not told["count"]:
-        raise BadData(f"none of the {len(refs)} images could be read ({told['images'][0]['error']})", where=paths[0])
+        raise BadData(f"none of the {len(refs)} images could be read ({told['images'][0]['error']})", where=refs[0])
     return told
 
 
 def inspect(
     run_or_backbone: Data | Run,
-    paths: Sequence[Data] = (),
+    paths: Sequence[Data] | Data = (),
     *,
     out: Data,
     image_size: int = 224,

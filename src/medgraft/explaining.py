@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,23 @@ from typing import Any
 import numpy as np
 
 from medgraft import storage
-from medgraft.errors import BadImage, BadTable
+from medgraft.errors import BadData, BadImage, BadTable
 from medgraft.explanation.explainer import Explained, Explainer
 from medgraft.explanation.forms import save_numbers
-from medgraft.files import save_png
+from medgraft.files import list_images, save_png
 from medgraft.gather import Listen
 from medgraft.learn import stopping
-from medgraft.opened import Run, images_in
+from medgraft.opened import Run, images_in, paths_of
 from medgraft.report.maps import PAGE_PIXELS, STAMP, laid_over, stamped, write_maps_page
 from medgraft.report.pictures import reduced
-from medgraft.samples.sheet import read_sheet
-from medgraft.samples.table import column_named
+from medgraft.samples.dataset import some
+from medgraft.samples.paths import Places
+from medgraft.samples.sheet import Sheet, read_sheet
+from medgraft.samples.table import column_named, find_table, path_column_of
 from medgraft.scores.intervals import wilson
 from medgraft.values import ImageRef
+
+_LONGEST_NAME = 100  # bytes: the names that follow add a number, a frame and an ending, and most disks allow 255
 
 
 def explain(
@@ -31,7 +36,7 @@ def explain(
     out: Path,
     method: str = "auto",
     target: str | None = None,
-    masks: Mapping[str, ImageRef] | None = None,
+    masks: Mapping[str, Sequence[ImageRef]] | None = None,
     nifti: bool = False,
     listen: Listen = lambda event: None,
 ) -> dict[str, Any]:
@@ -43,14 +48,14 @@ def explain(
         out: the folder. `maps/` gets NAME.png, the picture under its map, and what `forms.save_numbers` writes.
         method: see `Explainer`.
         target: see `Explainer`.
-        masks: text of an image's reference -> mask of what is to be found there.
+        masks: text of an image's reference -> masks of what is to be found there, together one.
         nifti: True writes NIfTI of files that are none, too.
         listen: gets progress events.
     """
     explainer = Explainer(run.predictor, method=method, target=target)
     rows, shown = [], []
     for done, (ref, found) in enumerate(_each(explainer, refs, masks or {}, listen)):
-        name = f"{done:04d}-{Path(ref.path).stem}"
+        name = f"{done:04d}-{_name_of(ref)}"
         if isinstance(found, BadImage):
             rows.append({"key": str(ref), "error": str(found)})
         else:
@@ -64,45 +69,98 @@ def explain(
     return told
 
 
-def listed(paths: Sequence[str | Path]) -> tuple[list[ImageRef], dict[str, ImageRef], list[tuple[str, str]]]:
-    """Get the images of files, folders and tables, the masks that tables name, and what was passed over.
+def _name_of(ref: ImageRef) -> str:
+    """The name of a file without its endings, not too long for a file name, and its frame."""
+    stem = ref.path.with_suffix("").stem if ref.path.suffix.lower() == ".gz" else ref.path.stem
+    short = os.fsencode(stem)[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return short if ref.index is None else f"{short}-frame{ref.index}"
+
+
+def listed(
+    paths: Sequence[str | Path] | str | Path, *, listen: Listen = lambda event: None
+) -> tuple[list[ImageRef], dict[str, tuple[ImageRef, ...]], list[tuple[str, str]]]:
+    """Get the images of files, folders and tables, each once, the masks that tables name, and what was passed over.
 
     Args:
         paths: as `medgraft predict` takes them; or a CSV with the columns `path` and `mask`, relative to its folder.
+        listen: is told of odd rows.
 
     Raises:
-        BadData: a path is not there, a table has no column `path`, or there is no image at all.
+        BadData: a path is not there, none of a table's is, or there is no image at all.
+        BadTable: a table has no column `path`, a row has none, or its mask fits none of its frames.
     """
-    refs: list[ImageRef] = []
-    masks: dict[str, ImageRef] = {}
+    once: dict[tuple[str, int], ImageRef] = {}  # a file may be reached through its folder and by its name
+    masks: dict[str, tuple[ImageRef, ...]] = {}
     passed: list[tuple[str, str]] = []
-    for path in map(Path, paths):
-        if path.suffix.lower() not in (".csv", ".tsv"):
-            found, over = images_in([path])
-            refs, passed = [*refs, *found], [*passed, *over]
+    for path in paths_of(paths):
+        if path.is_file() and find_table(path):
+            found = _in_table(read_sheet(path), listen)
+        else:
+            refs, over = images_in([path])
+            found, passed = [(ref, None) for ref in refs], [*passed, *over]
+        for ref, mask in found:
+            key = str(once.setdefault((os.path.realpath(ref.path), ref.index or 0), ref))
+            if mask is not None and mask not in masks.get(key, ()):
+                masks[key] = (*masks.get(key, ()), mask)
+    return list(once.values()), masks, passed
+
+
+def _in_table(sheet: Sheet, listen: Listen) -> list[tuple[ImageRef, ImageRef | None]]:
+    """The images of a table with their masks, found as a training finds them; what is missing fails when it is read."""
+    root, path_column, mask_column = sheet.path.parent, path_column_of(sheet), column_named("mask", sheet.columns)
+    cells = [row[path_column].strip() for row in sheet.rows]
+    places, mask_places = Places(root), Places(root)
+    refs = places.find(cells, sheet.numbers)
+    if places.missing:
+        listed = some([f"row {number}: {name}" for number, name, _ in places.missing])
+        what = f"{len(places.missing)} of {len(cells)} files in the table are missing ({listed})"
+        lost = BadData(what, where=sheet.path, do=places.hint() or "Paths are relative to the table.")
+        if len(places.missing) == len(cells):
+            raise lost
+        listen({"event": "warning", "text": str(lost)})
+    found: list[tuple[ImageRef, ImageRef | None]] = []
+    for row, number, cell, ref in zip(sheet.rows, sheet.numbers, cells, refs, strict=True):
+        frames = [ImageRef(root / cell)] if ref is None else _frames(ref)
+        text = row[mask_column].strip() if mask_column else ""
+        if not text:
+            found += [(frame, None) for frame in frames]
             continue
-        sheet = read_sheet(path)
-        column = column_named("path", sheet.columns)
-        if column is None:
-            raise BadTable("no column names the image files", where=path, do="Name one 'path'.")
-        for row in sheet.rows:
-            ref = ImageRef(path.parent / row[column])
-            refs.append(ref)
-            if row.get("mask"):
-                masks[str(ref)] = ImageRef(path.parent / row["mask"])
-    return refs, masks, passed
+        (there,) = mask_places.find([text], [number])
+        masks = [ImageRef(root / text)] if there is None else _frames(there)
+        if len(masks) != len(frames):
+            what = f"row {number} names a file of {len(frames)} frames and a mask of {len(masks)}"
+            raise BadTable(what, where=sheet.path, do="Give one row a frame, as FILE#0, and its mask.")
+        found += zip(frames, masks, strict=True)
+    return found
+
+
+def _frames(ref: ImageRef) -> list[ImageRef]:
+    """The images of a file that a row names: one a frame, of a series one a slice."""
+    if ref.index is not None or ref.files:
+        return [ImageRef(file) for file in ref.files] or [ref]
+    try:
+        return list_images(ref.path, series=False, frames=True)
+    except BadImage:
+        return [ref]  # to be told of when it is read
 
 
 def _each(
-    explainer: Explainer, refs: Sequence[ImageRef], masks: Mapping[str, ImageRef], listen: Callable[..., None]
+    explainer: Explainer,
+    refs: Sequence[ImageRef],
+    masks: Mapping[str, Sequence[ImageRef]],
+    listen: Callable[..., None],
 ) -> Iterator[tuple[ImageRef, Explained | BadImage]]:
     for ref in refs:
         stopping.check()
         try:
-            yield ref, explainer.explain(ref, mask=masks.get(str(ref)))
+            found = explainer.explain(ref, masks=masks.get(str(ref), ()))
         except BadImage as error:
             listen({"event": "warning", "text": str(error)})
             yield ref, error
+            continue
+        if found.mask_fault:
+            listen({"event": "warning", "text": f"the mask of {ref} is not used: {found.mask_fault}"})
+        yield ref, found
 
 
 def _row(found: Explained) -> dict[str, Any]:
@@ -117,6 +175,7 @@ def _row(found: Explained) -> dict[str, Any]:
         "chance": found.sanity.chance,
         "faults": list(found.sanity.faults),
         "pointed": found.pointed,
+        "mask_error": found.mask_fault or None,
         "abstain": found.prediction.abstain,
     }
 

@@ -20,10 +20,9 @@ from medgraft.learn.held import answers_of, held_score, score_name
 from medgraft.learn.model import Pixels
 from medgraft.nets.backbone import Backbone, Encoder, backbone
 from medgraft.opened import Run
-from medgraft.pages import images_of
+from medgraft.pages import images_of, samples_in
 from medgraft.report.inspect_page import write_inspect_page
 from medgraft.samples.loader import normalised
-from medgraft.samples.sheet import read_sheet
 from medgraft.scores.standing import stand
 from medgraft.tasks.base import ImageTask
 from medgraft.values import ImageRef, InputSpec
@@ -86,7 +85,7 @@ def inspect_backbone(
 
 
 def _of_run(run: Run) -> Shown:
-    sheet = read_sheet(run.folder / "samples.csv").rows
+    sheet = samples_in(run.folder)
     if run.model.task.answers.zones:
         sheet = [row for row in sheet if row["target"]]  # of the others the zones alone are known
     seed = int(run.report.get("seed") or 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from medgraft.errors import BadData, RunRefused
 from medgraft.files import list_images
+from medgraft.files.listing import is_there, ref_named
 from medgraft.files.sniff import KNOWN_SUFFIXES
 from medgraft.learn.engine import resolve_device
 from medgraft.learn.infer import Predictor, from_array
@@ -75,12 +77,13 @@ class Run:
     def predict(
         self, images: Sequence[str | Path | np.ndarray] | str | Path | np.ndarray, *, batch_size: int = 32
     ) -> Predictions:
-        """Get one prediction an image: files, folders (of a DICOM series each slice) or arrays.
+        """Get one prediction an image: files (of several frames each, or FILE#2), folders or arrays.
 
         Raises:
+            BadData: something is neither a path nor an array.
             BadImage: one of them cannot be read; `predict_files` goes on instead.
         """
-        items: list[Any] = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+        items: list[Any] = [images] if isinstance(images, np.ndarray) else _several(images)
         found = Predictions()
         refs: list[ImageRef] = []
         for number, item in enumerate(items):
@@ -89,19 +92,23 @@ class Run:
                 refs, name = [], f"array {number}"
                 found += self.predictor.predict(from_array(item, self.model.pixels, name=name)[None], [name])
             else:
-                refs += list_images(Path(item), series=False)
+                refs += list_images(_path_of(item), series=False, frames=True)
         return Predictions([*found, *self._of_files(refs, batch_size)])
 
-    def explain(self, images: Sequence[str | Path], *, method: str = "auto", target: str | None = None) -> list[Any]:
+    def explain(
+        self, images: Sequence[str | Path] | str | Path, *, method: str = "auto", target: str | None = None
+    ) -> list[Any]:
         """Get a map an image with what it is worth (`explanation.explainer.Explained`); arguments as in `mg.explain`.
 
         Raises:
+            BadData: something is no path.
             BadImage: one of them cannot be read.
         """
         from medgraft.explanation.explainer import Explainer
 
+        paths = paths_of(images)
         explainer = Explainer(self.predictor, method=method, target=target)
-        return [explainer.explain(ref) for path in images for ref in list_images(Path(path), series=False)]
+        return [explainer.explain(ref) for path in paths for ref in list_images(path, series=False, frames=True)]
 
     def _of_files(self, refs: Sequence[ImageRef], batch_size: int) -> list[Prediction]:
         found = []
@@ -141,21 +148,55 @@ def _report_in(folder: Path) -> dict[str, Any]:
         raise RunRefused(what, where=folder / "report.json", do="Copy the run folder again, or train anew.") from error
 
 
-def images_in(paths: Sequence[str | Path]) -> tuple[list[ImageRef], list[tuple[str, str]]]:
-    """Get the images of files, folders and series, and what was passed over: (path, reason).
+def paths_of(given: Any) -> list[Path]:
+    """Get one path, or several, as a list.
+
+    Raises:
+        BadData: something is no path.
+
+    Example:
+        >>> [str(path) for path in paths_of("a.png")], [str(path) for path in paths_of(["a.png", "b.png"])]
+        (['a.png'], ['a.png', 'b.png'])
+    """
+    return [_path_of(item) for item in _several(given)]
+
+
+def _several(given: Any) -> list[Any]:
+    """Get what was given as a list; a text is one path, not its letters."""
+    if isinstance(given, str | os.PathLike):
+        return [given]
+    try:
+        return list(given)
+    except TypeError:
+        return [given]
+
+
+def _path_of(item: Any) -> Path:
+    try:
+        return Path(item)
+    except TypeError as error:
+        what = f"a path was expected, not {type(item).__name__}"
+        raise BadData(what, do="Give files or folders as texts or paths.") from error
+
+
+def images_in(paths: Sequence[str | Path] | str | Path) -> tuple[list[ImageRef], list[tuple[str, str]]]:
+    """Get the images of files (of several frames each, or `FILE#2`), folders and series: also (path, reason) passed by.
 
     Raises:
         BadData: a path is not there, or there is no image at all.
     """
     refs: list[ImageRef] = []
     passed: list[tuple[str, str]] = []
-    for path in map(Path, paths):
-        if not path.exists():
+    given = paths_of(paths)
+    for path in given:
+        if not is_there(ref_named(path).path):
             raise BadData("there is no such file or folder", where=path)
-        refs += list_images(path, series=False, on_problem=lambda where, reason: passed.append((str(where), reason)))
+        refs += list_images(
+            path, series=False, frames=True, on_problem=lambda where, reason: passed.append((str(where), reason))
+        )
     if not refs:
         reason = f" ({passed[0][0]}: {passed[0][1]})" if passed else ""
-        raise BadData(f"no image was found{reason}", where=", ".join(map(str, paths)))
+        raise BadData(f"no image was found{reason}", where=", ".join(map(str, given)))
     return refs, passed
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from medgraft import severity, storage
 from medgraft.assemble import Parts
 from medgraft.errors import BadData, RunRefused
+from medgraft.files.listing import is_there
 from medgraft.gallery import picture_of
 from medgraft.gather import Gathered
 from medgraft.recipe import Recipe
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.reporting import backbone_entry, recalibrated
+from medgraft.samples.sheet import read_sheet
 from medgraft.tasks.base import ImageTask
 from medgraft.values import ImageRef, Prediction, Sample
 from medgraft.version import VERSION
@@ -133,8 +135,14 @@ def place_in_file(image: ImageRef) -> list[dict[str, Any]]:
     return [{"index": image.index, "files": [str(file.relative_to(image.path)) for file in image.files]}]
 
 
+def samples_in(folder: Path) -> list[dict[str, str]]:
+    """Get the rows of a run's samples.csv, without the apostrophes that keep spreadsheets from running a cell."""
+    rows = read_sheet(folder / "samples.csv").rows
+    return [{name: storage.as_written(cell) for name, cell in row.items()} for row in rows]
+
+
 def images_of(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[ImageRef]:
-    """Get the images of rows of a run's samples.csv.
+    """Get the images of rows of a run's samples.csv, as `samples_in` reads them.
 
     Raises:
         BadData: one is not where the run found it.
@@ -142,11 +150,13 @@ def images_of(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[ImageRef]
     held, found = read_json(folder / "samples.json"), []
     for row in rows:
         path, last = Path(row["path"]), held[row["key"]][-1]
-        if not path.exists() and not path.parent.is_file():  # an array in an npz is named as if that were a folder
-            what = f"the image {row['key']} is not where the run found it"
-            raise BadData(what, where=path, do="Bring the data back to this place.")
         more = last if isinstance(last, dict) and "files" in last else {"index": None, "files": []}
-        found.append(ImageRef(path, more["index"], tuple(path / name for name in more["files"])))
+        image = ImageRef(path, more["index"], tuple(path / name for name in more["files"]))
+        gone = next((place for place in (path, *image.files) if not is_there(place)), None)
+        if gone is not None:
+            what = f"the image {row['key']} is not where the run found it"
+            raise BadData(what, where=gone, do="Bring the data back to this place.")
+        found.append(image)
     return found
 
 

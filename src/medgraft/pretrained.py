@@ -17,7 +17,13 @@ _ASKED = 16
 
 
 def predict(
-    name: str, paths: list[Path], *, top: int, offline: bool, device: str, image_size: int | None = None
+    name: str,
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    top: int,
+    offline: bool,
+    device: str,
+    image_size: int | None = None,
 ) -> list[dict[str, Any]]:
     """Get the `top` most probable classes of every image: rows of path, rank, class, probability.
 

@@ -142,6 +142,16 @@ def inert(cell: object) -> object:
     return cell
 
 
+def as_written(cell: str) -> str:
+    """Get the text of which `inert` made a cell.
+
+    Example:
+        >>> as_written("'=1+1"), as_written("'tis"), as_written("-4.5")
+        ('=1+1', "'tis", '-4.5')
+    """
+    return cell[1:] if cell.startswith("'") and inert(cell[1:]) == cell else cell
+
+
 def sha256_file(path: Path) -> str:
     """Get the sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

@@ -15,10 +15,9 @@ from medgraft.errors import BadData, RunRefused
 from medgraft.gather import Listen
 from medgraft.learn import stopping
 from medgraft.opened import Run
-from medgraft.pages import images_of, read_json
+from medgraft.pages import images_of, read_json, samples_in
 from medgraft.report.stress import write_stress_page
 from medgraft.samples.loader import normalised
-from medgraft.samples.sheet import read_sheet
 from medgraft.samples.store import GIGABYTE, Store
 from medgraft.values import Batch, ImageRef
 
@@ -37,7 +36,7 @@ def compare(runs: Sequence[Run], *, out: Path, listen: Listen, cache_gb: float =
         RunRefused: a run learnt from one of these images.
     """
     with stopping.watching():
-        rows = [row for row in read_sheet(runs[0].folder / "samples.csv").rows if row["split"] == "test"]
+        rows = [row for row in samples_in(runs[0].folder) if row["split"] == "test"]
         if runs[0].model.task.answers.zones:
             rows = [row for row in rows if row["target"]]  # of the others the zones alone are known
         refs = images_of(runs[0].folder, rows)

@@ -15,9 +15,10 @@ from zoo_other import AFFINE, VOLUME
 
 from medgraft import files
 from medgraft.errors import BadImage, MissingExtra
-from medgraft.files import FORMATS, Format, read_image
+from medgraft.files import FORMATS, Format, read_image, write_dicom
 from medgraft.files.dicom_pixels import codecs
 from medgraft.files.form import finite, robust_range
+from medgraft.values import ImageRef
 
 
 def test_every_row_opens_a_format() -> None:
@@ -111,10 +112,34 @@ def test_left_stays_left_between_formats(tmp_path: Path) -> None:
     assert series.spacing_mm == pytest.approx((2.5, 0.5, 0.75))
 
 
-def test_single_slices_have_spacing_but_no_affine(tmp_path: Path) -> None:
-    (tmp_path / "a.dcm").write_bytes(zoo_series.slice_bytes(zoo_series.STACK[0], [0, 0, 0]))
-    image = read_image(tmp_path / "a.dcm")
-    assert image.affine is None and image.spacing_mm == (0.5, 0.75)
+def test_a_single_oblique_slice_lies_where_its_header_says(tmp_path: Path) -> None:
+    """By hand, in LPS: 3 rows down and 4 columns right of the corner; RAS turns the first two signs."""
+    row, column = [0.8, 0.6, 0.0], [0.0, 0.0, -1.0]
+    written = zoo_series.slice_bytes(
+        zoo_series.STACK[0], [-10, -20, 5], ImageOrientationPatient=[*row, *column], SliceThickness=3
+    )
+    (tmp_path / "a.dcm").write_bytes(written)
+    for values in (False, True):
+        image = read_image(tmp_path / "a.dcm", values=values)
+        assert image.spacing_mm == (0.5, 0.75) and image.affine is not None
+        # -10 + 4 * .75 * .8 = -7.6;  -20 + 4 * .75 * .6 = -18.2;  5 - 3 * .5 = 3.5
+        assert (image.affine @ [0, 3, 4, 1])[:3] == pytest.approx([7.6, 18.2, 3.5])
+        assert image.affine[:3, 0] == pytest.approx([1.8, -2.4, 0])  # 3 mm along row x column = (-.6, .8, 0) in LPS
+
+
+def test_a_frame_lies_where_its_own_group_says(tmp_path: Path) -> None:
+    (tmp_path / "v.dcm").write_bytes(zoo_series.enhanced([0, 2.5, 5]))
+    image = read_image(ImageRef(tmp_path / "v.dcm", 2))
+    assert image.affine is not None and image.affine[:3, 3] == pytest.approx([10, 20, 5])
+
+
+def test_what_knows_no_space_gets_no_affine(tmp_path: Path) -> None:
+    plane = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1]}
+    write_dicom(tmp_path / "plain.dcm", np.zeros((6, 8), np.uint8), PixelSpacing=[1, 1])
+    write_dicom(tmp_path / "mosaic.dcm", np.zeros((6, 8), np.uint8), **plane, ImageType=["ORIGINAL", "MOSAIC"])
+    write_dicom(tmp_path / "cine.dcm", np.zeros((2, 6, 8), np.uint8), **plane)
+    refs = [ImageRef(tmp_path / "plain.dcm"), ImageRef(tmp_path / "mosaic.dcm"), ImageRef(tmp_path / "cine.dcm", 1)]
+    assert [read_image(ref).affine for ref in refs] == [None] * 3
 
 
 def test_one_row_of_an_npz(tmp_path: Path) -> None:

@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo_series
+import zoo_tiff
+from PIL import Image as Pillow
 from zoo_other import HTML, nifti, pair
 from zoo_raster import PNG_RGB, moving
 
 from medgraft.errors import BadImage
 from medgraft.files import list_images, read_image, save_png, write_dicom
+from medgraft.files.listing import ref_named
+from medgraft.values import ImageRef
 
 SLICE = np.arange(48, dtype=np.int16).reshape(6, 8)
 
@@ -140,6 +144,45 @@ def test_frames_on_request(tmp_path: Path) -> None:
         "moving.gif#1",
         "volume.dcm",
     ]
+
+
+def test_for_pictures_volumes_are_taken_apart_too(tmp_path: Path) -> None:
+    """What a run on pictures lists: what is listed can be read as a picture, or says itself why not."""
+    (tmp_path / "volume.dcm").write_bytes(zoo_series.enhanced([0, 2.5, 5]))
+    np.save(tmp_path / "gray.npy", np.zeros((2, 5, 7), np.uint8))
+    np.save(tmp_path / "colour.npy", np.zeros((5, 7, 3), np.uint8))
+    np.savez(tmp_path / "set.npz", images=np.zeros((2, 5, 7, 3), np.uint8), labels=np.zeros((2, 1)))
+    (tmp_path / "v.nii").write_bytes(nifti(zoo_series.STACK))
+    write_dicom(tmp_path / "cine.dcm", np.stack([SLICE] * 2))
+    (tmp_path / "pages.tif").write_bytes(zoo_tiff.pages(zoo_tiff.GRAY, zoo_tiff.GRAY))
+    names, _ = listed(tmp_path, frames=True, series=False)
+    apart = ["cine.dcm#0", "cine.dcm#1", "colour.npy", "gray.npy#0", "gray.npy#1", "pages.tif#0", "pages.tif#1"]
+    assert names == [*apart, "set.npz", "v.nii", *(f"volume.dcm#{k}" for k in range(3))]
+    for name in names:
+        if name not in ("set.npz", "v.nii"):
+            assert read_image(ref_named(tmp_path / name)).pixels.ndim == 3
+    assert [ref.index for ref in list_images(tmp_path / "set.npz" / "images", frames=True, series=False)] == [0, 1]
+
+
+def test_pages_that_are_no_frames_stay_one_file(tmp_path: Path) -> None:
+    """The levels of a slide, and the preview in a photograph: reading says what they are."""
+    first, second = (Pillow.fromarray(np.full((8, 8), value, np.uint8)) for value in (9, 200))
+    first.save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[second])
+    (tmp_path / "slide.tif").write_bytes(zoo_tiff.pages(zoo_tiff.BIG, zoo_tiff.BIG[::2, ::2]))
+    assert listed(tmp_path, frames=True, series=False)[0] == ["photo.jpg", "slide.tif"]
+    with pytest.raises(BadImage, match="holds 2 frames.*FILE#0 to FILE#1"):
+        read_image(tmp_path / "photo.jpg")
+    assert read_image(ref_named(f"{tmp_path}/photo.jpg#1")).pixels.mean() > 150
+
+
+def test_a_frame_is_named_as_it_is_printed(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "cine.dcm", np.stack([SLICE] * 3))
+    (ref,) = list_images(f"{tmp_path}/cine.dcm#2", frames=True)
+    assert ref == ImageRef(tmp_path / "cine.dcm", 2) and str(ref).endswith("cine.dcm#2")
+    (tmp_path / "odd#1").write_bytes(PNG_RGB)  # the name of a file comes first
+    assert list_images(tmp_path / "odd#1") == [ImageRef(tmp_path / "odd#1")]
+    with pytest.raises(BadImage, match="frames 0 to 2"):
+        read_image(list_images(tmp_path / "cine.dcm#3")[0])
 
 
 def test_a_folder_of_many_is_not_one_image(tmp_path: Path) -> None:

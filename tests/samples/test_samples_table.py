@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medgraft.errors import BadData, BadTable
@@ -315,6 +316,18 @@ def test_paths_out_of_the_folder_are_allowed_and_noted(tmp_path):
     assert [sample.key for sample in dataset.samples] == ["../a.png", "../b.png"]
     assert noted(dataset, "1 paths lead out of the table's folder")
     assert noted(dataset, "1 paths are absolute")
+
+
+def test_frames_and_rows_of_arrays_are_images(make, tmp_path):
+    np.savez(tmp_path / "set.npz", scans=np.zeros((3, 4, 4), np.uint8), other=np.zeros(1))
+    (tmp_path / "odd#1").touch()
+    rows = ["0.png#2,a", "sub\\c.gif#0,b", "set.npz/scans#1,a", "odd#1,b", "1.png,a"]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.gif").touch()
+    dataset = make("\n".join(["path,label", *rows]))
+    places = [(sample.image.path.name, sample.image.index) for sample in dataset.samples]
+    assert places == [("0.png", 2), ("c.gif", 0), ("scans", 1), ("odd#1", None), ("1.png", None)]
+    assert [sample.key for sample in dataset.samples] == ["0.png#2", "sub/c.gif#0", "set.npz/scans#1", "odd#1", "1.png"]
 
 
 def test_backslashes(make, tmp_path):

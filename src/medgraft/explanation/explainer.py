@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from medgraft.errors import BadImage
+from medgraft.errors import BadImage, UserError
 from medgraft.explanation.maker import MapMaker
 from medgraft.explanation.methods import method_for
 from medgraft.explanation.sanity import Sanity, pointed
@@ -42,6 +42,7 @@ class Explained:
         sanity: what the map is worth.
         source: where the file's picture lies.
         pointed: whether its largest value lies on the mask; None where no mask is known.
+        mask_fault: why a mask could not be used; "" where there is nothing to say.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Explained:
     sanity: Sanity
     source: Source
     pointed: bool | None = None
+    mask_fault: str = ""
 
 
 class Explainer:
@@ -75,11 +77,16 @@ class Explainer:
         self.target = None if target is None else answer_named(task, target)
         self.maker = MapMaker(task, device=predictor.device, method=self.method, seed=seed)
 
-    def explain(self, ref: ImageRef, *, mask: ImageRef | None = None) -> Explained:
+    def explain(self, ref: ImageRef, *, masks: Sequence[ImageRef] = ()) -> Explained:
         """Make the map of one image.
 
+        Args:
+            ref: the image.
+            masks: of what is to be found there; together they are one mask. The map is worth having without them: one
+                that cannot be used is told by `mask_fault`.
+
         Raises:
-            BadImage: the image or its mask cannot be read.
+            BadImage: the image cannot be read.
         """
         pixels, task = self.model.pixels, self.model.task
         image = read_image(ref, window=pixels.window)
@@ -92,15 +99,23 @@ class Explainer:
         names = (*task.answers.classes, *([SEVERITY] if task.answers.zones else ()))
         said = names[made.answer] if names and task.answer_kind not in ("ordinal", "number") else ""
         source = Source(image.affine, image.spacing_mm, image.facts)
-        hit = None if mask is None else self._pointed(own, mask)
-        return Explained(str(ref), prediction, said, self.method, own, _shown(image), made.sanity, source, hit)
+        hit, fault = _pointed(own, masks)
+        return Explained(str(ref), prediction, said, self.method, own, _shown(image), made.sanity, source, hit, fault)
 
-    @staticmethod
-    def _pointed(own: np.ndarray, mask: ImageRef) -> bool | None:
-        truth = read_image(mask).pixels.max(axis=0) > 0
-        if truth.shape != own.shape:
-            raise BadImage(f"the mask has {truth.shape}, the image {own.shape} pixels", where=mask.path)
-        return pointed(own, truth, reach=round(REACH * max(own.shape))) if truth.any() else None
+
+def _pointed(own: np.ndarray, masks: Sequence[ImageRef]) -> tuple[bool | None, str]:
+    """Whether a map points at what its masks show together, and why that is not known."""
+    truth = np.zeros(own.shape, dtype=bool)
+    try:
+        for mask in masks:
+            found = read_image(mask).pixels.max(axis=0) > 0
+            if found.shape != own.shape:
+                sizes = [" x ".join(map(str, shape)) for shape in (found.shape, own.shape)]
+                raise BadImage(f"the mask has {sizes[0]} pixels, the image {sizes[1]}", where=mask)
+            truth |= found
+    except UserError as error:
+        return None, str(error)
+    return (pointed(own, truth, reach=round(REACH * max(own.shape))) if truth.any() else None), ""
 
 
 def _shown(image: Image) -> np.ndarray:

@@ -87,13 +87,15 @@ def _read(ref: ImageRef, wish: Wish) -> Image:
 
 
 def _single(ref: ImageRef, dataset: Any, layout: Layout, index: int, wish: Wish, notes: list[str]) -> Image:
+    from medgraft.files import dicom_volume
+
     stored, photometric = next(iter(frames(dataset, layout, ref.path, [index], wish.max_bytes)))
     notes += trailing(dataset, layout)
     facts = facts_of(dataset)
-    spacing = spacing_of(dataset, index)
+    spacing, affine = spacing_of(dataset, index), dicom_volume.plane_affine(dataset, layout, index)
     if layout.samples == 3 or photometric == "PALETTE COLOR":
         pixels, bits = colour(stored, dataset, layout, photometric)
-        return Image(pixels, (0.0, 1.0), str(ref), "display", bits, spacing, None, tuple(notes), facts)
+        return Image(pixels, (0.0, 1.0), str(ref), "display", bits, spacing, affine, tuple(notes), facts)
     values, unit, empty, more = values_of(stored, dataset, layout, index)
     notes += more
     if "MOSAIC" in str(dataset.get("ImageType", "")):
@@ -103,10 +105,10 @@ def _single(ref: ImageRef, dataset: Any, layout: Layout, index: int, wish: Wish,
         if stage.inverted(dataset, layout):
             notes.append("low values are white in this file; values are not inverted")
         pixels = values.astype(np.float32)[None]
-        return Image(pixels, low_high, str(ref), unit, layout.stored, spacing, None, tuple(notes), facts)
+        return Image(pixels, low_high, str(ref), unit, layout.stored, spacing, affine, tuple(notes), facts)
     shown, more = stage.displayed(values, empty, dataset, layout, index, wish.window)
     notes += more
-    return Image(shown[None], (0.0, 1.0), str(ref), "display", layout.stored, spacing, None, tuple(notes), facts)
+    return Image(shown[None], (0.0, 1.0), str(ref), "display", layout.stored, spacing, affine, tuple(notes), facts)
 
 
 def values_of(

@@ -79,6 +79,32 @@ def _numbers(value: Any, count: int) -> np.ndarray | None:
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
+def affine_of(place: Place, gap: float) -> np.ndarray:
+    """Get the affine of slices that follow a place along its normal: index `(d, h, w)` -> RAS millimetres."""
+    affine = np.eye(4)
+    affine[:3, 0] = place.normal * gap
+    affine[:3, 1] = place.along_column * place.spacing[0]
+    affine[:3, 2] = place.along_row * place.spacing[1]
+    affine[:3, 3] = place.corner
+    return _LPS_TO_RAS @ affine
+
+
+def plane_affine(dataset: Any, layout: Layout, frame: int) -> np.ndarray | None:
+    """Get the affine of a frame alone, as deep as the file says a slice is; None where it does not say where it lies.
+
+    A position of the whole file is that of a frame only where there is one frame; a mosaic's is of no pixel it shows.
+    """
+    own = stage.from_groups(dataset, frame, "PlanePositionSequence") is not None
+    if (layout.frames > 1 and not own) or "MOSAIC" in str(dataset.get("ImageType", "")):
+        return None
+    place = place_of(dataset, frame, f"frame {frame}")
+    if place is None:
+        return None
+    measures = stage.from_groups(dataset, frame, "PixelMeasuresSequence") or dataset
+    depths = [stage.number(measures, word) for word in ("SliceThickness", "SpacingBetweenSlices")]
+    return affine_of(place, next((depth for depth in depths if depth is not None and 0 < depth < np.inf), 1.0))
+
+
 def is_volume(dataset: Any, layout: Layout) -> bool:
     """Tell whether the frames of one file lie at different places along their common normal."""
     if layout.samples != 1 or layout.photometric == "PALETTE COLOR":
@@ -180,11 +206,6 @@ def _build(
     if stage.inverted(dataset, layout):
         notes.append("low values are white in this file; values are not inverted")
     base = places[0]
-    affine = np.eye(4)
-    affine[:3, 0] = base.normal * gap
-    affine[:3, 1] = base.along_column * base.spacing[0]
-    affine[:3, 2] = base.along_row * base.spacing[1]
-    affine[:3, 3] = base.corner
     window, _, said = stage.window_of(dataset, 0)
     if wish.window is not None:
         low_high = window_range(wish.window)
@@ -200,7 +221,7 @@ def _build(
         unit=unit,
         bits=layout.stored,
         spacing_mm=(gap, *base.spacing),
-        affine=_LPS_TO_RAS @ affine,
+        affine=affine_of(base, gap),
         notes=tuple(notes),
         facts=dicom.facts_of(dataset),
     )

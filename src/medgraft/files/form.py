@@ -19,6 +19,9 @@ from medgraft.values import Image, ImageRef
 MAX_BYTES = 2 << 30
 """Default limit of decoded bytes of one image: 2 GiB, about 4000 CT slices."""
 
+UNLIKE = "unlike"
+"""The fact `pages` of a file whose pages are no frames: levels of a pyramid, or planes that cannot be named."""
+
 _ONE_AT_A_TIME = threading.RLock()
 _SAMPLE_LIMIT = 1 << 20
 
@@ -114,7 +117,7 @@ def pick(index: int | None, count: int, path: object, *, word: str = "page") -> 
         raise BadImage(
             f"holds {count} {word}s, not one image",
             where=show(path),
-            do=f"Name the {word} to read (index 0 to {count - 1}), or save each {word} as its own file.",
+            do=f"Name the {word} to read (FILE#0 to FILE#{count - 1}), or save each {word} as its own file.",
         )
     if not 0 <= index < count:
         raise BadImage(f"{word} {index} was asked for, but it holds {word}s 0 to {count - 1}", where=show(path))

@@ -14,12 +14,13 @@ import numpy as np
 import tifffile
 
 from medgraft.errors import BadImage
-from medgraft.files.form import Header, Wish, check_size, finite, hush, pick, robust_range
+from medgraft.files.form import UNLIKE, Header, Wish, check_size, finite, hush, pick, robust_range
 from medgraft.files.raster import Photo, finish, on_black, orient
 from medgraft.files.sniff import show
 from medgraft.values import ImageRef
 
 _MOST_PAGES = 8
+_MOST_COMPARED = 64
 _MOST_PIXELS = 1 << 28
 _YCBCR, _CIELAB, _ICCLAB, _ITULAB, _CMYK, _PALETTE, _RGB = 6, 8, 9, 10, 5, 3, 2
 _MINISWHITE, _MINISBLACK, _MASK = 0, 1, 4
@@ -72,7 +73,7 @@ def _page(tiff: tifffile.TiffFile, ref: ImageRef) -> tuple[Any, int]:
     raise BadImage(
         f"{kind} {count} pages ({sizes}{', ...' if count > _MOST_PAGES else ''}), not one image",
         where=show(ref.path),
-        do=f"Name the page to read (index 0 to {count - 1}), or cut it into tiles.",
+        do=f"Name the page to read (FILE#0 to FILE#{count - 1}), or cut it into tiles.",
     )
 
 
@@ -270,4 +271,6 @@ def header(path: Path) -> Header:
         if tag is not None and isinstance(tag.value, int) and 5 <= int(tag.value) <= 8:
             height, width = width, height
         size = int(np.prod(page.shape, dtype=object)) * max(1, bits // 8) * frames
-    return Header("tiff", (1 if gray else 3, height, width), frames, bits, size, {"container": "tiff"})
+        unlike = frames > count or len({_size(tiff.pages[k]) for k in range(min(count, _MOST_COMPARED))}) > 1
+    facts = {"container": "tiff"} | ({"pages": UNLIKE} if unlike and frames > 1 else {})
+    return Header("tiff", (1 if gray else 3, height, width), frames, bits, size, facts)

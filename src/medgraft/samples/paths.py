@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from medgraft.errors import BadTable
+from medgraft.files.listing import FRAME, is_there
 from medgraft.samples.dataset import some
 from medgraft.values import ImageRef
 
@@ -40,7 +41,8 @@ class Places:
             text = cell.strip()
             if not text or "\x00" in text:
                 raise BadTable(f"row {number} has no path", where=self.root, do="Fill it, or delete the row.")
-            path, how = self._resolve(text)
+            bare, index = self._frame(text)
+            path, how = self._resolve(bare)
             if path is None:
                 self.missing.append((number, text, how))
                 refs.append(None)
@@ -53,7 +55,7 @@ class Places:
                 absolute += 1
             elif ".." in PurePosixPath(text.replace("\\", "/")).parts and not self._inside(path):
                 outside.append(number)
-            refs.append(self._ref(path, number))
+            refs.append(self._ref(path, number) if index is None else ImageRef(path, index))
         self._note(outside, backslash, guessed, absolute)
         return refs
 
@@ -70,6 +72,15 @@ class Places:
     def _inside(self, path: Path) -> bool:
         return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(self.root))
 
+    def _frame(self, text: str) -> tuple[str, int | None]:
+        """The path without its `#2`, and the 2; a file that has this name itself comes first."""
+        match = FRAME.fullmatch(text)
+        if match is None:
+            return text, None
+        own = self._resolve(text)[0]
+        named_so = own is not None and own.exists()  # an array of an npz does not exist, whatever its name
+        return (text, None) if named_so else (match[1], int(match[2]))
+
     def _resolve(self, text: str) -> tuple[Path | None, str]:
         """The file and how it was found, or None and why it was not."""
         path = self.root / text
@@ -82,6 +93,8 @@ class Places:
         if "\\" in text and (self.root / text.replace("\\", "/")).exists():
             return self.root / text.replace("\\", "/"), "backslash"
         parent = path.parent
+        if is_there(path):  # an array in an npz
+            return path, ""
         if not parent.is_dir():
             return None, "its folder is not there"
         listing = self._listing(parent)
@@ -149,7 +162,7 @@ def extra_files(root: Path, refs: Sequence[ImageRef]) -> list[str]:
     listed = {path for ref in refs for path in (ref.files or (ref.path,))}
     kinds = {path.suffix.lower() for path in listed if path.suffix}
     extra = []
-    for folder in sorted({path.parent for path in listed}):
+    for folder in sorted({path.parent for path in listed if path.parent.is_dir()}):  # an npz is no folder
         for item in sorted(folder.iterdir()):
             hidden = item.name.startswith(".")
             if not hidden and item.suffix.lower() in kinds and item not in listed and item.is_file():

@@ -24,6 +24,7 @@ _NAMES = {
     + ("category", "grade", "severity", "stage", "score", "y"),
     "patient": ("patient", "patient id", "patientid", "patients", "pid", "subject", "subject id", "lesion id"),
     "split": ("split", "subset", "partition", "set", "fold", "phase"),
+    "mask": ("mask", "masks", "mask path", "mask file", "mask filename", "mask image", "mask name"),
 }
 
 
@@ -85,7 +86,7 @@ def find_table(data: Path) -> Path | None:
 
 
 def column_named(role: str, columns: Sequence[str]) -> str | None:
-    """Get the column that plays a role ("path", "label", "patient", "split") by the names people give it."""
+    """Get the column that plays a role ("path", "label", "patient", "split", "mask") by the names people give it."""
     spelled = {" ".join(words_of(name)): name for name in reversed(columns)}
     return next((spelled[name] for name in _NAMES[role] if name in spelled), None)
 
@@ -120,13 +121,22 @@ def _hint(wanted: str, columns: Sequence[str]) -> str:
     return f"Did you mean {next(name for name in columns if name.lower() == near[0])!r}? {names}"
 
 
+def path_column_of(sheet: Sheet) -> str:
+    """Get the column that names the images.
+
+    Raises:
+        BadTable: there is none.
+    """
+    found = pick_column("path", None, sheet)
+    if found is None:
+        do = f"Name one 'path'. {_hint('path', sheet.columns)}"
+        raise BadTable("no column names the image files", where=sheet.path, do=do)
+    return found
+
+
 def _read(reading: _Reading, columns: Columns, limit_bad: float) -> DataSet:
     sheet = reading.sheet
-    path_column = pick_column("path", None, sheet)
-    if path_column is None:
-        raise BadTable(
-            "no column names the image files", where=sheet.path, do=f"Name one 'path'. {_hint('path', sheet.columns)}"
-        )
+    path_column = path_column_of(sheet)
     roles = pick_roles(sheet, columns, reading.notes)
     places = Places(sheet.path.parent)
     refs = places.find([row[path_column] for row in sheet.rows], sheet.numbers)
