@@ -63,6 +63,15 @@ def test_maps_are_in_the_files_own_pixels(run: Path, masks: Path, home: Path) ->
     assert page.count("<img") == 4 and "<script" not in page and "Pointed at the mask" in page
 
 
+def test_without_a_target_the_map_is_of_what_is_predicted(run: Path, home: Path) -> None:
+    """Whatever the operating threshold makes of the largest logit."""
+    opened = mg.open_run(run)
+    for threshold in (0.0, 1.0):
+        opened.model.task.threshold = (threshold,)
+        (found,) = opened.explain([home / "tiny" / "p01_0.png"])
+        assert found.answer == found.prediction.predicted
+
+
 def test_each_file_gets_the_forms_that_suit_it(run: Path, home: Path) -> None:
     """The same picture, not square, as PNG, DICOM and NIfTI: the same map, each on the grid of its file."""
     folder = home / "forms"
