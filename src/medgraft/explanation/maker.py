@@ -64,7 +64,5 @@ class MapMaker:
 
     def _sanity(self, entering: Tensor, answer: Tensor, found: Tensor) -> Sanity:
         other = map_of(self.random, entering, answer=answer, method=self.method)[0].cpu()
-        left, reached = deletion_insertion(self.task, entering, order=found, answer=answer)
-        order = torch.from_numpy(np.random.default_rng(0).random(tuple(found.shape), dtype=np.float32))
-        by_chance = deletion_insertion(self.task, entering, order=order, answer=answer)
-        return Sanity(alike(found.numpy(), other.numpy()), left, reached, by_chance[1] - by_chance[0])
+        figures = deletion_insertion(self.task, entering, order=found, answer=answer)
+        return Sanity(alike(found.numpy(), other.numpy()), *figures)
