@@ -16,7 +16,7 @@ from medgraft.tasks.base import ImageTask
 from medgraft.values import Prediction, Sample
 
 _SHOWN = {"mistake": 12, "right": 6}
-MAPPED = 6  # mistakes that get a map: each costs about ninety passes of one image through the net
+MAPPED = 6  # mistakes that get a map: each costs about a hundred passes of one image through the net
 
 
 def gallery(

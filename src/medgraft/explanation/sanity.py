@@ -20,7 +20,7 @@ from medgraft import seeds
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
-STEPS = 6  # few: each costs two passes, of the map and of every draw; what is judged is one order against others
+STEPS = 5  # few: each costs two passes, of the map and of every draw; what is judged is one order against others
 DRAWS = 10  # a map that means nothing lies above all of them once in eleven times
 ALIKE = 0.6  # rank correlation with the map of random weights at which a map tells of the image and not of the net
 _FLAT = 1e-6  # of the answer: less is the rounding of float32
