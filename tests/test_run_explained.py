@@ -57,10 +57,20 @@ def test_maps_are_in_the_files_own_pixels(run: Path, masks: Path, home: Path) ->
     for row in told["images"]:
         values = np.load(home / "maps" / row["files"]["npy"])
         assert values.shape == (40, 40) and values.dtype == np.float32 and values.min() >= 0 and values.max() <= 1
-        assert Picture.open(home / "maps" / row["files"]["png"]).size == (40, 40)
+        side = 160 if row["faults"] else 40  # the stamp needs room
+        assert Picture.open(home / "maps" / row["files"]["png"]).size == (side, side)
         assert row["answer"] == "ill" and -1 <= row["randomised"] <= 1
     page = (home / "maps" / "explain.html").read_text()
     assert page.count("<img") == 4 and "<script" not in page and "Pointed at the mask" in page
+
+
+def test_without_a_target_the_map_is_of_what_is_predicted(run: Path, home: Path) -> None:
+    """Whatever the operating threshold makes of the largest logit."""
+    opened = mg.open_run(run)
+    for threshold in (0.0, 1.0):
+        opened.model.task.threshold = (threshold,)
+        (found,) = opened.explain([home / "tiny" / "p01_0.png"])
+        assert found.answer == found.prediction.predicted
 
 
 def test_each_file_gets_the_forms_that_suit_it(run: Path, home: Path) -> None:

@@ -295,7 +295,7 @@ def explain(
         paths: files, folders, frames as `FILE#2`; or a CSV with the columns `path` and `mask`, to count how often a
             map points at the mask.
         out: gets explain.json, explain.html and maps/.
-        method: auto, hirescam, gradcam, gradcam++, occlusion; of transformers also attention and rollout.
+        method: auto, hirescam, layercam, gradcam, gradcam++, occlusion, attention and rollout (transformers), severity.
         target: the class or label to explain; None takes the answer that is given.
         nifti: True writes NIfTI of files that are none, too.
         device: auto, cpu, cuda or cuda:1.

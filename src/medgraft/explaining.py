@@ -17,8 +17,7 @@ from medgraft.files import list_images, save_png
 from medgraft.gather import Listen
 from medgraft.learn import stopping
 from medgraft.opened import Run, images_in, paths_of
-from medgraft.report.maps import PAGE_PIXELS, STAMP, laid_over, stamped, write_maps_page
-from medgraft.report.pictures import reduced
+from medgraft.report.maps import STAMP, for_page, laid_over, stamped, write_maps_page
 from medgraft.samples.dataset import some
 from medgraft.samples.paths import Places
 from medgraft.samples.sheet import Sheet, read_sheet
@@ -61,7 +60,7 @@ def explain(
         else:
             picture = laid_over(found.picture, found.map)
             rows.append({**_row(found), "files": _write(found, ref, picture, out / "maps" / name, nifti=nifti)})
-            shown.append(reduced(picture, most=PAGE_PIXELS))  # of a large folder nothing larger stays in memory
+            shown.append(for_page(picture, faults=found.sanity.faults))  # of a large folder nothing larger is kept
         listen({"event": "explain", "done": done + 1, "of": len(refs)})
     told = {"run": str(run.folder), "method": explainer.method, "images": rows, **_summary(rows)}
     storage.write_json(out / "explain.json", told)

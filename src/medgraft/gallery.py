@@ -16,7 +16,7 @@ from medgraft.tasks.base import ImageTask
 from medgraft.values import Prediction, Sample
 
 _SHOWN = {"mistake": 12, "right": 6}
-MAPPED = 6  # mistakes that get a map: each costs about ninety passes of one image through the net
+MAPPED = 6  # mistakes that get a map: each costs about a hundred passes of one image through the net
 
 
 def gallery(
@@ -67,7 +67,7 @@ def gallery(
 
 
 def _map(maker: MapMaker, row: Mapping[str, Any], pixels: np.ndarray) -> dict[str, Any]:
-    """The picture under the map of the answer that was wrong, and what is wrong with the map."""
+    """The map of the answer that was wrong, and what is wrong with the map."""
     made = maker.make(pixels[None], answer=row.get("answer"))
     return {"map": made.map / max(float(made.map.max()), 1e-12), "faults": list(made.sanity.faults)}
 
@@ -85,7 +85,8 @@ def _sure(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
     """How sure the answer was, whether it was right, and what the card says beside it."""
     answer = task.answers.classes.index(prediction.predicted)
     sure = float(prediction.probabilities[answer])
-    return sure, prediction.predicted == sample.label, {"probability": sure, "answer": answer}
+    more = {"probability": sure, "answer": answer, "shows": f"speaks for {prediction.predicted}"}
+    return sure, prediction.predicted == sample.label, more
 
 
 def _grades_apart(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
@@ -95,7 +96,8 @@ def _grades_apart(task: ImageTask, prediction: Prediction, sample: Sample) -> Ju
     true = int(task.encode([sample.label or ""])[0])
     sure = float(prediction.probabilities[said])
     apart = abs(said - true)
-    return apart + sure / 2, apart == 0, {"note": f"off by {apart}" if apart else None}
+    more = {"note": f"off by {apart}" if apart else None, "shows": _raises("grade", said - true)}
+    return apart + sure / 2, apart == 0, more
 
 
 def _surest_label(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
@@ -106,14 +108,21 @@ def _surest_label(task: ImageTask, prediction: Prediction, sample: Sample) -> Ju
     if not len(wrong):
         return float(np.where(truth, chances, 1 - chances).min()), True, {}
     worst = max(wrong, key=lambda k: chances[k] if called[k] else 1 - chances[k])
-    word = f"{task.answers.classes[worst]}: {chances[worst]:.0%} said"
-    return float(chances[worst] if called[worst] else 1 - chances[worst]), False, {"note": word, "answer": int(worst)}
+    name = task.answers.classes[worst]
+    shows = f"speaks for {name}, which it {'called' if called[worst] else 'did not call'}"
+    more = {"note": f"{name}: {chances[worst]:.0%} said", "answer": int(worst), "shows": shows}
+    return float(chances[worst] if called[worst] else 1 - chances[worst]), False, more
 
 
 def _off_by(task: ImageTask, prediction: Prediction, sample: Sample) -> Judged:
     """The size of the error."""
     off = float(prediction.value or 0.0) - float(sample.label or 0.0)
-    return abs(off), False, {"note": f"off by {off:+.3g}"}
+    return abs(off), False, {"note": f"off by {off:+.3g}", "shows": _raises("number", off)}
+
+
+def _raises(what: str, off: float) -> str:
+    """What a map of a number shows: what raises it, also where the mistake is that it is too low."""
+    return f"raises the {what}, which is too {'high' if off > 0 else 'low'}"
 
 
 def _of_each_class(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

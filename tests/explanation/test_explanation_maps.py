@@ -13,7 +13,7 @@ from medgraft.errors import BadRecipe, UnknownName
 from medgraft.explanation.attention import attends, attention_map
 from medgraft.explanation.cams import activation_map, enlarged, levels_of
 from medgraft.explanation.methods import METHODS, map_of, method_for
-from medgraft.explanation.speech import answer_named, most_likely, spoken
+from medgraft.explanation.speech import answer_named, spoken
 from medgraft.learn.model import graft, repool
 from medgraft.nets import LinearHead
 from medgraft.nets.volume import volume_backbone
@@ -99,9 +99,7 @@ def test_maps_are_those_of_captum(how: str) -> None:
 @pytest.mark.parametrize("kind", ["classify", "multilabel", "grade", "regress"])
 def test_every_task_has_maps(kind: str, method: str) -> None:
     task = grafted(kind, pooling="levels")
-    with torch.no_grad():
-        answer = most_likely(task, task(pixels()))
-    found = map_of(task, pixels(), answer=answer, method=method)
+    found = map_of(task, pixels(), answer=torch.tensor([0, 1]), method=method)
     assert found.shape == (2, 64, 64) and bool(torch.isfinite(found).all()) and float(found.min()) >= 0
     assert found.requires_grad is False and all(p.grad is None for p in task.parameters())
 
@@ -178,9 +176,35 @@ def test_rollout_of_equal_attention_is_even() -> None:
 def test_a_net_without_attention_says_so() -> None:
     assert method_for(grafted()) == "hirescam"
     with pytest.raises(BadRecipe, match="no attention"):
-        attention_map(grafted(), pixels(), torch.tensor([0, 0]))
+        method_for(grafted(), "attention")
     with pytest.raises(UnknownName, match="no method 'magic'"):
         method_for(grafted(), "magic")
+
+
+def test_attention_over_grids_of_several_sizes_is_not_followed() -> None:
+    """MobileViT convolves, attends and pools by turns."""
+    task = graft("classify", Answers(("a", "b")), backbone_name="none:timm:mobilevit_xxs", channels=3, image_size=64)
+    modes = [module.training for module in task.modules()]
+    assert not attends(task) and method_for(task) == "hirescam"
+    assert [module.training for module in task.modules()] == modes
+    for word in ("attention", "rollout"):
+        with pytest.raises(BadRecipe, match="over one grid"):
+            method_for(task, word)
+    assert map_of(task.eval(), pixels(1), answer=torch.tensor([1]), method="hirescam").shape == (1, 64, 64)
+
+
+def test_the_class_token_has_no_place() -> None:
+    """The map of tokens is what each patch brings; what the class token brings is not added to every place."""
+    task = grafted(net="none:timm:test_vit")
+    x, answer = pixels(1), torch.tensor([1])
+    raws, _, logits = levels_of(task, x)
+    gradients = torch.autograd.grad(spoken(task, logits, answer).sum(), raws)
+    assert float((raws[-1] * gradients[-1])[:, 0].sum().abs()) > 0.1
+    wanted = torch.zeros(1, 64, 64)
+    for raw, gradient in zip(raws, gradients, strict=True):
+        brought = (raw.detach() * gradient)[:, 1:].sum(dim=2).view(1, 4, 4)
+        wanted += enlarged(brought / brought.abs().max(), (64, 64)) / len(raws)
+    assert torch.allclose(activation_map(task, x, answer), wanted.clamp_min(0), atol=1e-5)
 
 
 # ---- volumes --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import typer
 from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
 from medgraft.cli.show import Screen
 from medgraft.errors import BadData
+from medgraft.explanation.names import METHODS_TOLD
 
 app = typer.Typer(
     name="medgraft",
@@ -193,12 +194,7 @@ def explain(
     paths: Paths,
     out: Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)],
     *,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="auto, hirescam, gradcam, gradcam++, occlusion, attention, rollout (transformers), severity (zones)."
-        ),
-    ] = "auto",
+    method: Annotated[str, typer.Option(help=METHODS_TOLD)] = "auto",
     target: Annotated[Optional[str], typer.Option(help="Class, label or severity; else the answer.")] = None,  # noqa: UP045
     nifti: Annotated[bool, typer.Option("--nifti", help="NIfTI maps of files that are no NIfTI, too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",

@@ -23,25 +23,56 @@ from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
 
+@torch.no_grad()
 def attends(task: ImageTask) -> bool:
-    """Say whether the encoder is a transformer whose attention can be read."""
-    return bool(_layers(task))
+    """Say whether the encoder is a transformer whose attention can be read: each layer over one grid of patches.
+
+    Layers of a net that also convolves and pools see grids of several sizes, or some channels of one: what flows
+    through one cannot be followed through the next. It is found out by running the net once.
+    """
+    net = task.backbone
+    if not _layers(task) or len(set(net.strides)) > 1:
+        return False
+    pixels = torch.zeros(1, net.spec.channels, *net.spec.size, device=next(net.parameters()).device)
+    with _at_rest(net), _read(task) as seen:
+        raw = net.run(pixels)
+    if raw.ndim != 3 or not seen:
+        return False
+    return all(one.ndim == 4 and one.shape[-2:] == (raw.shape[1], raw.shape[1]) for one in seen)
+
+
+@contextlib.contextmanager
+def _at_rest(net: nn.Module) -> Iterator[None]:
+    """Put a net in eval mode while the block runs, so that no statistic and no random number moves."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def refuse_without_attention(task: ImageTask) -> None:
+    """Refuse an encoder without attention over one grid of patches.
+
+    Raises:
+        BadRecipe: it has none.
+    """
+    if not attends(task):
+        what = f"{task.backbone.name} has no attention over one grid of patches that can be read"
+        raise BadRecipe(what, do="Use --method hirescam.")
 
 
 def attention_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str = "attention gradients") -> Tensor:
     """Get `(N, H, W)` float32, at least 0: how much each patch flows into what the head looks at.
 
     Args:
-        task: in eval mode, with a transformer.
+        task: in eval mode; one that `attends`.
         pixels: `(N, C, H, W)` normalised.
         answer: `(N,)` int64, see `spoken`; rollout is the same for every answer.
         how: "rollout", or "attention gradients".
-
-    Raises:
-        BadRecipe: the encoder has no attention over the whole picture.
     """
-    if not attends(task):
-        raise BadRecipe(f"{task.backbone.name} has no attention that can be read", do="Use --method hirescam.")
     with torch.enable_grad(), _read(task) as seen:
         logits = task(pixels.detach().clone().requires_grad_())
         weighted = how != "rollout"

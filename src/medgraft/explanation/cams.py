@@ -70,10 +70,20 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
     space = tuple(range(1, pixels.ndim - 1))
     total = torch.zeros(len(pixels), *size, device=pixels.device)
     for raw, gradient, stage in zip(raws, gradients, stages, strict=True):
-        level, slope = (task.backbone.level(part.detach().float(), stage) for part in (raw, gradient))
+        level, slope = (_places(task, part.detach().float(), stage) for part in (raw, gradient))
         own = _WAYS[how](level, slope)
         total += enlarged(own / own.abs().amax(space, keepdim=True).clamp_min(1e-12), size) / len(raws)
     return total.clamp_min(0)
+
+
+def _places(task: ImageTask, raw: Tensor, stage: int) -> Tensor:
+    """Lay a raw tensor, or its gradient, out as `(N, C, [D,] H, W)`: what each place has of its own.
+
+    A level of tokens may bear the class token as further channels, the same at every place: its part of the answer
+    belongs to no place, and would be counted once for each.
+    """
+    level = task.backbone.level(raw, stage)
+    return level[:, : raw.shape[-1]] if raw.ndim == 3 else level
 
 
 def severity_map(task: ImageTask, pixels: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import numpy as np
 from medgraft.errors import BadImage, UserError
 from medgraft.explanation.maker import MapMaker
 from medgraft.explanation.methods import method_for
+from medgraft.explanation.names import SEVERITY
 from medgraft.explanation.sanity import Sanity, pointed
-from medgraft.explanation.speech import SEVERITY, answer_named
+from medgraft.explanation.speech import answer_given, answer_named
 from medgraft.files import network_pixels, read_image, way_back
 from medgraft.learn.infer import Predictor
 from medgraft.values import Image, ImageRef, Prediction
@@ -93,7 +94,8 @@ class Explainer:
         words = {name: value for name, value in pixels.words().items() if name != "window"}
         rows = network_pixels(image, **words)[None]
         (prediction,) = self.predictor.predict(rows, [str(ref)])
-        made = self.maker.make(rows, answer=self.target)
+        answer = answer_given(task, prediction) if self.target is None else self.target
+        made = self.maker.make(rows, answer=answer)
         own = way_back(made.map, size=image.pixels.shape[1:], fit=pixels.fit)
         own = own / max(float(own.max()), 1e-12)
         names = (*task.answers.classes, *([SEVERITY] if task.answers.zones else ()))

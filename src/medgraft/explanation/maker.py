@@ -10,9 +10,10 @@ from torch import Tensor
 
 from medgraft.explanation.methods import map_of, method_for
 from medgraft.explanation.sanity import Sanity, alike, deletion_insertion, randomised
-from medgraft.explanation.speech import most_likely
+from medgraft.explanation.speech import answer_given
 from medgraft.samples.loader import normalised
 from medgraft.tasks.base import ImageTask
+from medgraft.values import Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +59,10 @@ class MapMaker:
         if answer is not None:
             return torch.tensor([answer], device=self.device)
         with torch.no_grad():
-            return most_likely(self.task, self.task(entering)).to(self.device)
+            (prediction,) = self.task.predict(Batch(entering, keys=("",)))
+        return torch.tensor([answer_given(self.task, prediction)], device=self.device)
 
     def _sanity(self, entering: Tensor, answer: Tensor, found: Tensor) -> Sanity:
         other = map_of(self.random, entering, answer=answer, method=self.method)[0].cpu()
-        left, reached = deletion_insertion(self.task, entering, order=found, answer=answer)
-        order = torch.from_numpy(np.random.default_rng(0).random(tuple(found.shape), dtype=np.float32))
-        by_chance = deletion_insertion(self.task, entering, order=order, answer=answer)
-        return Sanity(alike(found.numpy(), other.numpy()), left, reached, by_chance[1] - by_chance[0])
+        figures = deletion_insertion(self.task, entering, order=found, answer=answer)
+        return Sanity(alike(found.numpy(), other.numpy()), *figures)

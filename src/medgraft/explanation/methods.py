@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from medgraft.errors import BadRecipe, UnknownName
-from medgraft.explanation.attention import attends, attention_map
+from medgraft.explanation.attention import attends, attention_map, refuse_without_attention
 from medgraft.explanation.cams import activation_map, severity_map
+from medgraft.explanation.names import OF_ATTENTION, SEVERITY
 from medgraft.explanation.occlusion import occlusion_map
-from medgraft.explanation.speech import SEVERITY
 from medgraft.tasks.base import ImageTask
 
 METHODS: dict[str, Any] = {
@@ -20,8 +20,8 @@ METHODS: dict[str, Any] = {
     "gradcam": partial(activation_map, how="gradcam"),
     "gradcam++": partial(activation_map, how="gradcam++"),
     "occlusion": occlusion_map,
-    "rollout": partial(attention_map, how="rollout"),
     "attention": partial(attention_map, how="attention gradients"),
+    "rollout": partial(attention_map, how="rollout"),
     SEVERITY: lambda task, pixels, answer: severity_map(task, pixels),  # of all zones, whatever the answer
 }
 
@@ -31,7 +31,7 @@ def method_for(task: ImageTask, word: str = "auto", *, target: str | None = None
 
     Raises:
         UnknownName: there is no such method.
-        BadRecipe: severities are asked for, and the task has none.
+        BadRecipe: severities are asked for, and the task has none; or attention, and the encoder has none.
     """
     if word == SEVERITY and not task.answers.zones:
         raise BadRecipe("this run knows no severities of zones", do="Train one with --task localise, or use auto.")
@@ -43,6 +43,8 @@ def method_for(task: ImageTask, word: str = "auto", *, target: str | None = None
         return class_method(task)
     if word not in METHODS:
         raise UnknownName(f"there is no method {word!r}", do=f"Known: auto, {', '.join(METHODS)}.")
+    if word in OF_ATTENTION:
+        refuse_without_attention(task)
     return word
 
 

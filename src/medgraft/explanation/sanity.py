@@ -20,8 +20,10 @@ from medgraft import seeds
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
 
-STEPS = 12
+STEPS = 5  # few: each costs two passes, of the map and of every draw; what is judged is one order against others
+DRAWS = 10  # a map that means nothing lies above all of them once in eleven times
 ALIKE = 0.6  # rank correlation with the map of random weights at which a map tells of the image and not of the net
+_FLAT = 1e-6  # of the answer: less is the rounding of float32
 _COARSE = 16  # cells along a side that ranks are compared in: neighbouring pixels say the same
 
 
@@ -31,9 +33,10 @@ class Sanity:
 
     Attributes:
         randomised: rank correlation with the map of the same net with random weights; near 0 is good.
-        deletion: mean share of the answer left while the map's places are hidden, the highest first; low is good.
-        insertion: mean share of the answer reached while they alone are shown; high is good.
-        chance: insertion less deletion of a map that is the same everywhere, its places in random order.
+        deletion: mean of the answer while the map's places are hidden, the highest first; low is good. 0 is the
+            lowest and 1 the highest answer that was met while hiding and showing.
+        insertion: mean of the answer while they alone are shown; high is good.
+        chance: what insertion less deletion has to exceed: the largest of the same map laid elsewhere.
     """
 
     randomised: float
@@ -48,7 +51,7 @@ class Sanity:
         if not self.randomised < ALIKE:
             found.append("a net with random weights gives nearly the same map")
         if not self.insertion - self.deletion > self.chance:
-            found.append("its places carry the answer no more than places taken at random")
+            found.append("its places carry the answer no more than the same map laid elsewhere")
         return tuple(found)
 
 
@@ -84,30 +87,69 @@ def _cells(values: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def deletion_insertion(task: ImageTask, pixels: Tensor, *, order: Tensor, answer: Tensor) -> tuple[float, float]:
-    """Get (deletion, insertion) of one image, each a mean share of the answer between hidden and whole image.
+def deletion_insertion(
+    task: ImageTask, pixels: Tensor, *, order: Tensor, answer: Tensor, draws: int = DRAWS
+) -> tuple[float, float, float]:
+    """Get (deletion, insertion, chance) of one image; see `Sanity`.
+
+    A higher answer is always the better one, whether the whole image answers above or below a gray one: areas under
+    the answers themselves are compared, and shares are only for showing them.
 
     Args:
         task: in eval mode.
         pixels: `(1, C, [D,] H, W)` normalised; gray is 0.
         order: `([D,] H, W)` numbers, the highest places go first.
         answer: `(1,)`.
+        draws: how many times the map is laid elsewhere.
     """
-    flat = order.flatten().argsort(descending=True)
-    shown = torch.zeros(STEPS + 1, flat.numel(), dtype=torch.bool)
-    for step in range(1, STEPS + 1):
-        shown[step, flat[: round(step / STEPS * flat.numel())]] = True
-    mask = shown.view(STEPS + 1, 1, *order.shape).to(pixels.device)
-    batches = [pixels * ~mask, pixels * mask]
-    left, reached = [
-        spoken(task, task(batch.contiguous()), answer.expand(len(batch))).double().cpu().numpy() for batch in batches
-    ]
-    whole, hidden = left[0], reached[0]
-    span = whole - hidden
-    if abs(span) < 1e-9:
-        return 0.5, 0.5
-    shares = [np.clip((values - hidden) / span, -1, 2).mean() for values in (left, reached)]
-    return float(shares[0]), float(shares[1])
+    ends = torch.cat([pixels, torch.zeros_like(pixels)])
+    whole, hidden = spoken(task, task(ends), answer.expand(2)).double().cpu().tolist()
+    curves = _curves(task, pixels, ranks=_ranks(order), answer=answer, ends=(whole, hidden))
+    width = float(np.ptp(curves))
+    if not width > _FLAT * max(1.0, float(np.abs(curves).max())):
+        return 0.5, 0.5, 0.0
+    left, reached = (curves.mean(axis=1) - curves.min()) / width
+    chance = -np.inf
+    for turn in _turns(tuple(order.shape), draws):
+        elsewhere = _ranks(torch.roll(order, turn, dims=tuple(range(order.ndim))))
+        below, above = _curves(task, pixels, ranks=elsewhere, answer=answer, ends=(whole, hidden)).mean(axis=1)
+        chance = max(chance, float(above - below) / width)
+    return float(left), float(reached), chance
+
+
+def _ranks(order: Tensor) -> Tensor:
+    """The place of each number among all, from the highest.
+
+    Equal ones, as where a map is 0, come in one random order, whichever map it is: they tell no map from another.
+    """
+    flat = order.flatten().cpu()
+    mixed = torch.from_numpy(np.random.default_rng(0).permutation(flat.numel()))
+    falling = mixed[flat[mixed].argsort(descending=True, stable=True)]
+    ranks = torch.empty_like(falling)
+    ranks[falling] = torch.arange(flat.numel())
+    return ranks.view(order.shape)
+
+
+def _turns(size: tuple[int, ...], draws: int) -> list[tuple[int, ...]]:
+    """How far to move a map round the edges: along one axis by a quarter of its side or more, lest it be a copy."""
+    random = np.random.default_rng(0)
+    found: list[tuple[int, ...]] = []
+    while len(found) < draws:
+        turn = tuple(int(random.integers(side)) for side in size)
+        if any(4 * min(step, side - step) >= side for step, side in zip(turn, size, strict=True)):
+            found.append(turn)
+    return found
+
+
+def _curves(task: ImageTask, pixels: Tensor, *, ranks: Tensor, answer: Tensor, ends: tuple[float, float]) -> np.ndarray:
+    """The answer `(2, STEPS + 1)` while places are hidden, and while they are shown; its ends are known."""
+    whole, hidden = ends
+    marks = torch.arange(1, STEPS).view(-1, 1, *[1] * ranks.ndim) * ranks.numel() / STEPS
+    shown = (ranks < marks).to(pixels.device)
+    batch = torch.cat([pixels * ~shown, pixels * shown])
+    said = spoken(task, task(batch.contiguous()), answer.expand(len(batch))).double().cpu().numpy()
+    left, reached = np.split(said, 2)
+    return np.stack([[whole, *left, hidden], [hidden, *reached, whole]])
 
 
 def pointed(values: np.ndarray, mask: np.ndarray, *, reach: int) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medgraft.errors import BadRecipe
+from medgraft.explanation.names import SEVERITY
 from medgraft.tasks.base import ImageTask
 from medgraft.tasks.localise import Localise
-
-SEVERITY = "severity"  # what the sum of the zones is called where a class is asked for
+from medgraft.values import Prediction
 
 
 def spoken(task: ImageTask, logits: Tensor, answer: Tensor) -> Tensor:
@@ -43,13 +44,21 @@ def _severity(task: Localise, logits: Tensor) -> Tensor:
     return task.severities(logits).sum(dim=1)
 
 
-def most_likely(task: ImageTask, logits: Tensor) -> Tensor:
-    """Get the answer that a net gives, `(N,)`; of labels, the most likely one."""
-    return (
-        torch.zeros(len(logits), dtype=torch.int64)
-        if task.answer_kind in ("ordinal", "number")
-        else task.named_logits(logits).argmax(1)
-    )
+def answer_given(task: ImageTask, prediction: Prediction) -> int:
+    """Get the place of the class that was predicted: not of the largest logit, for a threshold may say otherwise.
+
+    Of labels the most likely one of those that were called, or of all where none was. Of grades and numbers 0.
+
+    Args:
+        task: what the prediction means.
+        prediction: what the task said of an image.
+    """
+    if task.answer_kind in ("ordinal", "number"):
+        return 0
+    if task.answer_kind != "labels":
+        return task.answers.classes.index(prediction.predicted)
+    called = np.isin(task.answers.classes, prediction.predicted.split("|"))
+    return int(np.argmax(prediction.probabilities + called))  # a chance is 1 at most: what was called comes first
 
 
 def answer_named(task: ImageTask, word: str) -> int:

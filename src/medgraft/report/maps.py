@@ -18,7 +18,8 @@ from medgraft.report.phrases import count, decimal
 _HEAT = np.array([[255, 255, 178], [254, 204, 92], [253, 141, 60], [240, 59, 32], [189, 0, 38]], np.float32)
 STAMP = "FAILS ITS CHECKS"
 PAGE_PIXELS = 320  # the longer side of a picture on the page
-_LEGIBLE = 160
+_LEGIBLE = 160  # pixels that the words of the stamp need
+_BARS = 4  # a picture lower than so many bars gets the stamp below it, lest it be covered
 _CLEAR, _MOST = 0.15, 0.75  # values below are not shown; opacity of the largest
 
 
@@ -38,28 +39,45 @@ def laid_over(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def stamped(picture: np.ndarray, words: str) -> np.ndarray:
-    """Get a picture `(H, W, 3)` uint8 with words on a red bar across its foot."""
-    drawn = Pillow.fromarray(picture)
+    """Get a picture `(H, W, 3)` uint8 with words on a red bar across its foot.
+
+    One that is too small for the words is enlarged first; too narrow, it gets a margin; too low, the bar lies below it.
+    """
+    picture = _enlarged(picture)
+    height, width = picture.shape[0], max(picture.shape[1], _LEGIBLE)
+    size = min(width, 640) // 16
+    below = 2 * size if height < _BARS * 2 * size else 0
+    drawn = Pillow.new("RGB", (width, height + below))
+    drawn.paste(Pillow.fromarray(picture), (0, 0))
     pen = ImageDraw.Draw(drawn)
-    height, width = picture.shape[:2]
-    size = max(8, min(width, 640) // 16)
-    pen.rectangle((0, height - 2 * size, width, height), fill=(160, 0, 0))
-    pen.text((size // 2, height - 1.6 * size), words, fill=(255, 255, 255), font_size=size)
+    pen.rectangle((0, height + below - 2 * size, width, height + below), fill=(160, 0, 0))
+    pen.text((size // 2, height + below - 1.6 * size), words, fill=(255, 255, 255), font_size=size)
     return np.asarray(drawn)
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    """A tiny picture by a whole number, with hard edges of its pixels; others as they are."""
+    times = -(-_LEGIBLE // max(picture.shape[:2]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def for_page(picture: np.ndarray, *, faults: Sequence[str]) -> np.ndarray:
+    """Get a picture under its map as a page shows it: not too large, stamped where the map has faults."""
+    side = pictures.reduced(_enlarged(picture), most=PAGE_PIXELS)
+    return stamped(side, STAMP) if faults else side
 
 
 def beside(row: Mapping[str, Any]) -> dict[str, Any]:
     """Get what the card of an image in a gallery shows of its map: nothing where it has none.
 
     Args:
-        row: of the gallery; "image" uint8, "map" `(H, W)` in 0..1, "faults" texts.
+        row: of the gallery; "image" uint8, "map" `(H, W)` in 0..1, "shows" a text or nothing, "faults" texts.
     """
     if row.get("map") is None:
         return {}
     under = laid_over(np.asarray(row["image"]), np.asarray(row["map"]))
-    times = -(-_LEGIBLE // max(under.shape[:2]))  # on a tiny picture the stamp could not be read
-    side = pictures.reduced(under.repeat(times, axis=0).repeat(times, axis=1), most=PAGE_PIXELS)
-    return {"map": pictures.data_uri(stamped(side, STAMP) if row["faults"] else side), "faults": list(row["faults"])}
+    address = pictures.data_uri(for_page(under, faults=row["faults"]), most=PAGE_PIXELS)
+    return {"map": address, "shows": row.get("shows"), "faults": list(row["faults"])}
 
 
 def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, folder: Path) -> Path:
@@ -67,7 +85,7 @@ def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, fol
 
     Args:
         told: what explain.json holds.
-        shown: the pictures under their maps, in the order of the images that could be read.
+        shown: the pictures under their maps as of `for_page`, in the order of the images that could be read.
         folder: where the page goes.
     """
     readable = [row for row in told["images"] if "error" not in row]
