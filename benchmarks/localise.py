@@ -35,10 +35,13 @@ COUNT, SIDE, SEEDS, FOLDS = 1400, 96, (0, 1, 2), 5
 WAYS = {  # what both tasks are trained with; of a frozen encoder the plain classifier is the probe
     "embedded:resnet10t, frozen": {"backbone": "embedded:resnet10t", "depth": "head", "epochs": 25},
     "embedded:vit, frozen": {"backbone": "embedded:vit", "depth": "head", "epochs": 25},
+    "embedded:vit, frozen, 8 views": {"backbone": "embedded:vit", "depth": "head", "epochs": 60, "views": 8},
     "embedded:vit, all tuned": {"backbone": "embedded:vit", "depth": "all", "epochs": 20},
     "embedded:resnet10t, last stage tuned": {"backbone": "embedded:resnet10t", "depth": 1, "epochs": 20},
 }
-OFF = {"scores.learning": False, "scores.shortcuts": False, "scores.stress": False, "scores.resamples": 1000}
+OFF = {f"scores.{question}": False for question in ("learning", "shortcuts", "stress", "maps")} | {
+    "scores.resamples": 1000
+}
 ZONES = [f"z{zone}" for zone in range(1, 7)]
 CUTS = (0.01, 0.25, 0.5)  # of a zone: the steps between the grades of the phantoms
 
@@ -76,7 +79,7 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
         data, words = phantoms(options.out / "chest"), {**WAYS[rest[0]], "seed": int(rest[1])}
         if task == "classify" and words["depth"] == "head":
             words["epochs"] = None
-        settings = {**OFF, "depth.views": 2, "fit.lr": 5e-4, "fit.patience": 0, "fit.mixup": 0}
+        settings = {**OFF, "depth.views": words.pop("views", 2), "fit.lr": 5e-4, "fit.patience": 0, "fit.mixup": 0}
     else:
         data, words = real(options, int(rest[0])), {"backbone": "embedded:resnet10t", "depth": "head", "seed": 0}
         words |= {"epochs": 40 if task == "localise" else None, "augment": "chest"}
