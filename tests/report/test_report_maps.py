@@ -59,7 +59,7 @@ def test_explain_stamps_its_page_too(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     sanity = type("S", (), {"faults": ("bad",), "randomised": 0.9, "deletion": 0.5, "insertion": 0.5, "chance": 0.1})
     said = type("P", (), {"predicted": "ill", "probabilities": np.array([1.0]), "abstain": False})
-    words = {"key": "k", "prediction": said, "answer": "ill", "sanity": sanity, "pointed": None}
+    words = {"key": "k", "prediction": said, "answer": "ill", "sanity": sanity, "pointed": None, "mask_fault": ""}
     words |= {"picture": np.zeros((30, 30), np.uint8), "map": np.zeros((30, 30), np.float32)}
     monkeypatch.setattr(explaining, "Explainer", lambda *_, **__: type("E", (), {"method": "x"}))
     monkeypatch.setattr(explaining, "_each", lambda _e, refs, *_: ((ref, type("F", (), words)) for ref in refs))
