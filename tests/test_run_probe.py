@@ -168,6 +168,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in ("time", "seconds", "images_per_second")} for row in rows]
 
 
+@pytest.mark.slow
 def test_killed_with_everything_on_and_resumed_is_the_same(tiny_data: Path, tmp_path: Path) -> None:
     """Levels, norms and probe with tuned stages above a cut at whose side features of lower levels lie."""
     words: dict[str, Any] = {"depth": "1", "epochs": 4}
