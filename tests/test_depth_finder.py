@@ -15,7 +15,7 @@ import medgraft as mg
 from medgraft import depth_finder
 from medgraft.errors import BadData, BadRecipe, Interrupted, NotFinite, RunRefused
 from medgraft.learn.trials import Trials
-from medgraft.recipe import load
+from medgraft.recipe import Recipe, load
 from medgraft.report.depth_page import reason
 from tiny_data import make_tiny_data
 
@@ -231,6 +231,8 @@ def test_a_stopwatch_does_not_void_trials(home: Path, table: Path, monkeypatch: 
         ran[:] = ran[:3]
         mg.depth(table, out=out, **{**FEW, "settings": settings})
     assert len(set(ran)) == 4 and ran[3] not in ran[:3]
+    asked = depth_finder._measured(out / "depth", Recipe().changed({"fit.precision": "bf16"}))
+    assert asked == {"fit.channels_last": False}  # what is asked for stands
 
 
 def test_a_search_takes_no_depth_and_no_zero_epochs(home: Path, table: Path) -> None:

@@ -46,6 +46,14 @@ def test_the_file_of_the_model_says_what_the_run_said(trained: tuple[Path, Path]
         assert bool(row["why"]) == (row["abstain"] == "true")
 
 
+def test_an_answer_that_its_set_contradicts_is_not_given(trained: tuple[Path, Path]) -> None:
+    sure = mg.open_run(trained[1]).model.certainty
+    assert sure is not None
+    assert sure._why("ill", ("ill",), 0.5) == ""
+    assert "the answer is well, and the one that cannot be excluded is ill" in sure._why("well", ("ill",), 0.5)
+    assert "cannot be told apart" in sure._why("ill", ("ill", "well"), 0.5)
+
+
 def test_the_limits_are_those_of_the_validation_images(trained: tuple[Path, Path]) -> None:
     """By hand from predictions.csv; no test image has a say."""
     _, run = trained

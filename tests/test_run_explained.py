@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Picture
 
 import medgraft as mg
+from medgraft import inspecting
 from medgraft.errors import BadData, BadImage, BadRecipe, BadTable
 from medgraft.files import write_dicom
 from medgraft.phantoms.write import write_set
@@ -270,6 +271,14 @@ def test_the_strongest_feature_is_the_largest_difference_of_weights(run: Path, h
     difference = weight[opened.classes.index("ill")] - weight[opened.classes.index("well")]
     told = mg.inspect(opened, out=home / "again")
     assert told["head"][0]["weight"] == pytest.approx(float(difference[np.abs(difference).argmax()]), rel=1e-5)
+
+
+def test_images_are_inspected_by_lot_and_not_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspecting, "MOST", 40)
+    rows = [{"target": "a" if place < 100 else "b", "key": str(place)} for place in range(200)]
+    some = inspecting._some(rows, 3)
+    assert len(some) == 40 and some == inspecting._some(rows, 3)
+    assert 10 <= sum(row["target"] == "a" for row in some) <= 30
 
 
 def test_a_backbone_is_inspected_with_images_and_without(run: Path, home: Path) -> None:

@@ -152,6 +152,8 @@ def test_the_alarm_rings_where_a_shortcut_is(home: Path, kind: str, rings: str) 
     heads = read(home / f"run {kind}" / "shortcuts.json")["heads"]
     page = (home / f"run {kind}" / "report.html").read_text()
     assert ("There is a shortcut" in page) == bool(rings)
+    alarms = read(home / f"run {kind}" / "report.json")["alarms"]
+    assert any("There is a shortcut" in words for words in alarms) == bool(rings)
     for name, row in heads.items():
         if name == rings:
             assert row["value"] > 0.9

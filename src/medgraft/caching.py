@@ -89,7 +89,7 @@ def at_every_depth(
 
 
 def views_of(recipe: Recipe) -> int:
-    """Get how many views of an image are worth keeping: the probe learns from all, an epoch shows one."""
+    """Get how many views of an image are worth keeping: the probe of a head alone asks all, an epoch shows one."""
     if recipe.augment.preset == "none":
         return 1
     views = recipe.depth.views or 1

@@ -151,7 +151,7 @@ def opened(
 ) -> Iterator[Finder]:
     """Get what trials of these data are run with; arguments as in `find`."""
     whole = recipe if recipe.depth.thaw == "all" else planned(recipe.changed({"depth.thaw": "all"}), found, task)
-    whole = whole.changed(_measured(folder)) if (folder / _MEASURED).exists() else whole
+    whole = whole.changed(_measured(folder, whole))
     whole, parts = assemble(_with_few_views(whole), found, copy.deepcopy(task), pixels)
     storage.write_json(folder / _MEASURED, {name: getattr(whole.fit, name) for name in _STOPWATCH})
     try:
@@ -163,9 +163,12 @@ def opened(
             part.close()
 
 
-def _measured(folder: Path) -> dict[str, Any]:
-    """What was measured when the search began: a stopwatch must not void the trials that are done."""
-    return {f"fit.{name}": value for name, value in json.loads((folder / _MEASURED).read_text()).items()}
+def _measured(folder: Path, whole: Recipe) -> dict[str, Any]:
+    """What was measured when the search began and is not asked for: a stopwatch must not void trials that are done."""
+    if not (folder / _MEASURED).exists():
+        return {}
+    found = json.loads((folder / _MEASURED).read_text())
+    return {f"fit.{name}": found[name] for name in _STOPWATCH if getattr(whole.fit, name) in ("auto", None)}
 
 
 def _with_few_views(whole: Recipe) -> Recipe:

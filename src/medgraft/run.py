@@ -259,12 +259,12 @@ def _start(recipe: Recipe, parts: Parts, found: Gathered, source: Loader | Froze
     if not recipe.fit.probe and parts.task.head.pooling != "levels":
         return {}
     names = group_of(found.samples, found.survey.duplicates)
-    views, few = source.views if isinstance(source, Frozen) else 1, HEAD_VIEWS
+    views = source.views if isinstance(source, Frozen) else 1
     told = begin(
         parts.task,
         parts.engine,
         source=source,
-        views=min(views, few) if parts.task.thawed else views,  # tuning goes on from here: more cost, and do not tell
+        views=min(views, HEAD_VIEWS) if parts.task.thawed else views,  # tuning goes on from here
         groups=[names[key] for key in source.keys] if recipe.fit.probe else None,
         listen=listen,
     )

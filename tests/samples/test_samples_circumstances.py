@@ -34,7 +34,9 @@ def test_what_does_not_vary_or_names_each_image_is_left_out() -> None:
 
 def test_size_format_tags_and_columns_are_known() -> None:
     samples = [
-        Sample("a", ImageRef(Path("a.png")), label="x", covariates={"site": "north", "Grade": "3"}),
+        Sample(
+            "a", ImageRef(Path("a.png")), label="x", covariates={"site": "north", "Grade": "3", "z1": "2", "zoom": "1"}
+        ),
         Sample("b", ImageRef(Path("b.JPG")), label="y", covariates={}),
     ]
     records = [
@@ -44,5 +46,6 @@ def test_size_format_tags_and_columns_are_known() -> None:
     found = properties(samples, records)
     assert found["width"] == ["60", "20"] and found["aspect"] == ["1.5000", "1.0000"]
     assert found["format"] == [".png", ".jpg"] and found["colour"] == ["colour", "gray"]
-    assert "column Grade" not in found  # it is the answer in other words
+    assert "column Grade" not in found and "column z1" not in found  # they are the answer in other words
+    assert found["column zoom"] == ["1", ""]
     assert found["tag Manufacturer"] == ["A", ""] and found["column site"] == ["north", ""]

@@ -40,7 +40,9 @@ def _words(report: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
         said = [
             f"Beside the one answer stands a set of all that fit, meant to hold the truth for {wanted} of each class."
         ]
-        said.append("An image whose set has more than one answer, or none, is one on which the model abstains.")
+        said.append(
+            "The model abstains where the set has more than one answer, or none, or one that is not the answer given."
+        )
     few = told.get("few_cases") or []
     if few:
         said.append(f"Of {listed([str(name) for name in few])} validation had too few images for limits of their own.")
