@@ -42,11 +42,12 @@ from medgraft.scores.intervals import wilson
 from medgraft.values import ImageRef
 from results import done
 
-NETS = {"resnet10t": "embedded:resnet10t", "vit": "embedded:vit"}
-DEPTHS = {"resnet10t": "all", "vit": "head"}  # tuning all of the transformer takes six times as long
+NETS = {"resnet10t": "embedded:resnet10t", "vit": "embedded:vit", "vit, all tuned": "embedded:vit"}
+DEPTHS = {"resnet10t": "all", "vit": "head", "vit, all tuned": "all"}
 METHODS = {
     "resnet10t": ("hirescam", "layercam", "gradcam", "gradcam++"),
     "vit": ("attention", "rollout", "hirescam", "layercam"),
+    "vit, all tuned": ("attention", "rollout", "hirescam", "layercam"),
 }
 PIXELS_EPOCHS = {  # side of the net's picture, passes over the images
     "chest": (128, 10),

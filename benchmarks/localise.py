@@ -36,6 +36,7 @@ WAYS = {  # what both tasks are trained with; of a frozen encoder the plain clas
     "embedded:resnet10t, frozen": {"backbone": "embedded:resnet10t", "depth": "head", "epochs": 25},
     "embedded:vit, frozen": {"backbone": "embedded:vit", "depth": "head", "epochs": 25},
     "embedded:vit, frozen, 8 views": {"backbone": "embedded:vit", "depth": "head", "epochs": 60, "views": 8},
+    "embedded:vit, all tuned": {"backbone": "embedded:vit", "depth": "all", "epochs": 20},
     "embedded:resnet10t, last stage tuned": {"backbone": "embedded:resnet10t", "depth": 1, "epochs": 20},
 }
 OFF = {f"scores.{question}": False for question in ("learning", "shortcuts", "stress", "maps")} | {

@@ -68,6 +68,57 @@ class Image:
         return np.clip(scaled, 0.0, 1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes in one image, in the file's own pixels; of a finding, or of the truth.
+
+    Corners are edges: pixel k of an axis reaches from k to k + 1, so that a box around pixels 2 to 4 is 2 to 5 and
+    the whole of an image of width W is 0 to W.
+
+    Attributes:
+        corners: `(M, 4)` float64 x0, y0, x1, y1; of a volume `(M, 6)` x0, y0, z0, x1, y1, z1.
+        labels: M class names.
+        scores: `(M,)` float64 in 0..1, how sure each is; None for truth.
+        ignored: `(M,)` bool: True for a box of the truth that is neither to be found nor wrong to find (crowds,
+            "difficult" ones).
+
+    Raises:
+        ValueError: the parts do not have one length.
+    """
+
+    corners: np.ndarray
+    labels: tuple[str, ...]
+    scores: np.ndarray | None = None
+    ignored: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        corners = np.asarray(self.corners, dtype=np.float64)
+        if corners.size == 0:
+            corners = corners.reshape(0, corners.shape[1] if corners.ndim == 2 else 4)
+        count = len(corners)
+        ignored = np.asarray(self.ignored, dtype=bool)
+        ignored = ignored if len(ignored) or not count else np.zeros(count, dtype=bool)
+        scores = None if self.scores is None else np.asarray(self.scores, dtype=np.float64)
+        if corners.ndim != 2 or corners.shape[1] not in (4, 6):
+            raise ValueError(f"corners of boxes have 4 or 6 numbers, not the shape {corners.shape}")
+        if len(self.labels) != count or len(ignored) != count or (scores is not None and len(scores) != count):
+            raise ValueError("every box has corners, a label and, where there are any, a score")
+        object.__setattr__(self, "corners", corners)
+        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "ignored", ignored)
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def take(self, rows: np.ndarray) -> Boxes:
+        """Get some of the boxes, by numbers or by a mask `(M,)`."""
+        places = np.arange(len(self))[rows]
+        scores = None if self.scores is None else self.scores[places]
+        labels = tuple(self.labels[place] for place in places.tolist())
+        return Boxes(self.corners[places], labels, scores, self.ignored[places])
+
+
 @dataclass(frozen=True)
 class Sample:
     """One case.
@@ -81,6 +132,8 @@ class Sample:
         split: "train", "val", "test" or None before the split.
         covariates: further columns (site, sex, age ...), as text.
         zones: severity of each zone of the image by its name, NaN where it is unknown; empty where none is asked for.
+        boxes: what is to be found in the image and where, none of it where nothing is; None where that is not known.
+            `label` then holds the classes that are there, as of several labels.
     """
 
     key: str
@@ -90,6 +143,7 @@ class Sample:
     split: str | None = None
     covariates: Mapping[str, str] = field(default_factory=dict)
     zones: Mapping[str, float] = field(default_factory=dict)
+    boxes: Boxes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +153,9 @@ class Batch:
     Attributes:
         pixels: `(N, C, [D,] H, W)` network pixels, normalised; or activations when `start` > 0.
         keys: N sample keys.
-        targets: `(N,)` or `(N, K)` what the task encoded; None for unlabelled samples.
+        targets: `(N,)` or `(N, K)` what the task encoded, of boxes `(N, M, 6)`: x0, y0, x1, y1 in network pixels, the
+            number of the class, and 1 for an ignored box; rows of NaN fill up to the largest M. None for unlabelled
+            samples.
         weights: `(N,)` weight of each sample in the loss, or None.
         start: index of the stage that `pixels` enters; 0 = image, k = output of the k-th stage.
         beside: `(N, F)` pooled features of the levels below that of `pixels`, where the head looks at them and
@@ -131,6 +187,7 @@ class Prediction:
         zones: severity of each zone of the image by its name; empty where the task has none.
         severity: their sum; None where the task has no zones.
         severity_ends: ends of the interval around the sum; None where validation did not settle one.
+        boxes: what was found, the surest first; None where the task finds none.
     """
 
     key: str
@@ -144,6 +201,7 @@ class Prediction:
     zones: Mapping[str, float] = field(default_factory=dict)
     severity: float | None = None
     severity_ends: tuple[float, float] | None = None
+    boxes: Boxes | None = None
 
     @property
     def abstain(self) -> bool:
