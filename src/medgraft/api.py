@@ -12,7 +12,9 @@ from medgraft.errors import BadData, BadRecipe
 from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
 
 if TYPE_CHECKING:
+    from medgraft.detection.opened import BoxRun
     from medgraft.opened import Run
+    from medgraft.predicted import Done
     from medgraft.samples.survey import Survey
 
 Listen = Callable[[dict[str, Any]], None]
@@ -86,7 +88,7 @@ def plan(
     """Get the recipe that `train` would use, each choice with its reason; arguments as in `train`."""
     from medgraft import preparing
 
-    return preparing.prepare(Path(data), _recipe(recipe, options, settings), listen=listen)[0]
+    return preparing.plan(Path(data), _recipe(recipe, options, settings), listen=listen)
 
 
 def depth(
@@ -127,15 +129,26 @@ def survey(
     return surveying.survey_data(Path(data), chosen, out=None if out is None else Path(out), listen=listen)
 
 
-def open_run(folder: Data, *, device: str = "auto") -> Run:
-    """Open a finished run for predictions."""
-    from medgraft.opened import Run
+def open_run(folder: Data, *, device: str = "auto") -> Run | BoxRun:
+    """Open a finished run for predictions: a `Run`, or a `BoxRun` of one that finds boxes."""
+    from medgraft.detection.opened import open_any
 
-    return Run(Path(folder), device=device)
+    return open_any(Path(folder), device=device)
+
+
+def _opened(run: Data | Run | BoxRun, device: str, *, verb: str) -> Run:
+    """A run that answers for whole images.
+
+    Raises:
+        RunRefused: it finds boxes.
+    """
+    from medgraft.detection.opened import whole_only
+
+    return whole_only(open_run(run, device=device) if isinstance(run, str | Path) else run, verb=verb)
 
 
 def evaluate(
-    run: Data | Run,
+    run: Data | Run | BoxRun,
     data: Data,
     *,
     out: Data,
@@ -148,52 +161,21 @@ def evaluate(
 ) -> Report:
     """Score a trained run on other labelled data; nothing is fitted there."""
     from medgraft import outside
+    from medgraft.detection.opened import BoxRun
+    from medgraft.detection.outside import evaluate_boxes
     from medgraft.samples.dataset import Columns
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     columns = Columns(label_column, patient_column, split_column)
+    if isinstance(opened, BoxRun):
+        words: dict[str, Any] = {"columns": columns, "percent_bad": limit_bad, "listen": listen}
+        return Report(evaluate_boxes(opened, Path(data), out=Path(out), **words))
     found = outside.evaluate(opened, Path(data), out=Path(out), columns=columns, percent_bad=limit_bad, listen=listen)
     return Report(found)
 
 
-class Done:
-    """What `predict` did.
-
-    Attributes:
-        out: the CSV, or None when the rows are in `rows`.
-        count: images predicted or tried.
-        failed: how many of them could not be read.
-        rows: the rows, when there is no `out`.
-    """
-
-    def __init__(self, out: Path | None, count: int, failed: int, rows: Sequence[dict[str, Any]]) -> None:
-        self.out, self.count, self.failed, self.rows = out, count, failed, list(rows)
-
-    def lines(self) -> list[str]:
-        """Get it in words."""
-        shown = [f"{row['key']}  {row.get('error') or row['predicted']}  {_chances(row)}".rstrip() for row in self.rows]
-        bad = f", {self.failed} could not be read (see the column error)" if self.failed else ""
-        return [*shown, f"{self.count} images{bad}" + (f": {self.out}" if self.out else "")]
-
-    def headline(self) -> dict[str, Any]:
-        """Get plain JSON values."""
-        out = None if self.out is None else str(self.out)
-        rows = [{name: _number(name, cell) for name, cell in row.items()} for row in self.rows]
-        return {"out": out, "images": self.count, "failed": self.failed, "predictions": rows or None}
-
-
-def _number(name: str, cell: Any) -> Any:
-    """A cell of a table as JSON has it: probabilities and values are numbers there."""
-    return float(cell) if name == "value" or name.startswith(("p_", "zone_", "severity")) else cell
-
-
-def _chances(row: Mapping[str, Any]) -> str:
-    said = [f"{name[2:]} {float(p):.3f}" for name, p in row.items() if name.startswith("p_")]
-    return "  ".join([*said, *([f"severity {row['severity']}"] if row.get("severity") else [])])
-
-
 def predict(
-    run: Data | Run,
+    run: Data | Run | BoxRun,
     paths: Sequence[Data] | Data,
     *,
     out: Data | None = None,
@@ -204,14 +186,21 @@ def predict(
 ) -> Done:
     """Predict files (of several frames each, or `FILE#2`) and folders; with `out`, rows go to a CSV as they come.
 
+    A run that finds boxes writes a row a box, into a `.json` file COCO's list, into a `.geojson` what QuPath opens,
+    and into a folder all of them and pictures with the boxes drawn in.
+
     Raises:
         BadData: a path is not there, or no image could be read.
     """
     from medgraft import opened as opening
+    from medgraft.detection.opened import BoxRun
+    from medgraft.predicted import Done
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     refs, passed = opening.images_in(paths)
     _say_passed(passed, listen)
+    if isinstance(opened, BoxRun):
+        return opened.predict_to(None if out is None else Path(out), refs, passed, workers=workers, listen=listen)
     rows = chain(
         opened.predict_files(refs, batch_size=batch_size, workers=workers, listen=listen), opening.rows_of(passed)
     )
@@ -273,7 +262,7 @@ def stress(runs: Sequence[Data | Run], *, out: Data, device: str = "auto", liste
     """
     from medgraft import stressing
 
-    opened = [open_run(run, device=device) if isinstance(run, str | Path) else run for run in runs]
+    opened = [_opened(run, device, verb="stress") for run in runs]
     return stressing.compare(opened, out=Path(out), listen=listen)
 
 
@@ -306,7 +295,7 @@ def explain(
     """
     from medgraft import explaining
 
-    opened = open_run(run, device=device) if isinstance(run, str | Path) else run
+    opened = _opened(run, device, verb="explain")
     refs, masks, passed = explaining.listed(paths, listen=listen)
     _say_passed(passed, listen)
     words: dict[str, Any] = {"method": method, "target": target, "masks": masks, "nifti": nifti, "listen": listen}
@@ -345,9 +334,8 @@ def inspect(
     from medgraft import opened as opening
 
     if not isinstance(run_or_backbone, str | Path) or Path(run_or_backbone).is_dir():
-        named = isinstance(run_or_backbone, str | Path)
-        opened = open_run(run_or_backbone, device=device) if named else run_or_backbone  # type: ignore[arg-type]
-        return inspecting.inspect_run(opened, out=Path(out), offline=offline, listen=listen)  # type: ignore[arg-type]
+        opened = _opened(run_or_backbone, device, verb="inspect")
+        return inspecting.inspect_run(opened, out=Path(out), offline=offline, listen=listen)
     refs, passed = opening.images_in(paths) if paths else ([], [])
     _say_passed(passed, listen)
     words: dict[str, Any] = {"image_size": image_size, "offline": offline, "listen": listen}
@@ -358,7 +346,7 @@ def export(run: Data | Run, *, out: Data, format: str = "onnx") -> dict[str, Any
     """Write the model for other programs and check that it gives the same numbers there."""
     from medgraft import exporting
 
-    opened = open_run(run, device="cpu") if isinstance(run, str | Path) else run
+    opened = _opened(run, "cpu", verb="export")
     return exporting.export(opened, out=Path(out), format=format)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from medgraft.samples.presets import Preset, preset
 from medgraft.scores.operating import choose_threshold
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
+
+if TYPE_CHECKING:
+    from medgraft.tasks.detect import Detect
 
 _TIMED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting; half when layers learn
 
@@ -72,6 +77,8 @@ def _check_no_epochs(recipe: Recipe) -> None:
     """Without epochs the probe is all that is learnt, and no stage is tuned."""
     if recipe.fit.probe is False:
         raise BadRecipe("fit.epochs is 0 and fit.probe is off, so nothing would be learnt", do="Change one of them.")
+    if recipe.task != "auto" and TASKS[recipe.task].boxed:
+        raise BadRecipe("fit.epochs is 0, and boxes are learnt in epochs", do="Give some epochs.")
     if recipe.task != "auto" and TASKS[recipe.task].upright:
         raise BadRecipe("fit.epochs is 0, and the map of severities is learnt in epochs", do="Give some epochs.")
     if recipe.depth.thaw not in ("auto", "head", 0):
@@ -116,9 +123,19 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
             seed=recipe.seed,
             dropout=recipe.backbone.dropout,
         )
+    say_weights(recipe, task.backbone, said, listen)
+    return task
+
+
+def say_weights(recipe: Recipe, net: Backbone, said: Sequence[warnings.WarningMessage], listen: Listen) -> None:
+    """Pass on what was said while a backbone was opened, and refuse other weights than those of the recipe.
+
+    Raises:
+        BadWeights: the weights are others.
+    """
     wanted = recipe.backbone.sha256
-    if wanted is not None and wanted != task.backbone.sha256:
-        own = task.backbone.sha256[:12] or "none"
+    if wanted is not None and wanted != net.sha256:
+        own = net.sha256[:12] or "none"
         raise BadWeights(
             f"the weights are not those of the recipe (sha256 {own}, not {wanted[:12] or 'none'})",
             where=recipe.backbone.name,
@@ -127,7 +144,6 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
     for warning in said:
         asked = recipe.backbone.name.startswith("none:")  # who asked for random numbers need not be warned of them
         listen({"event": "say" if asked else "warning", "text": str(warning.message)})
-    return task
 
 
 def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
@@ -154,7 +170,7 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
     return planning.choose_rest(recipe.changed(resolved), facts)
 
 
-def stages_of(recipe: Recipe, task: ImageTask) -> int:
+def stages_of(recipe: Recipe, task: ImageTask | Detect) -> int:
     """Get how many stages the recipe thaws.
 
     Raises:

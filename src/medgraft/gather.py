@@ -32,11 +32,13 @@ class Peek:
 
     Attributes:
         side: median of the shorter sides, in pixels.
+        longest: median of the longer ones.
         gray: True when none has colour.
         volume: True when the images have depth.
     """
 
     side: int
+    longest: int
     gray: bool
     volume: bool
 
@@ -81,7 +83,8 @@ def read(data: Path, recipe: Recipe) -> DataSet:
         BadData, BadTable: what is wrong, where, and what to do.
     """
     part = recipe.data
-    columns = Columns(part.label_column, part.patient_column, part.split_column, several=recipe.task == "multilabel")
+    words: dict[str, Any] = {"boxes": part.boxes_column, "several": recipe.task == "multilabel"}
+    columns = Columns(part.label_column, part.patient_column, part.split_column, **words)
     found = read_samples(data, columns=columns, limit_bad=part.limit_bad)
     return zoned(found, recipe) if recipe.task == "localise" else found
 
@@ -111,7 +114,9 @@ def peek(dataset: DataSet) -> Peek:
         raise BadData(what, where=dataset.root, do="medgraft survey tries all of them.")
     sides = [min(record["shape"][-2:]) for record in records]
     deep = sum(len(record["shape"]) == 4 for record in records)
-    return Peek(int(np.median(sides)), all(record["gray"] for record in records), deep > len(records) / 2)
+    longer = [max(record["shape"][-2:]) for record in records]
+    gray = all(record["gray"] for record in records)
+    return Peek(int(np.median(sides)), int(np.median(longer)), gray, deep > len(records) / 2)
 
 
 def gather(dataset: DataSet, recipe: Recipe, *, network: dict[str, Any], listen: Listen) -> Gathered:

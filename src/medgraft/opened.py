@@ -58,14 +58,8 @@ class Run:
 
     def __init__(self, folder: Path, *, device: str = "auto") -> None:
         self.folder = Path(folder)
-        if not all((self.folder / name).exists() for name in ("model.safetensors", "report.json")):
-            unfinished = (self.folder / "recipe.yaml").exists()
-            raise RunRefused(
-                "this run is not finished" if unfinished else "this is no run folder of medgraft",
-                where=folder,
-                do="Finish it with medgraft train --resume." if unfinished else "Give the --out folder of a training.",
-            )
-        self.report: dict[str, Any] = _report_in(self.folder)
+        check_folder(self.folder)
+        self.report: dict[str, Any] = report_in(self.folder)
         self.model: Model = load(self.folder / "model.safetensors")
         self.predictor = Predictor(self.model, device=resolve_device(device))
 
@@ -83,7 +77,7 @@ class Run:
             BadData: something is neither a path nor an array.
             BadImage: one of them cannot be read; `predict_files` goes on instead.
         """
-        items: list[Any] = [images] if isinstance(images, np.ndarray) else _several(images)
+        items: list[Any] = [images] if isinstance(images, np.ndarray) else several(images)
         found = Predictions()
         refs: list[ImageRef] = []
         for number, item in enumerate(items):
@@ -92,7 +86,7 @@ class Run:
                 refs, name = [], f"array {number}"
                 found += self.predictor.predict(from_array(item, self.model.pixels, name=name)[None], [name])
             else:
-                refs += list_images(_path_of(item), series=False, frames=True)
+                refs += list_images(path_of(item), series=False, frames=True)
         return Predictions([*found, *self._of_files(refs, batch_size)])
 
     def explain(
@@ -140,7 +134,28 @@ class Run:
         return f"<b>medgraft run</b> {html.escape(str(self.folder))}: {html.escape(self.report['task'])} {said}"
 
 
-def _report_in(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no finished run.
+
+    Raises:
+        RunRefused: no such folder, or the run is not finished.
+    """
+    if all((folder / name).exists() for name in ("model.safetensors", "report.json")):
+        return
+    unfinished = (folder / "recipe.yaml").exists()
+    raise RunRefused(
+        "this run is not finished" if unfinished else "this is no run folder of medgraft",
+        where=folder,
+        do="Finish it with medgraft train --resume." if unfinished else "Give the --out folder of a training.",
+    )
+
+
+def report_in(folder: Path) -> dict[str, Any]:
+    """Get what report.json of a run holds.
+
+    Raises:
+        RunRefused: it is missing or damaged.
+    """
     try:
         return dict(read_json(folder / "report.json"))
     except (OSError, ValueError, TypeError) as error:
@@ -158,10 +173,10 @@ def paths_of(given: Any) -> list[Path]:
         >>> [str(path) for path in paths_of("a.png")], [str(path) for path in paths_of(["a.png", "b.png"])]
         (['a.png'], ['a.png', 'b.png'])
     """
-    return [_path_of(item) for item in _several(given)]
+    return [path_of(item) for item in several(given)]
 
 
-def _several(given: Any) -> list[Any]:
+def several(given: Any) -> list[Any]:
     """Get what was given as a list; a text is one path, not its letters."""
     if isinstance(given, str | os.PathLike):
         return [given]
@@ -171,7 +186,12 @@ def _several(given: Any) -> list[Any]:
         return [given]
 
 
-def _path_of(item: Any) -> Path:
+def path_of(item: Any) -> Path:
+    """Get a path.
+
+    Raises:
+        BadData: it is none.
+    """
     try:
         return Path(item)
     except TypeError as error:

@@ -19,6 +19,7 @@ from medgraft.gallery import gallery, told_of
 from medgraft.gather import Listen, zoned
 from medgraft.judge import Predicted
 from medgraft.learn import stopping
+from medgraft.learn.model import Pixels
 from medgraft.opened import Run
 from medgraft.recipe import Recipe, load
 from medgraft.report.card import write_card
@@ -49,19 +50,12 @@ def evaluate(
     pages.refuse_others(out, data=data)
     out.mkdir(parents=True, exist_ok=True)
     dataset = _zoned(run, _read(run, data, columns, percent_bad))
-    samples, notes = _chosen(dataset)
-    store = Store.open(
-        [sample.image for sample in samples],
-        run.model.pixels.to_dict(),
-        budget_bytes=int(cache_gb * GIGABYTE),
-        workers=2,
-        progress=lambda done, count: _progress(done, count, listen),
-    )
-    records = [{**record, "key": sample.key} for sample, record in zip(samples, store.records, strict=True)]
-    _refuse_training_images(run, samples, records)
+    samples, notes = chosen(dataset)
+    store, records = stored(samples, run.model.pixels, cache_gb=cache_gb, listen=listen)
+    refuse_training_images(run.folder, samples, records)
     for note in notes:
         listen({"event": "say", "text": note})
-    doubts = [*_same_patients(run, samples), *_look_alikes(run, samples, records)]
+    doubts = doubts_of(run.folder, samples, records)
     for doubt in doubts:
         listen({"event": "warning", "text": doubt})
     whole = replace(dataset, samples=tuple(samples))
@@ -139,7 +133,26 @@ def _progress(done: int, count: int, listen: Listen) -> None:
     listen({"event": "decode", "done": done, "of": count})
 
 
-def _chosen(dataset: DataSet) -> tuple[list[Sample], list[str]]:
+def stored(
+    samples: Sequence[Sample], pixels: Pixels, *, cache_gb: float = 20.0, listen: Listen
+) -> tuple[Store, list[dict[str, Any]]]:
+    """Decode images, and get their network pixels and their facts, in order."""
+    store = Store.open(
+        [sample.image for sample in samples],
+        pixels.to_dict(),
+        budget_bytes=int(cache_gb * GIGABYTE),
+        workers=2,
+        progress=lambda done, count: _progress(done, count, listen),
+    )
+    return store, [{**record, "key": sample.key} for sample, record in zip(samples, store.records, strict=True)]
+
+
+def chosen(dataset: DataSet) -> tuple[list[Sample], list[str]]:
+    """Get the samples that are scored, as test samples, and what is to be said of them.
+
+    Raises:
+        BadData: none has a label.
+    """
     labelled = [sample for sample in dataset.samples if sample.label is not None]
     notes = list(dataset.notes)
     if any(sample.split == "test" for sample in labelled):
@@ -150,8 +163,13 @@ def _chosen(dataset: DataSet) -> tuple[list[Sample], list[str]]:
     return [replace(sample, split="test") for sample in labelled], notes
 
 
-def _refuse_training_images(run: Run, samples: list[Sample], records: list[dict[str, Any]]) -> None:
-    path = run.folder / "samples.json"
+def refuse_training_images(folder: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
+    """Refuse images that the run in `folder` learnt from.
+
+    Raises:
+        Leak: some are named.
+    """
+    path = folder / "samples.json"
     if not path.exists():
         return
     learnt = {values[4] for values in pages.read_json(path).values() if values[3] in ("train", "val")}
@@ -164,9 +182,14 @@ def _refuse_training_images(run: Run, samples: list[Sample], records: list[dict[
         )
 
 
-def _same_patients(run: Run, samples: list[Sample]) -> list[str]:
+def doubts_of(folder: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> list[str]:
+    """Get what speaks against scores on these images of the run in `folder`: its patients, or copies of its images."""
+    return [*_same_patients(folder, samples), *_look_alikes(folder, samples, records)]
+
+
+def _same_patients(folder: Path, samples: Sequence[Sample]) -> list[str]:
     """Say when patients bear the names of patients that the run learnt from: two hospitals may count alike."""
-    path = run.folder / "samples.json"
+    path = folder / "samples.json"
     known = {values[2] for values in pages.read_json(path).values() if values[3] != "test"} if path.exists() else set()
     again = sorted({sample.patient for sample in samples if sample.patient and sample.patient in known})
     if not again:
@@ -175,9 +198,9 @@ def _same_patients(run: Run, samples: list[Sample]) -> list[str]:
     return [f"{named}: if they are the same people, these scores say nothing about new patients"]
 
 
-def _look_alikes(run: Run, samples: list[Sample], records: list[dict[str, Any]]) -> list[str]:
+def _look_alikes(folder: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> list[str]:
     """Say when images look like copies of training images that were saved again, resized or flipped."""
-    path = run.folder / "thumbnails.npz"
+    path = folder / "thumbnails.npz"
     good = [i for i, record in enumerate(records) if record["error"] is None]
     if not path.exists() or not good:
         return []

@@ -11,14 +11,58 @@ from medgraft.errors import BadRecipe
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.model import Pixels
 from medgraft.recipe import Recipe
+from medgraft.samples.dataset import DataSet
+from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 from medgraft.version import VERSION
 
 
-def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
-    """Read and decode the data and fill the recipe: what all verbs that learn share."""
+def plan(data: Path, recipe: Recipe, *, listen: Listen) -> Recipe:
+    """Get the recipe that a training would use; arguments as in `prepare`."""
+    dataset, recipe = opened(data, recipe, listen=listen)
+    if TASKS[recipe.task].boxed:
+        from medgraft.detection.parts import prepare_boxes
+
+        return prepare_boxes(dataset, recipe, listen=listen)[0]
+    return prepare(data, recipe, dataset=dataset, listen=listen)[0]
+
+
+def opened(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[DataSet, Recipe]:
+    """Read names and labels, and settle the task; decodes nothing.
+
+    Raises:
+        BadData, BadTable, BadRecipe: what is wrong, where, and what to do.
+    """
     check_words(recipe)
     dataset = gathering.read(data, recipe)
+    # The label's column is settled, so that another run of this recipe cannot take another one.
+    recipe = recipe.changed({"data.label_column": dataset.label_column})
+    if recipe.task == "auto":
+        kind, why = dataset.target_kind()
+        word = planning.TASK_OF[kind]
+        recipe = planning.with_reasons(recipe.changed({"task": word}), {"task": why})
+        listen({"event": "say", "text": f"task: {word}, because {why}"})
+    return dataset, recipe
+
+
+def prepare(
+    data: Path, recipe: Recipe, *, listen: Listen, dataset: DataSet | None = None
+) -> tuple[Recipe, Gathered, ImageTask, Pixels]:
+    """Read and decode the data and fill the recipe: what all verbs that learn from whole images share.
+
+    Args:
+        data: labelled images.
+        recipe: what was asked for.
+        listen: gets progress events.
+        dataset: what `opened` gave, with the recipe that it gave; None reads the data.
+
+    Raises:
+        BadRecipe: the task finds boxes, or the images are volumes.
+    """
+    if dataset is None:
+        dataset, recipe = opened(data, recipe, listen=listen)
+    if TASKS[recipe.task].boxed:
+        raise BadRecipe(f"the task {recipe.task} finds boxes, and this is for whole images", do="Use medgraft train.")
     seen = gathering.peek(dataset)
     if seen.volume:
         raise BadRecipe(
@@ -26,15 +70,9 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
             where=dataset.root,
             do="Give slices as images, or frames of a multi-frame file.",
         )
-    # The label's column is settled, so that another run of this recipe cannot take another one.
-    recipe = recipe.changed({"medgraft": VERSION, "data.label_column": dataset.label_column})
+    recipe = recipe.changed({"medgraft": VERSION})
     channels_asked = recipe.input.channels
     recipe = planning.choose_input(recipe, side=seen.side, gray=seen.gray)
-    if recipe.task == "auto":
-        kind, why = dataset.target_kind()
-        word = planning.TASK_OF[kind]
-        recipe = planning.with_reasons(recipe.changed({"task": word}), {"task": why})
-        listen({"event": "say", "text": f"task: {word}, because {why}"})
     size = recipe.input.image_size or 0
     channels = 1 if recipe.input.channels == 1 else 3
     pixels = Pixels((size, size), channels, recipe.input.fit, window=recipe.input.window)
@@ -44,7 +82,7 @@ def prepare(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gath
         listen({"event": "say", "text": why})
         found.store.close()
         recipe = planning.with_reasons(recipe.changed({"input.channels": 3}), {"input.channels": why})
-        return prepare(data, recipe, listen=listen)
+        return prepare(data, recipe, dataset=dataset, listen=listen)
     for note in found.notes:
         listen({"event": "say", "text": note})
     task = graft_for(recipe, found, pixels, listen)

@@ -33,6 +33,7 @@ class Data(Section):
     label_column: str | None = Field(None, description="column of the label; found by itself when empty")
     patient_column: str | None = Field(None, description="column of the patient; found by itself when empty")
     split_column: str | None = Field(None, description="column of the split; found by itself when empty")
+    boxes_column: str | None = Field(None, description="column of an annotation file an image; found by itself")
     patients_unknown: bool = Field(False, description="say that nobody knows the patients, which silences the question")
     limit_bad: float = Field(1.0, ge=0, le=100, description="percentage of unreadable images above which the run stops")
 
@@ -50,6 +51,19 @@ class Zones(Section):
         None, description="column of masks of the organ, whose bounding box the grid parts; the image when empty"
     )
     grid: tuple[int, int] | None = Field(None, description="rows and columns of the zones; by their number when empty")
+
+
+class Boxes(Section):
+    """How boxes are found (task detect)."""
+
+    arm: Literal["faster_rcnn", "fcos"] = Field("faster_rcnn", description="in two stages, or in one")
+    strides: list[int] | None = Field(None, min_length=1, description="of maps to look for boxes in; planned")
+    ratios: list[float] | None = Field(None, min_length=1, description="heights of anchors by widths; planned")
+    width: int = Field(128, ge=32, multiple_of=32, description="channels of the maps")
+    most: int | None = Field(None, ge=1, description="boxes an image at most; planned")
+    crop: int | None = Field(None, ge=0, description="side of the windows that training looks at; 0 = whole; planned")
+    hit: Literal["iou", "centre"] = Field("iou", description="when a box is a hit: by overlap, or by its centre")
+    iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a box is a hit, intersection over union")
 
 
 class Split(Section):
@@ -177,10 +191,11 @@ class Recipe(Section):
     """Everything needed to do a run again."""
 
     medgraft: str = Field("", description="version that wrote it")
-    task: str = Field("auto", description="classify, multilabel, grade, regress, localise; auto: by the labels")
+    task: str = Field("auto", description="classify, multilabel, grade, regress, localise, detect; auto: by the labels")
     seed: int = Field(0, ge=0, description="every random draw is a function of it")
     data: Data = Data()  # type: ignore[call-arg]
     zones: Zones = Zones()  # type: ignore[call-arg]
+    boxes: Boxes = Boxes()  # type: ignore[call-arg]
     split: Split = Split()  # type: ignore[call-arg]
     input: Input = Input()  # type: ignore[call-arg]
     backbone: Backbone = Backbone()  # type: ignore[call-arg]
@@ -311,6 +326,7 @@ OPTIONS = {
     "label_column": "data.label_column",
     "patient_column": "data.patient_column",
     "split_column": "data.split_column",
+    "boxes_column": "data.boxes_column",
     "patients_unknown": "data.patients_unknown",
     "limit_bad": "data.limit_bad",
     "device": "machine.device",

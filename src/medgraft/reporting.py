@@ -265,12 +265,12 @@ def _augment_entry(recipe: Recipe, task: ImageTask, fitted: Fitted) -> dict[str,
         "preset": chosen.name,
         "reason": recipe.reasons.get("augment.preset"),
         "strength": recipe.augment.strength,
-        "steps": _steps(chosen),
+        "steps": augment_steps(chosen),
     }
 
 
-def _steps(chosen: Preset) -> list[str]:
-    """The ranges that are not zero, in words."""
+def augment_steps(chosen: Preset) -> list[str]:
+    """Get the ranges that are not zero, in words."""
     said = meanings()
     values = {name: float(getattr(chosen, name)) for name in numbers()}
     chances = ("_p", "_h", "_v")  # of these the meaning alone is the better name

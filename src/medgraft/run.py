@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import caching, changed, depth_finder, enough, judge, pages, reporting, severity, shortcuts, storage
+from medgraft import (
+    caching,
+    changed,
+    depth_finder,
+    enough,
+    judge,
+    pages,
+    reporting,
+    resuming,
+    severity,
+    shortcuts,
+    storage,
+)
 from medgraft.assemble import Parts, assemble
-from medgraft.errors import RunRefused
+from medgraft.detection.job import train_boxes
 from medgraft.explanation.maker import MapMaker
 from medgraft.explanation.methods import class_method
 from medgraft.gallery import gallery, told_of
@@ -34,15 +45,14 @@ from medgraft.learn.resume import Checkpoints
 from medgraft.learn.start import begin
 from medgraft.nets import parameter_groups
 from medgraft.planning import HEAD_VIEWS
-from medgraft.preparing import prepare
-from medgraft.recipe import Recipe, load
+from medgraft.preparing import opened, prepare
+from medgraft.recipe import Recipe
 from medgraft.report.choices import probe_words
 from medgraft.samples.loader import Loader, normalised
 from medgraft.samples.split import group_of
-from medgraft.surveying import values_of
+from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Batch, Sample
-from medgraft.version import VERSION
 
 
 @dataclass
@@ -84,108 +94,25 @@ def train(
         Stopped: it stopped safely and can be resumed.
     """
     with storage.lock(out), stopping.watching(), memory_said():
-        recipe = _opened(out, recipe, resume, asked, data=data)
-        recipe, found, task, pixels = prepare(data, recipe, listen=listen)
-        _same_samples(out, found.samples, found.records)
+        recipe = resuming.opened(out, recipe, resume, asked, data=data)
+        dataset, recipe = opened(data, recipe, listen=listen)
+        if TASKS[recipe.task].boxed:
+            return train_boxes(out, dataset, recipe, listen=listen)
+        recipe, found, task, pixels = prepare(data, recipe, dataset=dataset, listen=listen)
+        resuming.check_samples(out, found.samples, found.records)
         recipe, depths = depth_finder.settle(recipe, found, task, pixels, out=out, listen=listen)
         recipe, parts = assemble(recipe, found, task, pixels)
         try:
             times = Times()
             _recalibrate(recipe, parts, times, listen)
             recipe = caching.settle(out, recipe, parts, found, listen)
-            _begin(out, recipe, found, depths)
+            resuming.begin(out, recipe, found, depths)
             _ask_first(out, recipe, parts, found, times, listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times, listen)
         finally:
             for part in (parts.train, parts.val, parts.test, found.store):
                 part.close()
-
-
-# ---- the run folder ------------------------------------------------------------------
-
-
-def _opened(out: Path, recipe: Recipe, resume: bool, asked: Iterable[str], *, data: Path) -> Recipe:
-    """Check the folder; when resuming, take the recipe that is in it."""
-    if (out / "report.json").exists():
-        raise RunRefused("this folder holds a finished run", where=out, do="Give another --out.")
-    if not (out / "recipe.yaml").exists():
-        pages.refuse_others(out, data=data, known="samples.json")
-        return recipe
-    if not resume:
-        raise RunRefused("this folder holds an unfinished run", where=out, do="Go on with --resume, or another --out.")
-    saved = load(out / "recipe.yaml")
-    if saved.medgraft != VERSION:
-        what = f"this run was begun by medgraft {saved.medgraft}, and this is {VERSION}"
-        raise RunRefused(what, where=out, do="Train anew in another --out.")
-    changed = _differences(recipe, saved, asked)
-    if changed:
-        raise RunRefused(
-            f"the recipe has changed: {'; '.join(changed)}", where=out, do="Resume without it, or train anew."
-        )
-    return saved.changed({"machine": recipe.machine.model_dump()})
-
-
-def _differences(recipe: Recipe, saved: Recipe, asked: Iterable[str]) -> list[str]:
-    """Name the fields that were asked for now and differ from those of the run."""
-    now, then = _flat(recipe), _flat(saved)
-    skipped = ("machine.", "reasons", "medgraft")
-    return [
-        f"{name} is {now[name]!r}, the run has {then[name]!r}"
-        for name in asked
-        if not name.startswith(skipped) and now[name] not in (None, "auto", then[name])
-    ]
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part, values in recipe.model_dump().items():
-        rows = values.items() if isinstance(values, dict) and part != "reasons" else [("", values)]
-        found |= {f"{part}.{key}" if key else part: value for key, value in rows}
-    return found
-
-
-def _same_samples(out: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
-    """Refuse to go on with other files, labels or splits than the run began with."""
-    path = out / "samples.json"
-    if not path.exists():
-        return
-    then, now = pages.read_json(path), _sample_prints(samples, records)
-    gone, new = sorted(set(then) - set(now)), sorted(set(now) - set(then))
-    other = sorted(key for key in set(now) & set(then) if now[key] != then[key])
-    said = [f"{len(names)} files {word} (such as {names[0]})" for names, word in _named(gone, new, other) if names]
-    if said:
-        raise RunRefused(f"the data have changed: {', '.join(said)}", where=out, do="Train anew in another --out.")
-
-
-def _named(gone: list[str], new: list[str], other: list[str]) -> list[tuple[list[str], str]]:
-    return [(gone, "are gone"), (new, "are new"), (other, "have other content, label or split")]
-
-
-def _sample_prints(samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {
-        s.key: [r["sha256"], s.label, s.patient, s.split, r["content"], *_known(s), *pages.place_in_file(s.image)]
-        for s, r in zip(samples, records, strict=True)
-    }
-
-
-def _known(sample: Sample) -> list[dict[str, float | None]]:
-    """The severities of zones, where the task asks for them; JSON has no NaN."""
-    own = {name: value if math.isfinite(value) else None for name, value in sample.zones.items()}
-    return [own] if own else []
-
-
-def _begin(out: Path, recipe: Recipe, found: Gathered, depths: dict[str, Any] | None) -> None:
-    """Write what is known before training; the recipe last, as it says that the rest is there."""
-    if depths is not None:
-        storage.write_json(out / depth_finder.FILE, depths)
-    storage.write_json(out / "samples.json", _sample_prints(found.samples, found.records))
-    pages.write_samples(out / "samples.csv", found)
-    pages.write_thumbnails(out / "thumbnails.npz", found)
-    storage.write_json(out / "survey.json", values_of(found.survey))
-    rows = [{"path": path, "reason": reason} for path, reason in found.quarantine]
-    storage.write_table(out / "quarantine.csv", rows, columns=("path", "reason"))
-    recipe.save(out / "recipe.yaml")
 
 
 # ---- the fit --------------------------------------------------------------------------

@@ -54,7 +54,8 @@ def _batch(task: ImageTask, name: str) -> Batch:
 
 
 def test_every_task_is_here():
-    assert set(LABELS) == set(TASKS), "a new task needs labels here, so that the contract runs over it"
+    whole = {name for name in TASKS if not TASKS[name].boxed}  # tasks of boxes: tests/tasks/test_tasks_detect.py
+    assert set(LABELS) == whole, "a new task needs labels here, so that the contract runs over it"
 
 
 @each_task

@@ -312,7 +312,9 @@ def doctor(*, screen: Screen) -> Result:
 
 
 def _run_lines(report: dict[str, Any], out: Path) -> Result:
-    scores = {name: score for name, score in report["scores"]["test"].items() if score and score["value"] is not None}
+    scores = {
+        name: score for name, score in report["scores"]["test"].items() if score and score.get("value") is not None
+    }
     lines = [_score_line(name, score) for name, score in scores.items() if name in _HEADLINE]
     lines += [f"warning: {text}" for text in (*report["warnings"], *report.get("alarms", ()))]
     paths = {"run": str(out), "report": str(out / "report.html"), "report_json": str(out / "report.json")}
@@ -346,7 +348,7 @@ def _value(values: dict[str, Any], field: str) -> Any:
     return values
 
 
-_HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae")
+_HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "map50", "map", "froc", "f1")
 
 
 def _score_line(name: str, score: dict[str, Any]) -> str:

@@ -34,7 +34,12 @@ def _option(kind: Any, name: str, help: str, panel: str) -> inspect.Parameter:
 
 _TEXT, _WHOLE, _NUMBER, _FLAG = Optional[str], Optional[int], Optional[float], Optional[bool]  # noqa: UP045
 COMMON = [
-    _option(_TEXT, "task", "classify, multilabel, grade, regress (by the labels when not given), or localise.", _MODEL),
+    _option(
+        _TEXT,
+        "task",
+        "classify, multilabel, grade, regress, detect (by the data when not given), or localise.",
+        _MODEL,
+    ),
     _option(_TEXT, "backbone", "auto, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME, file:PATH, none:NAME.", _MODEL),
     _option(
         _TEXT,
@@ -50,6 +55,7 @@ COMMON = [
     _option(_TEXT, "label_column", "Column of the label.", _DATA),
     _option(_TEXT, "patient_column", "Column of the patient.", _DATA),
     _option(_TEXT, "split_column", "Column of the split.", _DATA),
+    _option(_TEXT, "boxes_column", "Column of an annotation file an image.", _DATA),
     _option(_FLAG, "patients_unknown", "Say that nobody knows the patients.", _DATA),
     _option(_NUMBER, "limit_bad", "Percentage of unreadable images above which to stop.", _DATA),
     _option(_TEXT, "device", "auto, cpu, cuda or cuda:1.", _MACHINE),

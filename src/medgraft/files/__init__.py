@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from medgraft.files.dicom import referred
     from medgraft.files.form import MAX_BYTES, Format, Header, Wish
     from medgraft.files.listing import list_images
-    from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels, way_back
+    from medgraft.files.pixels import (
+        content_key,
+        file_corners,
+        fingerprint,
+        network_corners,
+        network_pixels,
+        read_measured,
+        read_pixels,
+        way_back,
+    )
     from medgraft.files.pool import read_many
     from medgraft.files.read import header, read_image
     from medgraft.files.write import save_nifti, save_png, write_dicom
@@ -42,6 +51,9 @@ _HOMES = {
     "read_pixels": "pixels",
     "content_key": "pixels",
     "fingerprint": "pixels",
+    "file_corners": "pixels",
+    "network_corners": "pixels",
+    "read_measured": "pixels",
     "way_back": "pixels",
     "referred": "dicom",
     "save_nifti": "write",
@@ -66,6 +78,9 @@ __all__ = [
     "read_pixels",
     "save_nifti",
     "save_png",
+    "file_corners",
+    "network_corners",
+    "read_measured",
     "way_back",
     "write_dicom",
 ]

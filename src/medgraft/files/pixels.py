@@ -95,6 +95,30 @@ def read_pixels(
     return network_pixels(image, size=size, channels=channels, fit=fit, interpolation=interpolation)
 
 
+def read_measured(
+    source: ImageRef | Path | str, *, window: tuple[float, float] | None = None, **words: Any
+) -> tuple[np.ndarray, tuple[int, int], tuple[float, ...] | None]:
+    """Read a file to network pixels, as `read_pixels` does, and measure it.
+
+    Args:
+        source: the file, or a frame of it.
+        window: (centre, width) in the file's unit.
+        words: of `network_pixels`.
+
+    Returns:
+        Network pixels `(C, H, W)`; (H, W) of the file's picture; and millimetres a pixel along both, or None.
+
+    Raises:
+        BadImage: it cannot be read right.
+    """
+    from medgraft.files.read import read_ref
+
+    ref = source if isinstance(source, ImageRef) else ImageRef(Path(source))
+    image = read_ref(ref, Wish(window=window))
+    height, width = image.pixels.shape[-2:]
+    return network_pixels(image, **words), (height, width), image.spacing_mm
+
+
 def _check_arguments(size: tuple[int, ...], channels: int, fit: str, interpolation: str) -> None:
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, not {channels}")
@@ -220,6 +244,34 @@ def fingerprint(image: Image) -> dict[str, Any]:
         "spread": float(small.std()),
         "aspect": planes.shape[1] / planes.shape[0],
     }
+
+
+def network_corners(corners: np.ndarray, *, size: tuple[int, int], network: tuple[int, int], fit: str) -> np.ndarray:
+    """Bring corners of boxes from a file's pixels to those that `network_pixels` makes of it; exact, nothing is cut.
+
+    Args:
+        corners: `(M, 4)` x0, y0, x1, y1, edges of pixels.
+        size: (H, W) of the file's picture.
+        network: (H, W) of the network's.
+        fit: as given to `network_pixels`.
+    """
+    scale, shift = _way(size, network, fit)
+    return corners * scale + shift
+
+
+def file_corners(corners: np.ndarray, *, size: tuple[int, int], network: tuple[int, int], fit: str) -> np.ndarray:
+    """Bring corners of boxes back from the network's pixels to the file's; arguments as in `network_corners`."""
+    scale, shift = _way(size, network, fit)
+    return (corners - shift) / scale
+
+
+def _way(size: tuple[int, int], network: tuple[int, int], fit: str) -> tuple[np.ndarray, np.ndarray]:
+    """Factor and shift of x, y, x, y from the file to the network."""
+    (rows, columns), (left, top, right, bottom) = _plan(*size, network, fit)
+    scale = np.array([columns / (right - left), rows / (bottom - top)])
+    pad = np.array([(network[1] - columns) // 2, (network[0] - rows) // 2])
+    shift = pad - np.array([left, top]) * scale
+    return np.tile(scale, 2), np.tile(shift, 2)
 
 
 def way_back(values: np.ndarray, *, size: tuple[int, ...], fit: str = "stretch") -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import storage
-from medgraft.report import severity
+from medgraft.report import found, severity
 from medgraft.report.choices import probe_words, temperature_words, threshold_words
 from medgraft.report.phrases import (
     clean,
@@ -40,6 +40,7 @@ def write_card(report: Report, folder: Path) -> Path:
 
 def render_card(report: Report) -> str:
     """Get the card as Markdown; every foreign word is escaped, so that it stays text."""
+    report = found.flat(report)
     parts = [_head(report), _use(report), _data(report), _scores(report), _groups(report), _limits(report)]
     return "\n".join(line for part in [*parts, _files(report)] for line in part).rstrip() + "\n"
 

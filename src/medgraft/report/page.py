@@ -13,6 +13,7 @@ from medgraft.report import (
     certainty,
     curve_view,
     depth_page,
+    found,
     grids,
     learning,
     maps,
@@ -27,7 +28,7 @@ from medgraft.report import (
 from medgraft.report.checklist import checklist
 from medgraft.report.choices import probe_words, temperature_words, threshold_words, unsettled
 from medgraft.report.methods import methods
-from medgraft.report.phrases import count, value_of, whole
+from medgraft.report.phrases import count, listed, value_of, whole
 from medgraft.report.score_names import named
 from medgraft.report.verdict import of
 
@@ -37,6 +38,7 @@ _SECTIONS = (
     ("training", "How it was trained"),
     ("scores", "Scores"),
     ("learning", "How many more images?"),
+    ("found", "What was found"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -98,7 +100,7 @@ def render_report(
 ) -> str:
     """Get the page of a run as text; see `write_report`."""
     drawn: Mapping[str, Any] = of(report, "curves") if curves is None else curves
-    report = {**report, "_gallery": bool(gallery)}
+    report = {**found.flat(report), "_gallery": bool(gallery)}
     view = {
         "report": report,
         "title": _title(report),
@@ -126,9 +128,10 @@ def render_report(
         **stress.view(report),
         **shortcuts.view(report),
         **severity.view(report, drawn),
+        **found.view(report, drawn),
         **_gallery_view(gallery),
     }
-    largest = {"mistakes": "The largest errors"} if not report.get("classes") else {}
+    largest = {"mistakes": "The largest errors"} if not report.get("classes") or found.is_found(report) else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     return rendering.page(sections, frame="report.html", view=view)
 
@@ -151,6 +154,8 @@ def _question(report: Mapping[str, Any]) -> str:
         return f"How large is {target['name']}{unit}, judged from one image?" if target.get("name") else ""
     if report.get("task") == "multilabel":
         return f"Which of {len(classes)} labels apply to an image?"
+    if found.is_found(report):
+        return f"Where in an image is {listed([f'“{name}”' for name in classes], 'or')}?"
     if report.get("task") == "grade":
         return f"Which of {len(classes)} ordered grades does an image show?"
     severe = " How severe is it in each zone?" if of(report, "severity") else ""
@@ -265,7 +270,8 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
     points = _point_scores(of(report, "operating_point"))
     per_class = of(report, "per_class")
     told = points or set(*[row for row in list(_points(report).values())[:1]])  # stands in the table above
-    columns = [n for n in dict.fromkeys(n for row in per_class.values() for n in row) if n not in told][:4]
+    columns = [n for n in dict.fromkeys(n for row in per_class.values() for n in row) if n not in told]
+    columns = [n for n in ("ap50", "f1", "recall", "precision") if n in columns] or columns[:4]
     return {
         "main": main,
         "table_scores": {name: score for name, score in test.items() if name not in points},
@@ -351,7 +357,8 @@ def _gallery_view(gallery: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for one in gallery:
         kind = str(one.get("kind") or "mistake")
         if kind in view and len(view[kind]) < _MOST_PICTURES[kind]:
-            picture = {"address": pictures.data_uri(one["image"]), "tiny": pictures.is_tiny(one["image"])}
+            address = pictures.data_uri(one["image"], most=int(one.get("most") or 224))
+            picture = {"address": address, "tiny": pictures.is_tiny(one["image"])}
             words = {k: one.get(k) for k in ("key", "truth", "predicted", "probability", "patient", "note")}
             view[kind].append({**words, **picture, **maps.beside(one)})
     mapped = [row for row in view["mistake"] if row.get("map")]

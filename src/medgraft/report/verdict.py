@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medgraft.report import found
 from medgraft.report.phrases import (
     count,
     decimal,
@@ -24,7 +25,7 @@ from medgraft.report.score_names import named
 
 Report = Mapping[str, Any]
 
-_ORDER = ("quadratic_kappa", "mae", "auroc", "balanced_accuracy", "accuracy", "froc", "map", "dice")
+_ORDER = ("quadratic_kappa", "mae", "auroc", "balanced_accuracy", "accuracy", "map50", "froc", "map", "dice")
 _FEW_IMAGES, _FEW_OF_A_CLASS = 100, 10
 
 
@@ -61,6 +62,8 @@ def verdict(report: Report) -> list[str]:
     if name is None:
         return [f"The model was trained; it was not scored on a test set. Task: {report.get('task')}."]
     score = of(report, "scores", "test")[name]
+    if found.is_found(report):
+        return [_main(report, name, score), *found.words(report)]
     return [_main(report, name, score), *_chance(name, score), *_found(report), *_error(report, name)]
 
 
@@ -74,7 +77,9 @@ def _main(report: Report, name: str, score: Mapping[str, Any]) -> str:
     if name == "mae":
         return f"{where} estimated {_target(report)} with a mean absolute error of {number}{_unit(report)}."
     title = f"mean {title}" if len(report.get("classes") or ()) > 2 and name in ("auroc", "auprc") else title
-    article = "an" if title[0] in "AEIOaeio" else "a"
+    article = "an" if title[0] in "AEIOaeio" or title[:2] == "mA" else "a"
+    if found.is_found(report):
+        return f"{where} found {listed([f'“{one}”' for one in classes])} with {article} {title} of {number}."
     if report.get("task") == "multilabel":
         return f"{where} named {count(len(classes), 'label')} with {article} {title} of {number}."
     if report.get("task") == "grade" or name == "quadratic_kappa":
@@ -188,7 +193,9 @@ def key_figures(report: Report) -> list[dict[str, str]]:
     test, name = of(report, "scores", "test"), primary(report)
     figures = []
     chosen = (
-        [name, "auprc", "balanced_accuracy", "f1"]
+        [name, "f1", "froc"]
+        if name == "map50"
+        else [name, "auprc", "balanced_accuracy", "f1"]
         if name == "auroc"
         else [name, "rmse", "within_one", "r2", "accuracy"]
     )

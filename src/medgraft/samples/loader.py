@@ -64,11 +64,15 @@ class Recall:
         rows = self.store.rows([self.indices[position] for position in step.positions])
         if step.epoch is None or self.preset is None or not self.preset.active:
             return normalised(rows, self.spec)
-        names = [
+        moved = augment.augment(rows, self.preset, keys=self.names(step), seed=self.seed, epoch=step.epoch)
+        return normalised(moved, self.spec)
+
+    def names(self, step: Step) -> list[str]:
+        """Get what the random numbers of each sample of a batch are drawn by."""
+        return [
             self.keys[position] if again == 0 else f"{self.keys[position]}\x1f{again}"
             for position, again in zip(step.positions, step.again, strict=True)
         ]
-        return normalised(augment.augment(rows, self.preset, keys=names, seed=self.seed, epoch=step.epoch), self.spec)
 
 
 @dataclass(frozen=True)
@@ -209,9 +213,14 @@ class Loader:
             yield Batch(
                 pixels=pixels,
                 keys=tuple(self.keys[position] for position in step.positions),
-                targets=None if self.targets is None else self.targets[where],
+                targets=None if self.targets is None else self._told(step, self.targets[where]),
                 weights=None if self.weights is None else self.weights[where],
             )
+
+    def _told(self, step: Step, targets: torch.Tensor) -> torch.Tensor:
+        """Get the targets of a batch; those of places change with the pixels."""
+        del step
+        return targets
 
     def _pixels(self, steps: list[Step]) -> Iterator[torch.Tensor]:
         if self.workers == 0 or len(steps) == 0:

@@ -12,5 +12,6 @@ TASKS = Registry(
         "grade": "medgraft.tasks.grade:Grade",
         "regress": "medgraft.tasks.regress:Regress",
         "localise": "medgraft.tasks.localise:Localise",
+        "detect": "medgraft.tasks.detect:Detect",
     },
 )

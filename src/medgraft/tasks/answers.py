@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from medgraft.nets import LinearHead
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -16,12 +14,12 @@ class Parts:
 
     Attributes:
         stages: names and modules of the encoder, first stage first.
-        head: what was grafted on, and what a probe can put at its optimum.
+        head: what was grafted on; of whole-image tasks a `LinearHead`, which a probe can put at its optimum.
         beside: what was grafted on beside it, and has to be learnt in steps; None where there is nothing.
     """
 
     stages: tuple[tuple[str, nn.Module], ...]
-    head: LinearHead
+    head: nn.Module
     beside: nn.Module | None = None
 
 

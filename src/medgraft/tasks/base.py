@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medgraft.nets import Backbone, LinearHead, add_adapters, freeze, merge_adapters, train_mode
 from medgraft.scores.calibration import to_probabilities
 from medgraft.tasks.answers import Answers, Parts
-from medgraft.tasks.meter import Meter
+from medgraft.tasks.meter import Meter, Watch
 from medgraft.values import Batch, Prediction, Sample
 
 
@@ -24,6 +24,7 @@ class Task(nn.Module, ABC):
     """A backbone, a head, and what they mean: the five verbs the loop knows."""
 
     wants: ClassVar[frozenset[str]] = frozenset()
+    boxed: ClassVar[bool] = False  # True where the answer is boxes in the image, not one for all of it
 
     @abstractmethod
     def parts(self) -> Parts:
@@ -38,7 +39,7 @@ class Task(nn.Module, ABC):
         """Get one prediction a sample, in eval mode."""
 
     @abstractmethod
-    def meter(self) -> Meter:
+    def meter(self) -> Watch:
         """Get an empty meter that turns predictions into scores."""
 
 

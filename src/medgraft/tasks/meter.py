@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,18 @@ from medgraft.values import Prediction
 # images many epochs tie in AUROC, and the more certain of them is the better.
 # More of it would let mere overconfidence, which the temperature mends, rule the choice.
 _LOSS_SHARE = 0.02
+
+
+class Watch(Protocol):
+    """What the training loop asks of a meter."""
+
+    def update(self, predictions: Sequence[Prediction], targets: np.ndarray) -> None:
+        """Add predictions and their encoded truth, in the same order."""
+        ...
+
+    def watch(self) -> tuple[float, float]:
+        """Get (loss, score) to choose the best epoch by; a higher score is better, both are finite."""
+        ...
 
 
 class Meter:

@@ -1,0 +1,124 @@
+"""Scores of a run that finds boxes on other data with boxes; nothing is fitted there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from medgraft import outside, pages, storage
+from medgraft.detection import drawn, judge, written
+from medgraft.detection.job import in_file
+from medgraft.detection.opened import BoxRun
+from medgraft.detection.told import box_counts
+from medgraft.errors import BadData, RunRefused
+from medgraft.gather import Listen
+from medgraft.recipe import load
+from medgraft.report.card import write_card
+from medgraft.report.page import write_report
+from medgraft.reporting import data_entry, is_phantom, machine_entry
+from medgraft.samples import duplicates
+from medgraft.samples.dataset import Columns, read_samples
+from medgraft.samples.survey import limit_bad, survey
+from medgraft.scores.hits import HitRule
+from medgraft.values import Prediction
+from medgraft.version import VERSION
+
+
+def evaluate_boxes(
+    run: BoxRun, data: Path, *, out: Path, columns: Columns, percent_bad: float, listen: Listen
+) -> dict[str, Any]:
+    """Score a run on data with boxes and write report.json, report.html, predictions.csv and boxes.csv.
+
+    When the data have splits, only their test part is used. Thresholds and the rule of a hit are those of the run.
+
+    Raises:
+        RunRefused: `out` holds a report already.
+        BadData: no image has boxes, or a class is not one of the run's.
+        Leak: images of the run's training or validation are among the data.
+    """
+    if (out / "report.json").exists():
+        raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
+    pages.refuse_others(out, data=data)
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = read_samples(data, columns=columns, limit_bad=percent_bad)
+    boxed = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.boxes is not None))
+    if not boxed.samples:
+        raise BadData("no image has boxes", where=data)
+    samples, notes = outside.chosen(boxed)
+    store, records = outside.stored(samples, run.pixels, listen=listen)
+    outside.refuse_training_images(run.folder, samples, records)
+    doubts = outside.doubts_of(run.folder, samples, records)
+    for doubt in doubts:
+        listen({"event": "warning", "text": doubt})
+    for note in notes:
+        listen({"event": "say", "text": note})
+    whole = replace(boxed, samples=tuple(samples))
+    bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
+    good = [place for place, record in enumerate(records) if record["error"] is None]
+    kept = [samples[place] for place in good]
+    run.task.encode([sample.boxes for sample in kept if sample.boxes is not None])  # names classes that are not known
+    began = time.perf_counter()
+    shapes = {records[place]["key"]: records[place]["shape"] for place in good}
+    sizes = {key: (int(shape[-2]), int(shape[-1])) for key, shape in shapes.items()}
+    found: list[Prediction] = []
+    for start in range(0, len(good), 8):
+        part = good[start : start + 8]
+        here = run.found(store.rows(part), [samples[place].key for place in part])
+        found += [in_file(run.task, one, run.pixels, sizes[one.key]) for one in here]
+        listen({"event": "predict", "done": len(found), "of": len(good)})
+    speed = len(found) / max(time.perf_counter() - began, 1e-9)
+    rule = HitRule(run.card["hit"]["rule"], run.card["hit"]["iou"])
+    by_key = {sample.key: sample for sample in kept}
+    seen = {"test": judge.detections(run.task, found, by_key)}
+    seed, resamples = int(run.report["seed"]), load(run.folder / "recipe.yaml").scores.resamples
+    head = _head(run, whole, records, bad, notes)
+    report = {
+        **head,
+        "warnings": [*head["warnings"], *doubts],
+        **judge.verdicts(run.task, seen, rule, seed=seed, resamples=resamples),
+        "timing": {"predict_images_per_second": round(speed, 2)},
+    }
+    place_of = {sample.key: place for sample, place in zip(kept, good, strict=True)}
+    limits = dict(zip(run.task.answers.classes, run.task.threshold, strict=True))
+    words: dict[str, Any] = {"picture": lambda key: store[place_of[key]], "pixels": run.pixels, "sizes": sizes}
+    shown, close = drawn.gallery(seen["test"], limits, rule, **words)
+    storage.write_table(out / "quarantine.csv", report["quarantine"], columns=("path", "reason"))
+    written.write_predictions(out, run.task, [("test", by_key[one.key], one) for one in found])
+    write_report(
+        report, folder=out, curves={**judge.curves(seen["test"], rule, seed=seed), "close": close}, gallery=shown
+    )
+    write_card(report, out)
+    storage.write_json(out / "report.json", report)
+    store.close()
+    return report
+
+
+def _head(run: BoxRun, whole: Any, records: Any, bad: list[tuple[str, str]], notes: list[str]) -> dict[str, Any]:
+    """What the report says of the data and of the run."""
+    surveyed = survey(whole, records, duplicates=duplicates.find(records), by_class=False)
+    words: dict[str, Any] = {
+        "kind": "labels",
+        "quarantined": len(bad),
+        "split_source": "all of it",
+        "splits": ("test",),
+    }
+    data = data_entry(whole.samples, surveyed, notes=notes, **words)
+    data["boxes"] = {"test": box_counts(whole.samples)}
+    return {
+        "medgraft": VERSION,
+        "task": run.report["task"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": list(run.classes),
+        "positive": None,
+        "phantoms": is_phantom(whole.samples),
+        "evaluated_run": run.folder.resolve().name,
+        **{name: run.report[name] for name in ("backbone", "depth", "seed", "recipe_sha256")},
+        "data": data,
+        "quarantine": [{"path": path, "reason": reason} for path, reason in bad],
+        "machine": machine_entry(run.device),
+        "warnings": list(surveyed.warnings),
+        "alarms": [],
+    }

@@ -1,0 +1,233 @@
+"""DATA and a recipe -> a detector, its loaders and engine: the one visible place where they are put together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgraft import gather as gathering
+from medgraft import planning
+from medgraft.assemble import check_backbone, say_weights, stages_of
+from medgraft.detection import choices
+from medgraft.errors import BadData, BadRecipe
+from medgraft.files import network_corners
+from medgraft.gather import Gathered, Listen
+from medgraft.learn.detector import graft_detector, regraft
+from medgraft.learn.engine import Engine, fastest
+from medgraft.learn.model import Pixels
+from medgraft.nets import batch_norms, has_folded_norms
+from medgraft.nets.detector import FinderForm
+from medgraft.recipe import Recipe
+from medgraft.samples.box_loader import BoxLoader
+from medgraft.samples.dataset import DataSet
+from medgraft.samples.loader import Items
+from medgraft.samples.presets import preset
+from medgraft.tasks import TASKS
+from medgraft.tasks.detect import Detect
+from medgraft.values import Batch, Boxes, Sample
+from medgraft.version import VERSION
+
+_TIMED = 2  # images that tell which arithmetic is faster
+
+
+@dataclass(eq=False)
+class BoxParts:
+    """What a recipe is assembled to.
+
+    Attributes:
+        task: grafted, thawed to its depth, on its device.
+        engine: device and precision.
+        pixels: how a file becomes network pixels.
+        sizes: (H, W) of each sample's file by its key.
+        train: batches in random order, augmented.
+        val: batches in order, plain.
+        test: batches in order, plain.
+    """
+
+    task: Detect
+    engine: Engine
+    pixels: Pixels
+    sizes: dict[str, tuple[int, int]]
+    train: BoxLoader
+    val: BoxLoader
+    test: BoxLoader
+
+
+def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gathered, Detect, Pixels]:
+    """Decode the data, graft a detector and fill the recipe: what comes before anything is learnt.
+
+    Raises:
+        BadData: no sample has boxes, or the images are volumes.
+        BadRecipe: an option has no meaning for boxes.
+    """
+    recipe = recipe.changed({"medgraft": VERSION})
+    dataset, left = _with_boxes(dataset)
+    if left:
+        listen({"event": "say", "text": f"{left} images have no annotation and are left out"})
+    seen = gathering.peek(dataset)
+    if seen.volume:
+        raise BadRecipe("these are volumes, and this detector takes flat images", where=dataset.root)
+    known = [sample for sample in dataset.samples if sample.split != "test"]
+    recipe = choices.choose_picture(recipe, known, longest=seen.longest, gray=seen.gray)
+    side, channels = recipe.input.image_size or 0, 1 if recipe.input.channels == 1 else 3
+    pixels = Pixels((side, side), channels, recipe.input.fit, window=recipe.input.window)
+    check_backbone(recipe, pixels)
+    found = gathering.gather(dataset, recipe, network=pixels.to_dict(), listen=listen)
+    why = planning.colour_after_all(found.records)
+    if channels == 1 and why and "input.channels" in recipe.reasons:
+        listen({"event": "say", "text": why})
+        found.store.close()
+        recipe = planning.with_reasons(recipe.changed({"input.channels": 3}), {"input.channels": why})
+        return prepare_boxes(dataset, recipe, listen=listen)
+    for note in found.notes:
+        listen({"event": "say", "text": note})
+    training = [found.samples[i] for i in found.of("train")]
+    answers = TASKS[recipe.task].answers_of(training)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        task = graft_detector(
+            answers,
+            FinderForm(),
+            task=recipe.task,
+            backbone_name=recipe.backbone.name,
+            channels=channels,
+            image_size=pixels.size,
+            offline=recipe.backbone.offline,
+            seed=recipe.seed,
+        )
+    say_weights(recipe, task.backbone, said, listen)
+    recipe = _planned(recipe, found, task, pixels)
+    form = FinderForm(
+        arm=recipe.boxes.arm,
+        strides=tuple(recipe.boxes.strides or ()),
+        ratios=tuple(recipe.boxes.ratios or ()),
+        width=recipe.boxes.width,
+        most=recipe.boxes.most or 100,
+    )
+    return recipe, found, regraft(task.backbone, answers, form, task=recipe.task, seed=recipe.seed), pixels
+
+
+def _with_boxes(dataset: DataSet) -> tuple[DataSet, int]:
+    boxed = tuple(sample for sample in dataset.samples if sample.boxes is not None)
+    if not any(len(sample.boxes or ()) for sample in boxed):
+        raise BadData(
+            "no image has a box",
+            where=dataset.root,
+            do="Give COCO JSON, Pascal VOC XML, YOLO text or a table of boxes.",
+        )
+    return replace(dataset, samples=boxed), len(dataset.samples) - len(boxed)
+
+
+def _planned(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels) -> Recipe:
+    training = [found.samples[i] for i in found.of("train")]
+    sizes = sizes_of(found)
+    net = task.backbone
+    facts = planning.Facts(
+        train_images=len(training),
+        train_patients=len({sample.patient or sample.key for sample in training}),
+        modality=found.survey.preset,
+        modality_reason=found.survey.preset_why,
+        stages=len(net.stages),
+        random=not net.sha256,
+        procedural=net.name.startswith("embedded:"),
+        pyramid=len(set(net.strides[-3:])) > 1,
+        norms=bool(batch_norms(net)),
+        folded_norms=bool(net.sha256) and has_folded_norms(net),
+        class_ratio=None,
+    )
+    inside = [network_boxes(sample, pixels, sizes[sample.key]) for sample in training]
+    boxes = choices.facts_of([one for one in inside if len(one)])
+    resolved = {"backbone.name": net.name, "backbone.sha256": net.sha256}
+    return choices.choose_rest(recipe.changed(resolved), facts, boxes)
+
+
+def sizes_of(found: Gathered) -> dict[str, tuple[int, int]]:
+    """Get (H, W) of each sample's file by its key."""
+    return {
+        sample.key: (int(record["shape"][-2]), int(record["shape"][-1]))
+        for sample, record in zip(found.samples, found.records, strict=True)
+    }
+
+
+def network_boxes(sample: Sample, pixels: Pixels, size: tuple[int, int]) -> Boxes:
+    """Get a sample's boxes in network pixels.
+
+    Args:
+        sample: with boxes.
+        pixels: how its file becomes network pixels.
+        size: (H, W) of the file.
+    """
+    assert sample.boxes is not None
+    corners = network_corners(sample.boxes.corners, size=size, network=pixels.size, fit=pixels.fit)
+    return replace(sample.boxes, corners=corners)
+
+
+def assemble_boxes(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels) -> tuple[Recipe, BoxParts]:
+    """Put the parts together; the recipe comes back with precision and memory layout settled.
+
+    Raises:
+        BadData: a validation or test box of a class that training does not know.
+        BadRecipe: the backbone has fewer stages than are to be thawed.
+    """
+    task.thaw(stages_of(recipe, task))
+    sizes = sizes_of(found)
+    chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
+
+    def loader(split: str) -> BoxLoader:
+        training = split == "train"
+        own = [found.samples[i] for i in found.of(split)]
+        targets = task.encode([network_boxes(sample, pixels, sizes[sample.key]) for sample in own])
+        items = Items([found.places[i] for i in found.of(split)], [sample.key for sample in own], targets)
+        return BoxLoader(
+            found.store,
+            items,
+            spec=task.backbone.spec,
+            batch_size=(recipe.fit.batch_size or 8) if training else 8,
+            seed=recipe.seed,
+            preset=chosen if training else None,
+            crop=(recipe.boxes.crop or 0) if training else 0,
+            shuffle=training,
+            workers=recipe.machine.workers if training else 0,
+        )
+
+    train = loader("train")
+    recipe, engine = _engine(recipe, task, train)
+    engine.place(task)
+    return recipe, BoxParts(task, engine, pixels, sizes, train, loader("val"), loader("test"))
+
+
+def _engine(recipe: Recipe, task: Detect, train: BoxLoader) -> tuple[Recipe, Engine]:
+    """Settle device, precision and memory layout; what is "auto" is measured on a batch of this run."""
+    fit = recipe.fit
+    if fit.precision != "auto" and fit.channels_last is not None:
+        return recipe, Engine(recipe.machine.device, precision=fit.precision, channels_last=fit.channels_last)
+    engine = Engine(recipe.machine.device)
+    task.to(engine.device).train()
+    batch = engine.move(next(iter(train.epoch(0))))
+    assert batch.targets is not None
+    targets = batch.targets[:_TIMED]
+
+    def once(pixels: torch.Tensor) -> None:
+        for _, loss in task.losses(Batch(pixels, batch.keys[:_TIMED], targets)):
+            loss.backward()
+        task.zero_grad(set_to_none=True)
+
+    precision, last = fastest(task, batch.pixels[:_TIMED], run=once, seconds=2.0)
+    precision = precision if fit.precision == "auto" else fit.precision
+    last = last if fit.channels_last is None else fit.channels_last
+    threads = torch.get_num_threads()
+    why = f"measured on {threads} thread{'s' if threads > 1 else ''} of the {engine.device.type}"
+    recipe = recipe.changed({"fit.precision": precision, "fit.channels_last": last})
+    recipe = planning.with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
+    return recipe, Engine(recipe.machine.device, precision=precision, channels_last=last)
+
+
+def words_of(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Count the boxes of some samples: {"boxes": n, "images": n, "empty": n}."""
+    counts = np.array([len(sample.boxes or ()) for sample in samples], dtype=np.int64)
+    return {"boxes": int(counts.sum()), "images": len(counts), "empty": int((counts == 0).sum())}

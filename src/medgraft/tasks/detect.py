@@ -1,0 +1,151 @@
+"""Boxes around findings: an encoder under a detector whose classes are the user's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgraft.errors import BadData
+from medgraft.nets import Backbone, freeze, train_mode
+from medgraft.nets.detector import BoxHead
+from medgraft.tasks.answers import Answers, Parts
+from medgraft.tasks.base import Task, unknown_answers
+from medgraft.tasks.box_meter import BoxMeter
+from medgraft.values import Batch, Boxes, Prediction, Sample
+
+
+class Detect(Task):
+    """Boxes of several classes in an image.
+
+    Attributes:
+        backbone: the encoder.
+        head: pyramid and detector.
+        answers: its classes.
+        thawed: stages that learn, from the head down.
+        learning: how many numbers learn.
+        threshold: of each class, the score from which a box counts as found; chosen on validation only.
+    """
+
+    wants: ClassVar[frozenset[str]] = frozenset({"boxes"})
+    boxed: ClassVar[bool] = True
+
+    def __init__(self, backbone: Backbone, head: BoxHead, answers: Answers) -> None:
+        super().__init__()
+        self.backbone, self.head, self.answers = backbone, head, answers
+        self.thawed, self.learning = len(backbone.stages), 0
+        self.threshold: tuple[float, ...] = (0.5,) * len(answers.classes)
+
+    @classmethod
+    def answers_of(cls, samples: Sequence[Sample]) -> Answers:
+        """Learn the classes from the boxes of the training samples.
+
+        Raises:
+            BadData: there is no box in any of them.
+        """
+        names = {name for sample in samples if sample.boxes is not None for name in sample.boxes.labels}
+        if not names:
+            raise BadData(
+                "no training image has a box", do="Give images with boxes: COCO JSON, Pascal VOC XML or YOLO text."
+            )
+        return Answers(classes=tuple(sorted(names)))
+
+    def encode(self, boxes: Sequence[Boxes]) -> np.ndarray:
+        """Turn boxes in network pixels into targets `(N, M, 6)` float32, filled up with NaN.
+
+        Raises:
+            BadData: a class that training did not know.
+        """
+        known = {name: number for number, name in enumerate(self.answers.classes)}
+        named = [name for one in boxes for name in one.labels]
+        strange = sorted({name for name in named if name not in known})
+        if strange:
+            raise BadData(
+                unknown_answers(strange, named, known=self.answers.classes, what="class").replace("image", "box", 1)
+            )
+        most = max((len(one) for one in boxes), default=0)
+        found = np.full((len(boxes), max(1, most), 6), np.nan, np.float32)
+        for row, one in zip(found, boxes, strict=True):
+            row[: len(one), :4] = one.corners
+            row[: len(one), 4] = [known[name] for name in one.labels]
+            row[: len(one), 5] = one.ignored
+        return found
+
+    def decode(self, targets: np.ndarray) -> list[Boxes]:
+        """Get the boxes, in network pixels, that `encode` put into `(N, M, 6)`."""
+        found = []
+        for rows in targets:
+            known = rows[np.isfinite(rows[:, 0])]
+            labels = tuple(self.answers.classes[int(number)] for number in known[:, 4])
+            found.append(Boxes(known[:, :4], labels, ignored=known[:, 5] > 0))
+        return found
+
+    def thaw(self, stages: int) -> None:
+        """Let the last `stages` stages and the head learn; freeze the rest, BatchNorm statistics included.
+
+        Raises:
+            BadRecipe: the backbone has fewer stages.
+        """
+        freeze(self.backbone, thawed=stages)
+        self.thawed = stages
+        self.learning = sum(one.numel() for one in self.parameters() if one.requires_grad)
+
+    def train(self, mode: bool = True) -> Detect:
+        super().train(mode)
+        if mode:  # a step sees a few images: too few for statistics of its own
+            train_mode(self.backbone, thawed=self.thawed, frozen_norms=True)
+        return self
+
+    def parts(self) -> Parts:
+        return Parts(tuple(self.backbone.stages), self.head)
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        assert batch.targets is not None
+        yield "all", self.head.losses(self.backbone(batch.pixels), batch.pixels, _apart(batch.targets))
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Get one prediction a sample, its boxes in network pixels."""
+        found = self.head.found(self.backbone(batch.pixels), batch.pixels)
+        return [self._told(key, one) for key, one in zip(batch.keys, found, strict=True)]
+
+    def _told(self, key: str, found: dict[str, Tensor]) -> Prediction:
+        scores = found["scores"].double().cpu().numpy()
+        order = np.argsort(-scores, kind="stable")
+        labels = tuple(self.answers.classes[number] for number in found["labels"].cpu().numpy()[order].tolist())
+        boxes = Boxes(found["boxes"].double().cpu().numpy()[order], labels, scores[order])
+        return Prediction(key, scores[order], np.zeros(0), self.said(boxes), boxes=boxes)
+
+    def called(self, boxes: Boxes) -> Boxes:
+        """Get the boxes whose score reaches the threshold of their class."""
+        assert boxes.scores is not None
+        limits = dict(zip(self.answers.classes, self.threshold, strict=True))
+        return boxes.take(boxes.scores >= np.array([limits[name] for name in boxes.labels]))
+
+    def said(self, boxes: Boxes) -> str:
+        """Get in words what is called, such as "2 RBC, 1 WBC"; "none" where nothing is."""
+        counts = Counter(self.called(boxes).labels)
+        return ", ".join(f"{counts[name]} {name}" for name in self.answers.classes if counts[name]) or "none"
+
+    def meter(self) -> BoxMeter:
+        return BoxMeter(self)
+
+
+def _apart(targets: Tensor) -> list[dict[str, Tensor]]:
+    """Take targets `(N, M, 6)` apart as the detectors want them."""
+    found = []
+    for rows in targets:
+        known = rows[torch.isfinite(rows[:, 0])]
+        seen = known[:, 5] == 0
+        found.append(
+            {
+                "boxes": known[seen, :4].float(),
+                "labels": known[seen, 4].long(),
+                "ignored": known[~seen, :4].float(),
+            }
+        )
+    return found
