@@ -51,6 +51,7 @@ LIBRARIES = {
     "fastapi": {"server"},
     "safetensors": {"weights", "learn.resume"},
     "huggingface_hub": {"weights"},
+    "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "files", "phantoms"},
     "jinja2": {"report"},

@@ -18,7 +18,7 @@ class Band:
     """A pointwise 95 % band of a curve on a fixed grid.
 
     Attributes:
-        x: (G,) 0..1.
+        x: (G,) 0..1; of FROC false positives an image.
         middle: (G,) the curve itself on the grid.
         low: (G,) lower edge.
         high: (G,) upper edge.
@@ -111,14 +111,19 @@ def _band(
     if len(found) < 0.9 * count:
         return Band(grid, middle, none, none, "too many resamples lack one of the two classes")
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
-    low, high = _widened(middle, low, high, trials(truth, scores, grid) * people / len(truth))
+    low, high = widened(middle, low, high, trials(truth, scores, grid) * people / len(truth))
     return Band(grid, middle, low, high)
 
 
-def _widened(
-    middle: np.ndarray, low: np.ndarray, high: np.ndarray, trials: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where resamples hardly differ (all right so far) the band is no narrower than Wilson's interval."""
+def widened(middle: np.ndarray, low: np.ndarray, high: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make a band no narrower than Wilson's interval where resamples hardly differ (all right so far).
+
+    Args:
+        middle: (G,) the curve.
+        low: (G,) lower edge; changed in place.
+        high: (G,) upper edge; changed in place.
+        trials: (G,) how many independent cases each point rests on.
+    """
     certain = (high - low < 1e-12) | (middle > 1 - 1e-12) | (middle < 1e-12)
     for spot in np.flatnonzero(certain & (trials > 0)):
         least, most = wilson(middle[spot] * trials[spot], trials[spot])

@@ -20,19 +20,28 @@ Ends = tuple[float, float, str]
 
 
 def exact_share(right: np.ndarray, *, codes: np.ndarray) -> Ends:
-    """Get the interval of a share without spread, one trial a patient: exact where all are right or all are wrong.
-
-    Where each patient has the same share of right cases, resamples agree on a value between; then it is Wilson's.
+    """Get the interval of a share without spread, one trial a patient: see `flat_share`.
 
     Args:
         right: (m,) booleans.
         codes: (m,) patient numbers.
     """
-    people = len(np.unique(codes))
-    if right.any() and not right.all():
-        low, high = wilson(float(right.mean()) * people, people)
+    return flat_share(float(right.mean()), people=len(np.unique(codes)))
+
+
+def flat_share(value: float, *, people: int) -> Ends:
+    """Get the interval of a share, or of what is read as one, without spread: exact where it is 0 or 1.
+
+    Where each patient has the same share of right cases, resamples agree on a value between; then it is Wilson's.
+
+    Args:
+        value: 0..1.
+        people: how many trials it rests on, one a patient.
+    """
+    if 0.0 < value < 1.0:
+        low, high = wilson(value * people, people)
         return low, high, f"proportion, Wilson over {people} patients (resamples show no spread)"
-    low, high = clopper_pearson(people if right.all() else 0, people)
+    low, high = clopper_pearson(people * value, people)
     return low, high, f"proportion, Clopper-Pearson over {people} patients"
 
 

@@ -18,6 +18,7 @@ from medgraft.scores.score import Score
 COUNT = 2000
 _ENOUGH = 0.9  # share of resamples that must be computable before their spread is called an interval
 Statistic = Callable[[np.ndarray], Value]
+Joint = Callable[[np.ndarray], Mapping[str, Value]]
 
 
 def wilson(hits: float, n: float) -> tuple[float, float]:
@@ -133,14 +134,28 @@ def draws(statistics: Mapping[str, Statistic], codes: np.ndarray, *, seed: int, 
     """
     if not statistics:
         return {}
+    return draws_together(
+        lambda rows: {name: statistic(rows) for name, statistic in statistics.items()}, codes, seed=seed, count=count
+    )
+
+
+def draws_together(joint: Joint, codes: np.ndarray, *, seed: int, count: int) -> dict[str, Draws]:
+    """Compute statistics that share their work, such as all those of one curve; the resamples are those of `draws`.
+
+    Args:
+        joint: function of rows of weights (B, n) that gives name -> (B,), always the same names.
+        codes: (n,) patient number of each case, 0..P-1.
+        seed: the run's seed.
+        count: resamples.
+    """
     people = int(codes.max(initial=-1)) + 1
-    found: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
-    left: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
+    found: dict[str, list[np.ndarray]] = {}
+    left: dict[str, list[np.ndarray]] = {}
     for parts, blocks in ((found, resamples(codes, seed=seed, count=count)), (left, leave_out(codes))):
         for rows in blocks:
-            for name, statistic in statistics.items():
-                parts[name].append(np.atleast_1d(statistic(rows)))
-    return {name: Draws(np.concatenate(found[name]), np.concatenate(left[name]), people) for name in statistics}
+            for name, values in joint(rows).items():
+                parts.setdefault(name, []).append(np.atleast_1d(values))
+    return {name: Draws(np.concatenate(found[name]), np.concatenate(left[name]), people) for name in found}
 
 
 def wide(patients: int) -> float:

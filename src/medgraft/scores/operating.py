@@ -111,7 +111,7 @@ def choose_threshold(targets: np.ndarray, scores: np.ndarray, *, rule: str = "yo
     if wanted is None:
         if (hits / hits[0] + spared / spared[-1]).max() <= 1 + 1e-9:
             return 0.5, "no threshold tells the classes apart on validation, so the threshold is 0.5"
-        return _between(values, _best_youden(hits, spared)), None
+        return between(values, _best_youden(hits, spared)), None
     share = float(wanted[2])
     if wanted[1] == "sensitivity":
         cut = int(np.flatnonzero(hits >= share * hits[0] - 1e-9)[-1])
@@ -119,7 +119,7 @@ def choose_threshold(targets: np.ndarray, scores: np.ndarray, *, rule: str = "yo
     else:
         cut = int(np.flatnonzero(spared >= share * spared[-1] - 1e-9)[0])
         note = "only calling no case positive reaches it on validation" if cut == len(values) else None
-    return _between(values, cut), note
+    return between(values, cut), note
 
 
 def _best_youden(hits: np.ndarray, spared: np.ndarray) -> int:
@@ -130,8 +130,13 @@ def _best_youden(hits: np.ndarray, spared: np.ndarray) -> int:
     return int(best[apart == apart.min()][-1])
 
 
-def _between(values: np.ndarray, cut: int) -> float:
-    """A threshold that separates values[cut - 1] from values[cut]."""
+def between(values: np.ndarray, cut: int) -> float:
+    """Get a threshold that separates `values[cut - 1]` from `values[cut]`: midway where numbers allow it.
+
+    Args:
+        values: (M,) different scores, rising.
+        cut: 0 (all are called positive) to M (none is).
+    """
     if cut == 0:
         return float(values[0] / 2 if values[0] >= 0 else values[0])
     if cut == len(values):

@@ -16,6 +16,7 @@ from medgraft.seeds import generator
 
 GROUPS = 400  # at most so many leave-one-out values: their skewness is all that is asked of them
 CHUNK = 1 << 20  # cells of a block of weights: 8 MiB, so that a block stays near the caches
+BLOCK = 1 << 17  # numbers of one step of a curve of resamples: 1 MiB
 
 Value = float | np.ndarray
 
@@ -76,6 +77,18 @@ def several_images(patients: Sequence[object] | np.ndarray | None, n: int) -> bo
 def known_patients(patients: Sequence[object] | np.ndarray | None, n: int) -> int | None:
     """Get the number of patients for a report; None when none are known."""
     return None if patients is None else patient_codes(patients, n)[1]
+
+
+def in_blocks(rows: np.ndarray, *, width: int) -> Iterator[np.ndarray]:
+    """Split rows of weights into blocks of which (B, width) numbers stay near the caches.
+
+    Args:
+        rows: (B, n).
+        width: numbers that are held for each row.
+    """
+    block = max(1, BLOCK // max(width, 1))
+    for start in range(0, len(rows), block):
+        yield rows[start : start + block]
 
 
 def resamples(codes: np.ndarray, *, seed: int, count: int) -> Iterator[np.ndarray]:
