@@ -20,8 +20,9 @@ from medgraft.opened import Run, images_in, paths_of
 from medgraft.report.maps import STAMP, for_page, laid_over, stamped, write_maps_page
 from medgraft.samples.dataset import some
 from medgraft.samples.paths import Places
+from medgraft.samples.roles import column_named, path_column_of
 from medgraft.samples.sheet import Sheet, read_sheet
-from medgraft.samples.table import column_named, find_table, path_column_of
+from medgraft.samples.table import find_table
 from medgraft.scores.intervals import wilson
 from medgraft.values import ImageRef
 

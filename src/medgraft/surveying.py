@@ -60,6 +60,8 @@ def lines(found: Survey) -> list[str]:
         said.append("splits: " + ", ".join(f"{name} {count}" for name, count in found.splits.items()))
     for name, row in list((found.classes or {}).items())[:20]:
         said.append(f"class {name}: {row['all']}")
+    if found.boxes:
+        said.append(f"{found.boxes['count']} boxes, {found.boxes['left_out']} left out")
     if found.height:
         sides = [round(found.height["median"]), round(found.width["median"])]
         said.append(f"median size {sides[0]} x {sides[1]} pixels")
@@ -67,7 +69,8 @@ def lines(found: Survey) -> list[str]:
     said += [f"leak: {pair}" for pair in found.leaks[:20]]
     if len(found.leaks) > 20:
         said.append(f"and {len(found.leaks) - 20} more leaks")
-    said += [f"unreadable: {problem.path}: {problem.reason}" for problem in found.quarantine[:20]]
+    words = [("box left out" if problem.part else "unreadable", problem) for problem in found.quarantine[:20]]
+    said += [f"{word}: {problem.path}: {problem.reason}" for word, problem in words]
     return [*said, *(f"note: {text}" for text in found.notes), *(f"warning: {text}" for text in found.warnings)]
 
 
@@ -78,10 +81,11 @@ def headline(found: Survey) -> dict[str, Any]:
         "patients": found.patients,
         "splits": dict(found.splits),
         "classes": {name: row["all"] for name, row in (found.classes or {}).items()},
+        "boxes": found.boxes["count"] if found.boxes else None,
         "exact_duplicates": found.duplicates.count("exact"),
         "near_duplicates": found.duplicates.count("near"),
         "leaks": len(found.leaks),
-        "quarantined": len(found.quarantine),
+        "quarantined": sum(not problem.part for problem in found.quarantine),
         "task": None if found.target is None else TASK_OF[found.target[0]],
         "preset": found.preset,
     }

@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from medgraft.files.pool import read_many
     from medgraft.files.read import header, read_image
     from medgraft.files.write import save_nifti, save_png, write_dicom
+    from medgraft.files.write_boxes import (
+        Pictured,
+        write_box_table,
+        write_coco,
+        write_coco_results,
+        write_geojson,
+        write_voc,
+        write_yolo,
+    )
 
 FORMATS = Registry(
     "format",
@@ -59,6 +68,13 @@ _HOMES = {
     "save_nifti": "write",
     "save_png": "write",
     "write_dicom": "write",
+    "Pictured": "write_boxes",
+    "write_box_table": "write_boxes",
+    "write_coco": "write_boxes",
+    "write_coco_results": "write_boxes",
+    "write_geojson": "write_boxes",
+    "write_voc": "write_boxes",
+    "write_yolo": "write_boxes",
 }
 
 __all__ = [
@@ -66,6 +82,7 @@ __all__ = [
     "MAX_BYTES",
     "Format",
     "Header",
+    "Pictured",
     "Wish",
     "content_key",
     "fingerprint",
@@ -82,7 +99,13 @@ __all__ = [
     "network_corners",
     "read_measured",
     "way_back",
+    "write_box_table",
+    "write_coco",
+    "write_coco_results",
     "write_dicom",
+    "write_geojson",
+    "write_voc",
+    "write_yolo",
 ]
 
 

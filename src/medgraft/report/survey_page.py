@@ -20,6 +20,7 @@ Survey = Mapping[str, Any]
 
 _SECTIONS = (
     ("survey_classes", "Classes"),
+    ("survey_boxes", "Boxes"),
     ("survey_images", "Images"),
     ("survey_leaks", "Leaks between parts"),
     ("survey_duplicates", "Duplicates"),
@@ -71,6 +72,7 @@ def render_survey(survey: Survey, *, thumbnails: Mapping[str, np.ndarray] | None
         "facts": list(_facts(survey)),
         "shapes_bars": _bars(survey.get("shapes")),
         **_class_view(survey),
+        **_box_view(survey),
         **_pair_view(survey, thumbnails or {}),
         "quarantine": list(survey.get("quarantine") or ())[:_MOST_ROWS],
         "more_quarantine": max(0, len(survey.get("quarantine") or ()) - _MOST_ROWS),
@@ -85,7 +87,8 @@ def _lead(survey: Survey) -> str:
         words += f" of {count(survey['patients'], 'patient')}"
     if survey.get("classes"):
         words += f" in {count(len(survey['classes']), 'class', 'classes')}"
-    return words + "."
+    boxes = of(survey, "boxes").get("count")
+    return f"{words}, with {count(boxes, 'box', 'boxes')}." if boxes else words + "."
 
 
 def _warnings(survey: Survey) -> list[dict[str, str]]:
@@ -105,7 +108,8 @@ def _warnings(survey: Survey) -> list[dict[str, str]]:
 
 def _figures(survey: Survey) -> list[dict[str, str]]:
     copies = of(survey, "duplicates")
-    bad = survey.get("quarantine")
+    quarantine = survey.get("quarantine")
+    bad = None if quarantine is None else [one for one in quarantine if not one.get("part")]
     rows = [
         ("Images", survey.get("images"), "usable"),
         ("Patients", survey.get("patients"), "known"),
@@ -162,9 +166,7 @@ def _bars(values: Any) -> Any:
 
 def _class_view(survey: Survey) -> dict[str, Any]:
     classes = {str(name): dict(one) for name, one in of(survey, "classes").items()}
-    found = [split for one in classes.values() for split in one if split != "all"]
-    order = [s for s in ("train", "val", "test") if s in found]
-    order += [s for s in dict.fromkeys(found) if s not in order]
+    order = _splits_of(classes)
     totals = {name: int(one.get("all") or 0) for name, one in classes.items()}
     rows = {name: {"images": one, "total": totals[name]} for name, one in classes.items()}
     return {
@@ -174,6 +176,38 @@ def _class_view(survey: Survey) -> dict[str, Any]:
         "class_bars": grids.sizes(totals, most=30) if len(totals) > 1 else None,
         "split_bars": grids.split_bars(rows, order) if len(order) > 1 else None,
     }
+
+
+def _splits_of(classes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = [split for one in classes.values() for split in one if split != "all"]
+    order = [s for s in ("train", "val", "test") if s in found]
+    return order + [s for s in dict.fromkeys(found) if s not in order]
+
+
+def _box_view(survey: Survey) -> dict[str, Any]:
+    boxes = of(survey, "boxes")
+    rows = {str(name): dict(one) for name, one in of(boxes, "classes").items()}
+    totals = {name: int(one.get("all") or 0) for name, one in rows.items()}
+    return {
+        "box_facts": list(_box_facts(boxes)) if boxes else [],
+        "box_rows": rows,
+        "box_splits": _splits_of(rows),
+        "box_bars": grids.sizes(totals, most=30) if len(totals) > 1 else None,
+    }
+
+
+def _box_facts(boxes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Boxes", whole(boxes.get("count") or 0)
+    if of(boxes, "per_image"):
+        yield "Boxes an image", _spread(boxes["per_image"], 0)
+    if of(boxes, "sides"):
+        low, middle, high = (decimal(boxes["sides"].get(name), 0) for name in ("low", "median", "high"))
+        yield "Sides, pixels", f"nine in ten from {low} to {high}, median {middle}"
+    without, images = (whole(boxes.get(name) or 0) for name in ("without", "images"))
+    yield "Images without a box", f"{without} of {images}"
+    for name, label in (("ignored", "Ignored boxes"), ("left_out", "Boxes left out")):
+        if boxes.get(name):
+            yield label, whole(boxes[name])
 
 
 def _pair_view(survey: Survey, thumbnails: Mapping[str, np.ndarray]) -> dict[str, Any]:

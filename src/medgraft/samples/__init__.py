@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 LAYOUTS = Registry(
     "layout",
     {
+        "coco": "medgraft.samples.coco:Coco",
         "dicomtree": "medgraft.samples.dicomtree:Dicomtree",
         "folder": "medgraft.samples.folder:Folder",
         "medmnist": "medgraft.samples.medmnist:Medmnist",
         "table": "medgraft.samples.table:Table",
+        "voc": "medgraft.samples.voc:Voc",
+        "yolo": "medgraft.samples.yolo:Yolo",
     },
 )
 

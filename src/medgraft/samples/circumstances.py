@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medgraft.samples.table import column_named
+from medgraft.samples.roles import column_named
 from medgraft.samples.zones import named_zones
 from medgraft.values import Sample
 

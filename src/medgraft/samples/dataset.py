@@ -25,6 +25,7 @@ class Columns:
         label: name of the column, None = found by itself, "none" = do not read one.
         patient: the same for the patient.
         split: the same for the split.
+        boxes: the same for the annotation file of each image, or for boxes given one a row: then any of their columns.
         several: True when an image may have several classes at once, so that an empty label means none of them;
             False lets a `|` in any label say so.
     """
@@ -32,15 +33,23 @@ class Columns:
     label: str | None = None
     patient: str | None = None
     split: str | None = None
+    boxes: str | None = None
     several: bool = False
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or row that was left out, and why."""
+    """A file or row that was left out, and why.
+
+    Attributes:
+        path: the file.
+        reason: one sentence.
+        part: True when the file stays and only a part of it, one box, is left out.
+    """
 
     path: str
     reason: str
+    part: bool = False
 
 
 def without_sidecars(problems: Sequence[Problem], notes: list[str]) -> list[Problem]:
@@ -91,6 +100,11 @@ class DataSet:
         return any(sample.patient for sample in self.samples)
 
     @property
+    def boxed(self) -> bool:
+        """True when any sample says where what it shows is."""
+        return any(sample.boxes is not None for sample in self.samples)
+
+    @property
     def labelled(self) -> tuple[Sample, ...]:
         """The samples that have a label."""
         return tuple(sample for sample in self.samples if sample.label is not None)
@@ -104,11 +118,13 @@ class DataSet:
         """Get what the labels are, and the reason.
 
         Returns:
-            one of "classes", "several" (classes at once), "grades" (ordered) and "numbers", and one sentence.
+            one of "boxes", "classes", "several" (classes at once), "grades" (ordered) and "numbers", and one sentence.
 
         Raises:
-            BadData: there are no labels, or all are the same.
+            BadData: there are no labels, or all are the same; or no image has a box.
         """
+        if self.boxed:
+            return "boxes", self._boxes_in_words()
         labels = [sample.label for sample in self.labelled]
         kinds = Counter(labels)
         if not labels:
@@ -124,6 +140,13 @@ class DataSet:
                 do="Training needs at least two classes.",
             )
         return _kind_of(kinds, self.label_column)
+
+    def _boxes_in_words(self) -> str:
+        given = [sample.boxes for sample in self.samples if sample.boxes is not None]
+        count = sum(len(boxes) for boxes in given)
+        if not count:
+            raise BadData("no image has a box", where=self.root, do="Training needs boxes in some of the images.")
+        return f"{count} boxes are given in {sum(len(boxes) > 0 for boxes in given)} of {len(given)} images"
 
 
 def _kind_of(kinds: Counter[str | None], column: str | None) -> tuple[str, str]:
@@ -186,7 +209,7 @@ class Layout(Protocol):
 def read_samples(
     data: Path | str, *, columns: Columns | None = None, layout: str | None = None, limit_bad: float = 1.0
 ) -> DataSet:
-    """Read a data set: a folder, a table, an npz or a DICOM tree.
+    """Read a data set: a folder, a table, boxes as COCO, Pascal VOC or YOLO have them, an npz or a DICOM tree.
 
     Args:
         data: the folder or file.
@@ -221,8 +244,8 @@ def _surest(path: Path) -> tuple[str, str]:
         raise BadData(
             "this is no data set that medgraft knows",
             where=path,
-            do="Give a folder with a folder per class, a CSV with the columns path and label, "
-            "a MedMNIST .npz, or a folder of DICOM files.",
+            do="Give a folder with a folder per class, a CSV with the columns path and label, boxes as COCO JSON, "
+            "Pascal VOC XML or YOLO text, a MedMNIST .npz, or a folder of DICOM files.",
         )
     _, word, why = max(claims, key=lambda claim: claim[0])
     return word, why

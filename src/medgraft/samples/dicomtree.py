@@ -8,8 +8,9 @@ from pathlib import Path
 
 from medgraft.errors import BadData, BadTable, MedgraftError
 from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some, tolerated, without_sidecars, words_of
+from medgraft.samples.roles import column_named, pick_roles, read_roles
 from medgraft.samples.sheet import Sheet, head_of, read_sheet
-from medgraft.samples.table import column_named, find_table, pick_roles, read_roles
+from medgraft.samples.table import find_table
 from medgraft.values import ImageRef, Sample
 
 # The finest key first: a table with several of them is read by the finest.

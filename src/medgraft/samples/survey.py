@@ -13,6 +13,7 @@ import numpy as np
 
 from medgraft.errors import BadData
 from medgraft.samples.bias import source_warnings
+from medgraft.samples.box_facts import box_facts
 from medgraft.samples.dataset import DataSet, Problem, as_number, some, tolerated
 from medgraft.samples.duplicates import Duplicates, find
 from medgraft.samples.modality import choose
@@ -33,6 +34,7 @@ class Survey:
         images: how many can be used; `labelled` of them have a label.
         classes: class -> {"all": n, "train": n, ...}, images; None without labels and for many numbers.
         labels: smallest, median and largest label when they are numbers.
+        boxes: what `box_facts.box_facts` tells of boxes; None where the data have none.
         target: what the labels are (`DataSet.target_kind`) and why; None without labels.
         patients: how many are known, or None.
         images_per_patient: smallest, median, largest.
@@ -80,12 +82,14 @@ class Survey:
     leaks: tuple[LeakPair, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    boxes: Mapping[str, Any] | None = None
 
     def _repr_html_(self) -> str:
         facts = {"images": self.images, "layout": self.layout, "patients": self.patients, "splits": dict(self.splits)}
         facts |= {f"class {name}": row["all"] for name, row in (self.classes or {}).items()}
+        facts |= {"boxes": self.boxes["count"]} if self.boxes else {}
         facts |= {"exact copies": self.duplicates.count("exact"), "near copies": self.duplicates.count("near")}
-        facts |= {"leaks": len(self.leaks), "unreadable": len(self.quarantine)}
+        facts |= {"leaks": len(self.leaks), "unreadable": sum(not problem.part for problem in self.quarantine)}
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in facts.items()
         )
@@ -166,6 +170,7 @@ def survey(
         leaks=leaks,
         notes=(*dataset.notes, *_file_notes(good)),
         warnings=tuple(_warnings(samples, good, found, leaks, by_class and not many)),
+        boxes=box_facts(samples, dataset.problems),
     )
 
 
@@ -180,17 +185,19 @@ def limit_bad(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, percent
     """Refuse a data set of which too much cannot be read.
 
     Files that the table names and nobody has count as well as unreadable ones. One file is tolerated
-    in a small set, none at 0 percent.
+    in a small set, none at 0 percent. Boxes that were left out of an image count when the data are read, not here.
 
     Returns:
-        the files that cannot be used with their reasons: unreadable, or named and missing.
+        what cannot be used with its reason: unreadable files, those that are named and missing, and boxes.
 
     Raises:
         BadData: more than `percent` of the files are bad, or all of them; the first five are named.
     """
     broken = [Problem(str(record["key"]), str(record["error"])) for record in records if record.get("error")]
-    bad = [*dataset.problems, *broken]
-    total = len(dataset.samples) + len(dataset.problems)
+    parts = [problem for problem in dataset.problems if problem.part]
+    missing = [problem for problem in dataset.problems if not problem.part]
+    bad = [*missing, *broken]
+    total = len(dataset.samples) + len(missing)
     if bad and (len(bad) > tolerated(total, percent) or len(broken) == len(dataset.samples)):
         listed = some([f"{problem.path} ({problem.reason})" for problem in bad])
         raise BadData(
@@ -198,7 +205,7 @@ def limit_bad(dataset: DataSet, records: Sequence[Mapping[str, Any]], *, percent
             where=dataset.root,
             do="Mend or remove them, or raise --limit-bad.",
         )
-    return bad
+    return [*bad, *parts]
 
 
 def _kind(dataset: DataSet) -> str | None:

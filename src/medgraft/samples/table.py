@@ -1,31 +1,21 @@
-"""The layout of a table: one row an image, columns path, label, patient, split and covariates."""
+"""The layout of a table: one row an image (or a box), columns path, label, patient, split and covariates."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medgraft.errors import BadData, BadTable
-from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some, tolerated, words_of
+from medgraft.samples.box_table import box_columns, read_box_table
+from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some, tolerated
 from medgraft.samples.paths import Places, extra_files
+from medgraft.samples.roles import column_named, path_column_of, pick_roles, read_roles
 from medgraft.samples.sheet import Sheet, head_of, read_sheet
-from medgraft.samples.words import mend_decimals, mend_labels, mend_patients, missing, read_splits, split_word
 from medgraft.values import ImageRef, Sample
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-USUAL_NAMES = ("manifest", "labels", "label", "metadata", "data", "samples", "index")
-# Names that people give these columns, the surest first; compared by their words, without case.
-_NAMES = {
-    "path": ("path", "file path", "filepath", "file", "file name", "filename", "image path", "image", "image file")
-    + ("image name", "image id", "img", "img path", "img name"),
-    "label": ("label", "labels", "class", "class name", "target", "diagnosis", "dx", "finding", "finding labels")
-    + ("category", "grade", "severity", "stage", "score", "y"),
-    "patient": ("patient", "patient id", "patientid", "patients", "pid", "subject", "subject id", "lesion id"),
-    "split": ("split", "subset", "partition", "set", "fold", "phase"),
-    "mask": ("mask", "masks", "mask path", "mask file", "mask filename", "mask image", "mask name"),
-}
+USUAL_NAMES = ("manifest", "labels", "label", "metadata", "data", "samples", "index", "boxes", "annotations")
 
 
 @dataclass
@@ -69,6 +59,9 @@ class Table:
         reading.notes += reading.sheet.notes
         if table != data:
             reading.notes.append(f"labels come from {table.name}, not from the names of the folders")
+        where = box_columns(reading.sheet, columns)
+        if where is not None:
+            return read_box_table(reading.sheet, where, columns, notes=reading.notes, limit_bad=limit_bad)
         return _read(reading, columns, limit_bad)
 
 
@@ -83,55 +76,6 @@ def find_table(data: Path) -> Path | None:
     usual = [item for item in tables if item.stem.lower() in USUAL_NAMES]
     usual.sort(key=lambda item: USUAL_NAMES.index(item.stem.lower()))
     return usual[0] if usual else None
-
-
-def column_named(role: str, columns: Sequence[str]) -> str | None:
-    """Get the column that plays a role ("path", "label", "patient", "split", "mask") by the names people give it."""
-    spelled = {" ".join(words_of(name)): name for name in reversed(columns)}
-    return next((spelled[name] for name in _NAMES[role] if name in spelled), None)
-
-
-def pick_column(role: str, wanted: str | None, sheet: Sheet) -> str | None:
-    """Get the column for a role: the one asked for, or the one found by name; None when there is none.
-
-    Raises:
-        BadTable: the column asked for is not there, or the label's column seems to be mistyped.
-    """
-    if wanted is not None:
-        if wanted in sheet.columns:
-            return wanted
-        if wanted.lower() == "none":
-            return None
-        raise BadTable(f"column {wanted!r} is not there", where=sheet.path, do=_hint(wanted, sheet.columns))
-    found = column_named(role, sheet.columns)
-    if found is None and role in ("label", "path"):
-        near = difflib.get_close_matches(role, [name.lower() for name in sheet.columns], n=1, cutoff=0.7)
-        if near:
-            name = next(column for column in sheet.columns if column.lower() == near[0])
-            do = f"Name the column {role}" + (f", or give --label-column {name}." if role == "label" else ".")
-            raise BadTable(f"there is no column {role!r}; did you mean {name!r}?", where=sheet.path, do=do)
-    return found
-
-
-def _hint(wanted: str, columns: Sequence[str]) -> str:
-    near = difflib.get_close_matches(wanted.lower(), [name.lower() for name in columns], n=1, cutoff=0.5)
-    names = f"The columns are {', '.join(columns)}."
-    if not near:
-        return names
-    return f"Did you mean {next(name for name in columns if name.lower() == near[0])!r}? {names}"
-
-
-def path_column_of(sheet: Sheet) -> str:
-    """Get the column that names the images.
-
-    Raises:
-        BadTable: there is none.
-    """
-    found = pick_column("path", None, sheet)
-    if found is None:
-        do = f"Name one 'path'. {_hint('path', sheet.columns)}"
-        raise BadTable("no column names the image files", where=sheet.path, do=do)
-    return found
 
 
 def _read(reading: _Reading, columns: Columns, limit_bad: float) -> DataSet:
@@ -162,57 +106,6 @@ def _read(reading: _Reading, columns: Columns, limit_bad: float) -> DataSet:
         problems=tuple(reading.problems),
         label_column=roles["label"],
     )
-
-
-def pick_roles(sheet: Sheet, columns: Columns, notes: list[str]) -> dict[str, str | None]:
-    """Get the columns of label, patient and split; None where there is none."""
-    roles = {
-        "label": pick_column("label", columns.label, sheet),
-        "patient": pick_column("patient", columns.patient, sheet),
-        "split": pick_column("split", columns.split, sheet),
-    }
-    split = roles["split"]
-    guessed = columns.split is None and split is not None and split.lower() != "split"
-    if guessed and not all(missing(row[split]) or split_word(row[split]) for row in sheet.rows if split):
-        roles["split"] = None  # `fold` or `set` may number folds or devices
-    for role in ("label", "patient", "split"):
-        if roles[role] is not None and roles[role] != role and getattr(columns, role) is None:
-            notes.append(f"the {role} is read from column {roles[role]!r}")
-    return roles
-
-
-def read_roles(
-    sheet: Sheet, keep: Sequence[int], roles: dict[str, str | None], notes: list[str], *, several: bool = False
-) -> dict[str, list[str | None] | dict[str, list]]:
-    """Get the mended columns of the kept rows: label, patient, split (lists) and covariates (name -> list)."""
-    rows = [sheet.rows[index] for index in keep]
-    numbers = [sheet.numbers[index] for index in keep]
-    nothing: list[str | None] = [None] * len(rows)
-    label, patient, split = roles["label"], roles["patient"], roles["split"]
-    covariates = {}
-    for name in sheet.columns:
-        if name in roles.values() or column_named("path", sheet.columns) == name:
-            continue
-        column = [row[name].strip() for row in rows]
-        try:
-            covariates[name] = mend_decimals(column, numbers, path=sheet.path, column=name, notes=notes)
-        except BadTable as error:  # a covariate is no reason to stop
-            notes.append(f"{error.what}; the column is kept as text")
-            covariates[name] = column
-    return {
-        "label": mend_labels(
-            [row[label] for row in rows], numbers, path=sheet.path, column=label, notes=notes, several=several
-        )
-        if label
-        else nothing,
-        "patient": mend_patients([row[patient] for row in rows], numbers, path=sheet.path, column=patient, notes=notes)
-        if patient
-        else nothing,
-        "split": read_splits([row[split] for row in rows], numbers, path=sheet.path, column=split)
-        if split
-        else nothing,
-        "covariates": covariates,
-    }
 
 
 def _sample(ref: ImageRef, root: Path, position: int, cells: dict) -> Sample:

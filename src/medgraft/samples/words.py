@@ -146,8 +146,8 @@ def _same_to_a_reader(names: Counter[str]) -> list[str]:
     return next((sorted(family) for family in families.values() if len(family) > 1), [])
 
 
-def refuse_twin_classes(names: Sequence[str], *, path: Path) -> None:
-    """Refuse class folders that differ only by case or spaces.
+def refuse_twin_classes(names: Sequence[str], *, path: Path, what: str = "class folders") -> None:
+    """Refuse classes that differ only by case or spaces; `what` they are, in words.
 
     Raises:
         BadTable: names both.
@@ -155,7 +155,7 @@ def refuse_twin_classes(names: Sequence[str], *, path: Path) -> None:
     twins = _same_to_a_reader(Counter(names))
     if twins:
         raise BadTable(
-            f"class folders differ only by capital letters or spaces: {' and '.join(map(repr, twins))}",
+            f"{what} differ only by capital letters or spaces: {' and '.join(map(repr, twins))}",
             where=path,
             do="Give them one name.",
         )
