@@ -44,6 +44,7 @@ from results import done
 
 NETS = {"resnet10t": "embedded:resnet10t", "vit": "embedded:vit", "vit, all tuned": "embedded:vit"}
 DEPTHS = {"resnet10t": "all", "vit": "head", "vit, all tuned": "all"}
+LONGER = {"vit, all tuned": 2}  # a transformer has no notion of places until it learns one
 METHODS = {
     "resnet10t": ("hirescam", "layercam", "gradcam", "gradcam++"),
     "vit": ("attention", "rollout", "hirescam", "layercam"),
@@ -201,7 +202,7 @@ def trained(name: str, net: str, fold: int, options: argparse.Namespace) -> mg.R
             backbone=NETS[net],
             depth=DEPTHS[net],
             image_size=side,
-            epochs=epochs,
+            epochs=epochs * LONGER.get(net, 1),
             label_column="label",
             offline=True,
             settings={"scores.resamples": 200, "split.test": 0.15, **off},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from medgraft.files.write_boxes import Pictured, write_coco
 from PIL import Image
 
+from medgraft.files.write_boxes import Pictured, write_coco
 from medgraft.values import Boxes
 
 

@@ -200,7 +200,9 @@ def predict(
     refs, passed = opening.images_in(paths)
     _say_passed(passed, listen)
     if isinstance(opened, BoxRun):
-        return opened.predict_to(None if out is None else Path(out), refs, passed, workers=workers, listen=listen)
+        return opened.predict_to(
+            None if out is None else Path(out), refs, passed=passed, workers=workers, listen=listen
+        )
     rows = chain(
         opened.predict_files(refs, batch_size=batch_size, workers=workers, listen=listen), opening.rows_of(passed)
     )

@@ -123,11 +123,11 @@ def graft_for(recipe: Recipe, found: Gathered, pixels: Pixels, listen: Listen) -
             seed=recipe.seed,
             dropout=recipe.backbone.dropout,
         )
-    say_weights(recipe, task.backbone, said, listen)
+    say_weights(recipe, task.backbone, said=said, listen=listen)
     return task
 
 
-def say_weights(recipe: Recipe, net: Backbone, said: Sequence[warnings.WarningMessage], listen: Listen) -> None:
+def say_weights(recipe: Recipe, net: Backbone, *, said: Sequence[warnings.WarningMessage], listen: Listen) -> None:
     """Pass on what was said while a backbone was opened, and refuse other weights than those of the recipe.
 
     Raises:

@@ -52,10 +52,10 @@ def evaluate(
     dataset = _zoned(run, _read(run, data, columns, percent_bad))
     samples, notes = chosen(dataset)
     store, records = stored(samples, run.model.pixels, cache_gb=cache_gb, listen=listen)
-    refuse_training_images(run.folder, samples, records)
+    refuse_training_images(run.folder, samples, records=records)
     for note in notes:
         listen({"event": "say", "text": note})
-    doubts = doubts_of(run.folder, samples, records)
+    doubts = doubts_of(run.folder, samples, records=records)
     for doubt in doubts:
         listen({"event": "warning", "text": doubt})
     whole = replace(dataset, samples=tuple(samples))
@@ -163,7 +163,7 @@ def chosen(dataset: DataSet) -> tuple[list[Sample], list[str]]:
     return [replace(sample, split="test") for sample in labelled], notes
 
 
-def refuse_training_images(folder: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
+def refuse_training_images(folder: Path, samples: Sequence[Sample], *, records: Sequence[dict[str, Any]]) -> None:
     """Refuse images that the run in `folder` learnt from.
 
     Raises:
@@ -182,7 +182,7 @@ def refuse_training_images(folder: Path, samples: Sequence[Sample], records: Seq
         )
 
 
-def doubts_of(folder: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> list[str]:
+def doubts_of(folder: Path, samples: Sequence[Sample], *, records: Sequence[dict[str, Any]]) -> list[str]:
     """Get what speaks against scores on these images of the run in `folder`: its patients, or copies of its images."""
     return [*_same_patients(folder, samples), *_look_alikes(folder, samples, records)]
 

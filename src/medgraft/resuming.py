@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from medgraft import depth_finder, pages, storage
+from medgraft import pages, storage
 from medgraft.errors import RunRefused
 from medgraft.gather import Gathered
 from medgraft.recipe import Recipe, load
@@ -16,7 +16,7 @@ from medgraft.values import Sample
 from medgraft.version import VERSION
 
 
-def opened(out: Path, recipe: Recipe, resume: bool, asked: Iterable[str], *, data: Path) -> Recipe:
+def opened(out: Path, recipe: Recipe, *, resume: bool, asked: Iterable[str], data: Path) -> Recipe:
     """Check the folder; when resuming, take the recipe that is in it."""
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a finished run", where=out, do="Give another --out.")
@@ -56,7 +56,7 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def check_samples(out: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
+def check_samples(out: Path, samples: Sequence[Sample], *, records: Sequence[dict[str, Any]]) -> None:
     """Refuse to go on with other files, labels or splits than the run began with."""
     path = out / "samples.json"
     if not path.exists():
@@ -103,10 +103,8 @@ def _known(sample: Sample) -> list[dict[str, float | None]]:
     return [own] if own else []
 
 
-def begin(out: Path, recipe: Recipe, found: Gathered, depths: dict[str, Any] | None) -> None:
+def begin(out: Path, recipe: Recipe, *, found: Gathered) -> None:
     """Write what is known before training; the recipe last, as it says that the rest is there."""
-    if depths is not None:
-        storage.write_json(out / depth_finder.FILE, depths)
     storage.write_json(out / "samples.json", _sample_prints(found.samples, found.records))
     pages.write_samples(out / "samples.csv", found)
     pages.write_thumbnails(out / "thumbnails.npz", found)

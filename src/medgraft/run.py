@@ -94,19 +94,21 @@ def train(
         Stopped: it stopped safely and can be resumed.
     """
     with storage.lock(out), stopping.watching(), memory_said():
-        recipe = resuming.opened(out, recipe, resume, asked, data=data)
+        recipe = resuming.opened(out, recipe, resume=resume, asked=asked, data=data)
         dataset, recipe = opened(data, recipe, listen=listen)
         if TASKS[recipe.task].boxed:
-            return train_boxes(out, dataset, recipe, listen=listen)
+            return train_boxes(out, dataset, recipe=recipe, listen=listen)
         recipe, found, task, pixels = prepare(data, recipe, dataset=dataset, listen=listen)
-        resuming.check_samples(out, found.samples, found.records)
+        resuming.check_samples(out, found.samples, records=found.records)
         recipe, depths = depth_finder.settle(recipe, found, task, pixels, out=out, listen=listen)
         recipe, parts = assemble(recipe, found, task, pixels)
         try:
             times = Times()
             _recalibrate(recipe, parts, times, listen)
             recipe = caching.settle(out, recipe, parts, found, listen)
-            resuming.begin(out, recipe, found, depths)
+            if depths is not None:
+                storage.write_json(out / depth_finder.FILE, depths)
+            resuming.begin(out, recipe, found=found)
             _ask_first(out, recipe, parts, found, times, listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
             return _finish(out, recipe, parts, found, fitted, times, listen)

@@ -20,7 +20,7 @@ FLOORS = {
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
-    | {"severity"},
+    | {"severity", "resuming", "predicted", "detection"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -44,7 +44,7 @@ LIBRARIES = {
     "tifffile": {"files"},
     "imagecodecs": {"files"},
     "pydantic": {"recipe", "server"},
-    "yaml": {"recipe"},
+    "yaml": {"recipe", "samples.yolo_names"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -61,7 +61,7 @@ LIBRARIES = {
     "onnxscript": {"exporting"},
     "torch": {"values", "weights", "nets", "tasks", "learn", "api"}
     | (TOGETHER - {"report", "planning", "gather", "surveying"})
-    | {"samples.loader", "samples.augment", "samples.crew", "samples.stress"},
+    | {"samples.loader", "samples.augment", "samples.crew", "samples.stress", "samples.box_loader"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}

@@ -56,7 +56,7 @@ def test_every_parameter_learns_and_empty_images_count(arm: str, bf16: bool):
     pixels = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     head.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss = head.losses(net(pixels), pixels, [target([[20, 20, 60, 60]], [1]), target([], [])])
+        loss = head.losses(net(pixels), pixels, targets=[target([[20, 20, 60, 60]], [1]), target([], [])])
     assert loss.dtype == torch.float32 and torch.isfinite(loss)
     loss.backward()
     still = [name for name, one in head.named_parameters() if one.grad is None or not one.grad.abs().sum() > 0]
@@ -83,9 +83,9 @@ def test_places_on_ignored_boxes_teach_nothing():
     pixels = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         levels = net(pixels)
-        plain = head.losses(levels, pixels, [target([[8, 8, 40, 40]], [0])])
-        quiet = head.losses(levels, pixels, [target([[8, 8, 40, 40]], [0], [[64, 64, 128, 128]])])
-        everywhere = head.losses(levels, pixels, [target([[8, 8, 40, 40]], [0], [[0, 0, 128, 128]])])
+        plain = head.losses(levels, pixels, targets=[target([[8, 8, 40, 40]], [0])])
+        quiet = head.losses(levels, pixels, targets=[target([[8, 8, 40, 40]], [0], [[64, 64, 128, 128]])])
+        everywhere = head.losses(levels, pixels, targets=[target([[8, 8, 40, 40]], [0], [[0, 0, 128, 128]])])
     assert everywhere < quiet < plain
 
 

@@ -32,7 +32,7 @@ from medgraft.tasks.detect import Detect
 from medgraft.values import Boxes, Prediction
 
 
-def train_boxes(out: Path, dataset: DataSet, recipe: Recipe, *, listen: Listen) -> dict[str, Any]:
+def train_boxes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dict[str, Any]:
     """Do the main job and get what report.json holds.
 
     Args:
@@ -46,7 +46,7 @@ def train_boxes(out: Path, dataset: DataSet, recipe: Recipe, *, listen: Listen) 
         Stopped: it stopped safely and can be resumed.
     """
     recipe, found, task, pixels = prepare_boxes(dataset, recipe, listen=listen)
-    resuming.check_samples(out, found.samples, found.records)
+    resuming.check_samples(out, found.samples, records=found.records)
     recipe, parts = assemble_boxes(recipe, found, task, pixels)
     try:
         times = told.Times()
@@ -54,7 +54,7 @@ def train_boxes(out: Path, dataset: DataSet, recipe: Recipe, *, listen: Listen) 
             began = time.perf_counter()
             recalibrate_on(parts.task.backbone, parts.train, engine=parts.engine, listen=listen)
             times.prefix = time.perf_counter() - began
-        resuming.begin(out, recipe, found, None)
+        resuming.begin(out, recipe, found=found)
         fitted = _fit(out, recipe, parts, listen)
         times.train = fitted.seconds
         return _finish(out, recipe, parts, found, fitted, times)
@@ -109,7 +109,7 @@ def _finish(
     parts.task.threshold = judge.thresholds(seen["val"], rule)
     result = judge.verdicts(parts.task, seen, rule, seed=recipe.seed, resamples=recipe.scores.resamples)
     card = told.card_of(recipe, parts)
-    save_detector(out / "model.safetensors", parts.task, card)
+    save_detector(out / "model.safetensors", parts.task, card=card)
     storage.write_json(out / "calibration.json", {"threshold": list(parts.task.threshold), "fitted_on": "val"})
     own = [("val", one) for one in val] + [("test", one) for one in test]
     said = [(split, replace(one, predicted=parts.task.said(one.boxes))) for split, one in own if one.boxes is not None]

@@ -141,8 +141,8 @@ class BoxRun:
         self,
         out: Path | None,
         refs: Sequence[ImageRef],
-        passed: Sequence[tuple[str, str]] = (),
         *,
+        passed: Sequence[tuple[str, str]] = (),
         workers: int = 2,
         listen: Listen = lambda event: None,
     ) -> Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +16,20 @@ from medgraft.detection.opened import BoxRun
 from medgraft.detection.told import box_counts
 from medgraft.errors import BadData, RunRefused
 from medgraft.gather import Listen
+from medgraft.learn import stopping
 from medgraft.recipe import load
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.reporting import data_entry, is_phantom, machine_entry
 from medgraft.samples import duplicates
 from medgraft.samples.dataset import Columns, read_samples
+from medgraft.samples.store import Store
 from medgraft.samples.survey import limit_bad, survey
 from medgraft.scores.hits import HitRule
-from medgraft.values import Prediction
+from medgraft.values import Prediction, Sample
 from medgraft.version import VERSION
+
+_BATCH = 8
 
 
 def evaluate_boxes(
@@ -49,27 +54,18 @@ def evaluate_boxes(
         raise BadData("no image has boxes", where=data)
     samples, notes = outside.chosen(boxed)
     store, records = outside.stored(samples, run.pixels, listen=listen)
-    outside.refuse_training_images(run.folder, samples, records)
-    doubts = outside.doubts_of(run.folder, samples, records)
-    for doubt in doubts:
-        listen({"event": "warning", "text": doubt})
-    for note in notes:
-        listen({"event": "say", "text": note})
+    outside.refuse_training_images(run.folder, samples, records=records)
+    doubts = outside.doubts_of(run.folder, samples, records=records)
+    for text in (*doubts, *notes):
+        listen({"event": "warning" if text in doubts else "say", "text": text})
     whole = replace(boxed, samples=tuple(samples))
     bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
     good = [place for place, record in enumerate(records) if record["error"] is None]
     kept = [samples[place] for place in good]
     run.task.encode([sample.boxes for sample in kept if sample.boxes is not None])  # names classes that are not known
-    began = time.perf_counter()
     shapes = {records[place]["key"]: records[place]["shape"] for place in good}
     sizes = {key: (int(shape[-2]), int(shape[-1])) for key, shape in shapes.items()}
-    found: list[Prediction] = []
-    for start in range(0, len(good), 8):
-        part = good[start : start + 8]
-        here = run.found(store.rows(part), [samples[place].key for place in part])
-        found += [in_file(run.task, one, run.pixels, sizes[one.key]) for one in here]
-        listen({"event": "predict", "done": len(found), "of": len(good)})
-    speed = len(found) / max(time.perf_counter() - began, 1e-9)
+    found, speed = _found(run, store, kept=kept, places=good, sizes=sizes, listen=listen)
     rule = HitRule(run.card["hit"]["rule"], run.card["hit"]["iou"])
     by_key = {sample.key: sample for sample in kept}
     seen = {"test": judge.detections(run.task, found, by_key)}
@@ -85,6 +81,7 @@ def evaluate_boxes(
     limits = dict(zip(run.task.answers.classes, run.task.threshold, strict=True))
     words: dict[str, Any] = {"picture": lambda key: store[place_of[key]], "pixels": run.pixels, "sizes": sizes}
     shown, close = drawn.gallery(seen["test"], limits, rule, **words)
+    store.close()
     storage.write_table(out / "quarantine.csv", report["quarantine"], columns=("path", "reason"))
     written.write_predictions(out, run.task, [("test", by_key[one.key], one) for one in found])
     write_report(
@@ -92,8 +89,27 @@ def evaluate_boxes(
     )
     write_card(report, out)
     storage.write_json(out / "report.json", report)
-    store.close()
     return report
+
+
+def _found(
+    run: BoxRun,
+    store: Store,
+    *,
+    kept: Sequence[Sample],
+    places: Sequence[int],
+    sizes: Mapping[str, tuple[int, int]],
+    listen: Listen,
+) -> tuple[list[Prediction], float]:
+    """Run the detector over images of a store: (predictions in the files' own pixels, images per second)."""
+    began, found = time.perf_counter(), []
+    for start in range(0, len(places), _BATCH):
+        stopping.check()
+        part = slice(start, start + _BATCH)
+        here = run.found(store.rows(places[part]), [sample.key for sample in kept[part]])
+        found += [in_file(run.task, one, run.pixels, sizes[one.key]) for one in here]
+        listen({"event": "predict", "done": len(found), "of": len(places)})
+    return found, len(found) / max(time.perf_counter() - began, 1e-9)
 
 
 def _head(run: BoxRun, whole: Any, records: Any, bad: list[tuple[str, str]], notes: list[str]) -> dict[str, Any]:

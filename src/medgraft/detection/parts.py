@@ -100,7 +100,7 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
             offline=recipe.backbone.offline,
             seed=recipe.seed,
         )
-    say_weights(recipe, task.backbone, said, listen)
+    say_weights(recipe, task.backbone, said=said, listen=listen)
     recipe = _planned(recipe, found, task, pixels)
     form = FinderForm(
         arm=recipe.boxes.arm,
@@ -109,7 +109,7 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
         width=recipe.boxes.width,
         most=recipe.boxes.most or 100,
     )
-    return recipe, found, regraft(task.backbone, answers, form, task=recipe.task, seed=recipe.seed), pixels
+    return recipe, found, regraft(task.backbone, answers, form=form, task=recipe.task, seed=recipe.seed), pixels
 
 
 def _with_boxes(dataset: DataSet) -> tuple[DataSet, int]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from medgraft import files, storage
-from medgraft.detection.drawn import HIT, with_boxes
 from medgraft.errors import BadData
 from medgraft.files import network_corners
 from medgraft.files.write_boxes import Pictured, write_coco, write_coco_results, write_geojson
 from medgraft.gallery import picture_of
 from medgraft.learn.model import Pixels
 from medgraft.predicted import Done
+from medgraft.report.boxes import HIT, with_boxes
 from medgraft.tasks.detect import Detect
 from medgraft.values import ImageRef, Prediction
 

@@ -51,10 +51,10 @@ def graft_detector(
     """
     words: dict[str, Any] = {"channels": channels, "image_size": image_size, **(saved or {})}
     encoder = backbone(backbone_name, offline=offline, seed=seed, **words)
-    return regraft(encoder, answers, form, task=task, seed=seed)
+    return regraft(encoder, answers, form=form, task=task, seed=seed)
 
 
-def regraft(encoder: Any, answers: Answers, form: FinderForm, *, task: str, seed: int = 0) -> Detect:
+def regraft(encoder: Any, answers: Answers, *, form: FinderForm, task: str, seed: int = 0) -> Detect:
     """Put another pyramid and detector on an encoder; arguments as in `graft_detector`."""
     kind: type[Detect] = TASKS[task]
     with torch.random.fork_rng(devices=[]):
@@ -63,7 +63,7 @@ def regraft(encoder: Any, answers: Answers, form: FinderForm, *, task: str, seed
     return kind(encoder, head, answers)
 
 
-def save_detector(path: Path, task: Detect, card: dict[str, Any]) -> None:
+def save_detector(path: Path, task: Detect, *, card: dict[str, Any]) -> None:
     """Write a detector and its card, whole or not at all.
 
     Raises:

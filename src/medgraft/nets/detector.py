@@ -73,7 +73,7 @@ class BoxHead(nn.Module):
         self.pyramid = Pyramid(channels, strides, wanted=form.strides, width=form.width)
         self.finder = arms[form.arm](outputs, form)
 
-    def losses(self, levels: Sequence[Tensor], pixels: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
+    def losses(self, levels: Sequence[Tensor], pixels: Tensor, *, targets: Sequence[dict[str, Tensor]]) -> Tensor:
         """Get the sum of the losses.
 
         Args:

@@ -105,7 +105,7 @@ class Detect(Task):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         assert batch.targets is not None
-        yield "all", self.head.losses(self.backbone(batch.pixels), batch.pixels, _apart(batch.targets))
+        yield "all", self.head.losses(self.backbone(batch.pixels), batch.pixels, targets=_apart(batch.targets))
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
