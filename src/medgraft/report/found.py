@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from medgraft.report import pictures, svg
-from medgraft.report.phrases import decimal, share_with_interval, value_of, with_interval
+from medgraft.report.phrases import decimal, sentence, share_with_interval, value_of, with_interval
 from medgraft.report.svg import BLUE, Panel, picture, text
 
 _RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -29,9 +29,15 @@ def flat(report: Mapping[str, Any]) -> dict[str, Any]:
     """Get the report with sensitivity at false alarms taken out of its tables, in which a score is a number each."""
     if not is_found(report):
         return dict(report)
-    tables = {part: dict(table) for part, table in report["scores"].items()}
+    known = (report.get("data") or {}).get("split_by") == "patient"
+    tables = {part: _renamed(table, known=known) for part, table in report["scores"].items()}
     told = {part: table.pop("sensitivity_at_fp", {}) for part, table in tables.items()}
     return {**report, "scores": tables, "sensitivity_at_fp": told.get("test") or {}}
+
+
+def _renamed(table: Mapping[str, Any], *, known: bool) -> dict[str, Any]:
+    """Where patients are not known, what is said of patients is said of images."""
+    return {name if known else name.replace("patient_", "image_", 1): one for name, one in table.items()}
 
 
 def view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
         "found_plot": froc(curve, label=label) if len(curve.get("x") or ()) else None,
         "found_rates": [(_rate(name), one) for name, one in (report.get("sensitivity_at_fp") or {}).items()],
         "found_close": [(title, _cards(close, kind)) for kind, title in _KINDS.items()],
-        "found_rule": str((report.get("operating_point") or {}).get("rule") or ""),
+        "found_rule": sentence(str((report.get("operating_point") or {}).get("rule") or "")),
     }
 
 

@@ -94,6 +94,8 @@ NAMES = {
     "count_mae": ScoreName("Count error", "boxes an image too many or too few", unit_range=False, lower_is_better=True),
     "patient_sensitivity": ScoreName("Patients found", "share of those with boxes in whom one is found"),
     "patient_specificity": ScoreName("Patients cleared", "share of those without boxes in whom none is called"),
+    "image_sensitivity": ScoreName("Images found", "share of those with boxes in which one is found"),
+    "image_specificity": ScoreName("Images cleared", "share of those without boxes in which none is called"),
     "ap50": ScoreName("AP at IoU .50"),
     "ap": ScoreName("AP", "IoU .50 to .95"),
     "sensitivity_at_1_fp": ScoreName("Sensitivity at 1 false alarm an image"),
