@@ -44,7 +44,7 @@ LIBRARIES = {
     "tifffile": {"files"},
     "imagecodecs": {"files"},
     "pydantic": {"recipe", "server"},
-    "yaml": {"recipe"},
+    "yaml": {"recipe", "samples.yolo_names"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},
