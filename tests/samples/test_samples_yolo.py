@@ -183,6 +183,7 @@ def test_texts_of_another_kind_are_refused_with_file_and_line(shared):
     for layout in ("table", "yolo"):
         with pytest.raises(BadData, match=words):
             read_samples(data, layout=layout)
+    assert len(read_samples(data, columns=Columns(boxes="none")).samples) == 48
 
 
 def test_notes_beside_images_are_no_boxes(tmp_path):
