@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from PIL import Image as Pillow
 
 from medgraft.files import read_image, write_dicom
 from medgraft.samples import LAYOUTS, read_samples
-from medgraft.samples.dataset import Columns
+from medgraft.samples.dataset import Columns, DataSet
+from medgraft.values import Sample
 
 LABELS = ["sick", "well", "sick", "well", "well", "sick"]
 
@@ -56,12 +59,50 @@ def _dicomtree(data: Path) -> Path:
     return data
 
 
+def _coco(data: Path) -> Path:
+    names = ["sick", "well"]
+    document: dict[str, list] = {"images": [], "annotations": []}
+    document["categories"] = [{"id": number, "name": name} for number, name in enumerate(names)]
+    for index, label in enumerate(LABELS):
+        Pillow.fromarray(_pixels(index)).save(data / f"{index}.png")
+        document["images"].append({"id": index, "file_name": f"{index}.png"})
+        box = {"id": index, "image_id": index, "category_id": names.index(label), "bbox": [1, 2, 3, 4]}
+        document["annotations"].append(box)
+    (data / "set.json").write_text(json.dumps(document))
+    return data
+
+
+def _voc(data: Path) -> Path:
+    (data / "annotations").mkdir(exist_ok=True)
+    corners = "<xmin>1</xmin><ymin>2</ymin><xmax>4</xmax><ymax>6</ymax>"
+    for index, label in enumerate(LABELS):
+        Pillow.fromarray(_pixels(index)).save(data / f"{index}.png")
+        text = f"<annotation><object><name>{label}</name><bndbox>{corners}</bndbox></object></annotation>"
+        (data / "annotations" / f"{index}.xml").write_text(text)
+    return data
+
+
+def _yolo(data: Path) -> Path:
+    for folder in ("images", "labels"):
+        (data / folder).mkdir(exist_ok=True)
+    (data / "classes.txt").write_text("sick\nwell\n")
+    for index, label in enumerate(LABELS):
+        Pillow.fromarray(_pixels(index)).save(data / "images" / f"{index}.png")
+        box = f"{['sick', 'well'].index(label)} {2.5 / 24} {4 / 24} 0.125 {4 / 24}\n"
+        (data / "labels" / f"{index}.txt").write_text(box)
+    return data
+
+
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "folder": _folder,
     "table": _table,
     "medmnist": _medmnist,
     "dicomtree": _dicomtree,
+    "coco": _coco,
+    "voc": _voc,
+    "yolo": _yolo,
 }
+BOXED = {"coco", "voc", "yolo"}
 each_layout = pytest.mark.parametrize("name", WRITERS)
 
 
@@ -74,7 +115,7 @@ def test_layout_is_found_by_itself(name: str, tmp_path: Path):
     found = read_samples(WRITERS[name](tmp_path))
     assert found.layout == name
     assert found.why
-    assert found.target_kind()[0] == "classes"
+    assert found.target_kind()[0] == ("boxes" if name in BOXED else "classes")
 
 
 @each_layout
@@ -98,12 +139,29 @@ def test_every_label_is_on_its_own_image(name: str, tmp_path: Path):
 
 
 @each_layout
+def test_boxes_are_there_where_the_layout_has_them(name: str, tmp_path: Path):
+    found = read_samples(WRITERS[name](tmp_path))
+    assert found.boxed == (name in BOXED)
+    for sample in found.samples:
+        if sample.boxes is not None:
+            assert np.allclose(sample.boxes.corners, [[1, 2, 4, 6]]) and sample.boxes.labels == (sample.label,)
+
+
+@each_layout
 def test_reading_twice_gives_the_same(name: str, tmp_path: Path):
     data = WRITERS[name](tmp_path)
-    assert read_samples(data).samples == read_samples(data).samples
+    assert _plain(read_samples(data)) == _plain(read_samples(data))
 
 
 @each_layout
 def test_word_can_be_given(name: str, tmp_path: Path):
     data = WRITERS[name](tmp_path)
-    assert read_samples(data, layout=name, columns=Columns()).samples == read_samples(data).samples
+    assert _plain(read_samples(data, layout=name, columns=Columns())) == _plain(read_samples(data))
+
+
+def _plain(found: DataSet) -> list[tuple[Sample, list | None]]:
+    """Samples and the numbers of their boxes, which have no equality of their own."""
+    return [
+        (replace(sample, boxes=None), None if sample.boxes is None else sample.boxes.corners.tolist())
+        for sample in found.samples
+    ]

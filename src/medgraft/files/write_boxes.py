@@ -1,7 +1,7 @@
 """Boxes as other programs read them: COCO JSON, Pascal VOC XML, YOLO text, a table, and GeoJSON for QuPath.
 
-Corners are written as they are, so that what is read again is the same number: in YOLO to the last digits, elsewhere
-exactly.
+Corners are written with all their digits, so that what is read again is the same number; in COCO, where a far corner is
+a sum, and in YOLO, where all are products, to the last digits (COCO exactly for corners in parts of 2 ** -20 pixels).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _coco_boxes(image: Pictured, ids: Mapping[str, int]) -> Iterator[dict]:
 
 
 def _extent(low: float, high: float) -> float:
-    """The length that, added to `low`, gives `high` to the last bit: the rounded difference may miss it by one."""
+    """The length that, added to `low`, gives `high` where any does: the rounded difference may miss its last bit."""
     length = high - low
     if low + length == high:
         return length
