@@ -112,3 +112,11 @@ def test_intervals_hold_the_value_of_the_population():
         for name in names:
             held[name] += table[name].low <= people[name].value <= table[name].high
     assert all(88 <= count <= 99 for count in held.values()), held
+
+
+def test_in_a_crowd_more_than_a_hundred_boxes_are_looked_at():
+    corners = np.array([[10.0 * k, 0, 10.0 * k + 8, 8] for k in range(150)])
+    truth = Boxes(corners, ("cell",) * 150)
+    found = Detections(("a",), (truth,), (Boxes(corners, ("cell",) * 150, np.linspace(1, 0.5, 150)),), ("cell",))
+    score = box_table(found, thresholds={"cell": 0.1}, hit="iou", seed=0, count=100)["map50"]
+    assert score.value == pytest.approx(1.0) and "at most 300 found boxes" in score.method

@@ -122,13 +122,14 @@ def test_the_rule_for_volumes_gives_cocos_matches_in_planes(seed: int, digits: i
 def test_more_than_a_hundred_finds_of_a_class_are_cut_as_coco_does():
     random = np.random.default_rng(3)
     low = random.uniform(0, 900, (150, 2))
-    truth = Boxes(np.concatenate([low, low + 30], axis=1), ("a",) * 150)
-    finds = Boxes(truth.corners + random.normal(0, 2, (150, 1)), truth.labels, random.random(150))
+    corners = np.concatenate([low, low + 30], axis=1)
+    truth = Boxes(corners[50:], ("a",) * 100)
+    finds = Boxes(corners + random.normal(0, 2, (150, 1)), ("a",) * 150, random.random(150))
     found = Detections(("one",), (truth,), (finds,), ("a",))
     flat = precision_scores(match_boxes(found, by_size=True), np.ones((1, 1)))
     agrees(found, flat, within=1e-12)
     deep = precision_scores(match_boxes(deepened(found), by_size=True), np.ones((1, 1)))
-    assert deep["map"][0] == pytest.approx(flat["map"][0], abs=1e-12) and flat["recall100"][0] <= 100 / 150
+    assert deep["map"][0] == pytest.approx(flat["map"][0], abs=1e-12) and flat["recall100"][0] < 0.8
 
 
 def test_images_without_any_box_and_no_image_at_all():

@@ -14,13 +14,12 @@ from medgraft.scores.collapse import flat_share
 from medgraft.scores.froc import NAMES, events, froc_scores, sensitivity_at
 from medgraft.scores.hits import HitRule, rule_of, verdicts
 from medgraft.scores.intervals import COUNT, Draws, Joint, bca, bootstrap_method, draws_together, proportion
-from medgraft.scores.matching import MOST, match_boxes
+from medgraft.scores.matching import match_boxes, most_looked_at
 from medgraft.scores.precision import average_precision, precision_scores
 from medgraft.scores.resample import known_patients, patient_codes
 from medgraft.scores.score import Score
 
 _NO_TRUTH = "no image has a true box"
-_COCO = f"COCO, at most {MOST} found boxes of a class in an image"
 _IOUS = "mean over IoU .50 to .95"
 _AREAS = {"small": "up to 32 x 32 pixels", "medium": "from 32 x 32 to 96 x 96 pixels", "large": "from 96 x 96 pixels"}
 
@@ -102,7 +101,7 @@ def box_class_table(
 
     rows = {}
     for kind, name in enumerate(found.classes):
-        one = _class_rows(rule, name, _people(found, called, kind=kind))
+        one = _class_rows(rule, name, _people(found, called, kind=kind), coco=_limit(found))
         rows |= {f"{kind} {word}": row for word, row in one.items()}
     table: dict[str, dict[str, Score]] = {name: {} for name in found.classes}
     for label, score in _filled(found, joint, rows, seed=seed, count=count).items():
@@ -123,15 +122,20 @@ def _people(found: Detections, called: Called, kind: int | None = None) -> tuple
 def _coco_rows(found: Detections, called: Called, people: int) -> dict[str, _Row]:
     absent = [name for name, some in zip(found.classes, called.truths.sum(axis=0), strict=True) if not some]
     without = f"; mean without {', '.join(absent)}: no true box" if absent else ""
+    coco = _limit(found)
     rows = {
-        "map": _Row(f"{_COCO}, {_IOUS}{without}", _NO_TRUTH, people),
-        "map50": _Row(f"{_COCO}, IoU .50{without}", _NO_TRUTH, people),
-        "map75": _Row(f"{_COCO}, IoU .75{without}", _NO_TRUTH, people),
+        "map": _Row(f"{coco}, {_IOUS}{without}", _NO_TRUTH, people),
+        "map50": _Row(f"{coco}, IoU .50{without}", _NO_TRUTH, people),
+        "map75": _Row(f"{coco}, IoU .75{without}", _NO_TRUTH, people),
     }
     for name, area in _AREAS.items():
         why = f"no true box has an area {area}" if found.axes == 2 else "COCO's sizes are areas; these are volumes"
-        rows[f"map_{name}"] = _Row(f"{_COCO}, {_IOUS}, areas {area}", why, people)
-    return rows | {"recall100": _Row(f"{_COCO}, {_IOUS}{without}", _NO_TRUTH, people)}
+        rows[f"map_{name}"] = _Row(f"{coco}, {_IOUS}, areas {area}", why, people)
+    return rows | {"recall100": _Row(f"{coco}, {_IOUS}{without}", _NO_TRUTH, people)}
+
+
+def _limit(found: Detections) -> str:
+    return f"COCO, at most {most_looked_at(found)} found boxes of a class in an image"
 
 
 def _rule_rows(rule: HitRule, people: tuple[int, int]) -> dict[str, _Row]:
@@ -142,11 +146,11 @@ def _rule_rows(rule: HitRule, people: tuple[int, int]) -> dict[str, _Row]:
     return at | mean | _point_rows(point, "", people) | {"count_mae": counts}
 
 
-def _class_rows(rule: HitRule, name: str, people: tuple[int, int]) -> dict[str, _Row]:
+def _class_rows(rule: HitRule, name: str, people: tuple[int, int], *, coco: str) -> dict[str, _Row]:
     no_truth, point = f"{_NO_TRUTH} of {name}", f"at the threshold chosen on validation; {rule.words}"
     return {
-        "ap50": _Row(f"{_COCO}, IoU .50", no_truth, people[0]),
-        "ap": _Row(f"{_COCO}, {_IOUS}", no_truth, people[0]),
+        "ap50": _Row(f"{coco}, IoU .50", no_truth, people[0]),
+        "ap": _Row(f"{coco}, {_IOUS}", no_truth, people[0]),
         **_point_rows(point, f" of {name}", people),
         "sensitivity_at_1_fp": _Row(f"at 1 false alarm an image, FROC; {rule.words}", no_truth, people[0]),
     }
