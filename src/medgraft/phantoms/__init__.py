@@ -20,6 +20,7 @@ KINDS = Registry(
         "fundus": "medgraft.phantoms.fundus:fundus",
         "chest": "medgraft.phantoms.chest:chest",
         "skin": "medgraft.phantoms.skin:skin",
+        "glomeruli": "medgraft.phantoms.glomeruli:glomeruli",
     },
 )
 
