@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from medgraft.files.listing import list_images
     from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels, way_back
     from medgraft.files.pool import read_many
+    from medgraft.files.pyramid import write_pyramid
     from medgraft.files.read import header, read_image
+    from medgraft.files.slide import Level, Slide, open_slide
     from medgraft.files.write import save_nifti, save_png, write_dicom
 
 FORMATS = Registry(
@@ -47,6 +49,10 @@ _HOMES = {
     "save_nifti": "write",
     "save_png": "write",
     "write_dicom": "write",
+    "write_pyramid": "pyramid",
+    "Level": "slide",
+    "Slide": "slide",
+    "open_slide": "slide",
 }
 
 __all__ = [
@@ -54,12 +60,15 @@ __all__ = [
     "MAX_BYTES",
     "Format",
     "Header",
+    "Level",
+    "Slide",
     "Wish",
     "content_key",
     "fingerprint",
     "header",
     "list_images",
     "network_pixels",
+    "open_slide",
     "referred",
     "read_image",
     "read_many",
@@ -68,6 +77,7 @@ __all__ = [
     "save_png",
     "way_back",
     "write_dicom",
+    "write_pyramid",
 ]
 
 

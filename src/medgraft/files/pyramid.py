@@ -112,6 +112,7 @@ class _Job:
                 done += rows
                 if not last:
                     smaller.write(_halved(strip).tobytes())
+                    smaller.flush()  # who takes the tiles may stop after the last one, and never come back here
                 for top in range(0, rows, TILE):
                     for left in range(0, width, TILE):
                         yield _filled(strip[top : top + TILE, left : left + TILE])
@@ -136,4 +137,4 @@ def _halved(strip: np.ndarray) -> np.ndarray:
 def _filled(tile: np.ndarray) -> np.ndarray:
     """Get a whole tile; beyond the slide its last pixels go on, which costs JPEG the least."""
     down, across = TILE - tile.shape[0], TILE - tile.shape[1]
-    return np.ascontiguousarray(tile if not down and not across else np.pad(tile, ((0, down), (0, across), (0, 0)), "edge"))
+    return np.pad(tile, ((0, down), (0, across), (0, 0)), "edge")

@@ -9,6 +9,8 @@ import numpy as np
 
 from medgraft.values import Boxes
 
+STAMP = "PHANTOM: procedural image, not a patient"
+
 
 @dataclass(frozen=True)
 class Lesion:

@@ -92,7 +92,9 @@ class Window:
         return slices[0], slices[1]
 
 
-def noise(plane: Plane, window: Window, *, name: str, bump_um: float, octaves: int = 1, keep: float = 0.5) -> np.ndarray:
+def noise(
+    plane: Plane, window: Window, *, name: str, bump_um: float, octaves: int = 1, keep: float = 0.5
+) -> np.ndarray:
     """Get smooth noise `(height, width)` float32 with mean about 0 and standard deviation about 1.
 
     Args:
@@ -146,9 +148,7 @@ def _lattice(plane: Plane, name: str, first: tuple[int, int], count: tuple[int, 
             top, left = i * _BLOCK - first[0], j * _BLOCK - first[1]
             rows = slice(max(0, top), min(count[0], top + _BLOCK))
             columns = slice(max(0, left), min(count[1], left + _BLOCK))
-            found[rows, columns] = block[
-                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-            ]
+            found[rows, columns] = block[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     return found
 
 
@@ -166,7 +166,5 @@ def grain(plane: Plane, window: Window) -> np.ndarray:
             top, left = i * _GRAIN - window.top, j * _GRAIN - window.left
             rows = slice(max(0, top), min(window.height, top + _GRAIN))
             columns = slice(max(0, left), min(window.width, left + _GRAIN))
-            found[rows, columns] = block[
-                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-            ]
+            found[rows, columns] = block[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     return found

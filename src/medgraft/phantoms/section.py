@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medgraft.phantoms import canvas as cv
-from medgraft.phantoms import endless, paint, stains
+from medgraft.phantoms import paint, stains
 from medgraft.phantoms.bodies import paint_bodies
 from medgraft.phantoms.canvas import Canvas
 from medgraft.phantoms.cortex import LARGEST, Body, bodies_in, habit_of

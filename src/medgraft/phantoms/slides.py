@@ -11,6 +11,7 @@ import numpy as np
 from medgraft.errors import BadRecipe
 from medgraft.files.pyramid import STRIP, write_pyramid
 from medgraft.phantoms.annotations import geojson
+from medgraft.phantoms.case import STAMP
 from medgraft.phantoms.cortex import bodies_in
 from medgraft.phantoms.endless import Plane, Window
 from medgraft.phantoms.glomeruli import CLASS, LEAST_SEEN
@@ -25,8 +26,12 @@ from medgraft.values import Boxes
 SIZE = 8000
 UM_PER_PX = 0.5
 _STEP = 1024  # columns that are painted at a time
-_SMALLEST = 512
+_SMALLEST = 256
 _FIRST = 1_000_000  # slides are numbered from here, so that no field of `glomeruli` shows the same kidney
+_FILES = (
+    "slides/       the slides: pyramids in BigTIFF files; beside each its boxes, as GeoJSON for QuPath and as a table\n"
+    "manifest.csv  path, label, patient, stain, micrometres a pixel, file of the boxes\n"
+)
 COLUMNS = ("path", "label", "x0", "y0", "x1", "y1", "ignored")
 
 
@@ -117,9 +122,7 @@ def slide_of(
     return SlidePlan(plane, tissue, look_of(plane, stain), size, um_per_px)
 
 
-def write_slide(
-    path: Path, plan: SlidePlan, *, about: str, progress: Callable[[int, int], None] | None = None
-) -> Boxes:
+def write_slide(path: Path, plan: SlidePlan, *, progress: Callable[[int, int], None] | None = None) -> Boxes:
     """Paint a slide into a file, and get its boxes; beside it go `NAME.geojson` and `NAME.boxes.csv`.
 
     Memory holds one strip of 512 rows at a time, whatever the size.
@@ -127,13 +130,12 @@ def write_slide(
     Args:
         path: the file, NAME.tif.
         plan: from `slide_of`.
-        about: first words of the description in the file.
         progress: is told (strips done, strips in all).
 
     Raises:
         DiskFull: there is no space; nothing is left behind.
     """
-    text = f"{about} | MPP = {plan.um_per_px:g} | stain = {plan.look.stain}"
+    text = f"{STAMP} | MPP = {plan.um_per_px:g} | stain = {plan.look.stain}"
     strips = _strips(plan, progress)
     write_pyramid(path, strips, size=plan.size, um_per_px=plan.um_per_px, description=text)
     boxes = plan.boxes()
@@ -146,6 +148,50 @@ def write_slide(
     return boxes
 
 
+def write_slides(
+    count: int,
+    *,
+    out: Path,
+    seed: int,
+    size: int | None,
+    claim: Callable[..., None],
+    progress: Callable[[int, int], None] | None,
+) -> Path:
+    """Write `count` slides and their table into a folder; get the path of `manifest.csv`.
+
+    Args:
+        count: how many; the first n of a longer set are the same slides.
+        out: the folder.
+        seed: another seed, other slides.
+        size: width and height in pixels; 8000 when None.
+        claim: says what the folder will hold, and refuses one that holds something else.
+        progress: is told (strips done, strips in all).
+    """
+    size = SIZE if size is None else size
+    plans = [slide_of(number, seed=seed, size=(size, size)) for number in range(count)]
+    claim(f"kind glomeruli, count {count}, seed {seed}, size {size}, form slide", files=_FILES)
+    strips = -(-size // STRIP)
+    rows = []
+    for number, plan in enumerate(plans):
+        name = f"phantom_slide_{number + 1:04d}"
+        done = number * strips
+        told = None if progress is None else lambda k, _, done=done: progress(done + k, count * strips)
+        boxes = write_slide(out / "slides" / f"{name}.tif", plan, progress=told)
+        rows.append(
+            {
+                "path": f"slides/{name}.tif",
+                "label": CLASS if len(boxes) else "none",
+                "patient": f"phantom-{_FIRST + number + 1}",
+                "stain": plan.look.stain,
+                "thickness_um": f"{plan.look.thickness_um:g}",
+                "um_per_px": f"{plan.um_per_px:g}",
+                "annotation": f"slides/{name}.geojson",
+            }
+        )
+    write_table(out / "manifest.csv", rows, columns=list(rows[0]))
+    return out / "manifest.csv"
+
+
 def _strips(plan: SlidePlan, progress: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:
     width, height = plan.size
     for top in range(0, height, STRIP):
@@ -154,6 +200,6 @@ def _strips(plan: SlidePlan, progress: Callable[[int, int], None] | None) -> Ite
         for left in range(0, width, _STEP):
             wide = min(_STEP, width - left)
             strip[:, left : left + wide] = plan.window(left, top, width=wide, height=rows)
-        yield strip
         if progress:
             progress(top // STRIP + 1, -(-height // STRIP))
+        yield strip
