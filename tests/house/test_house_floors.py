@@ -43,6 +43,7 @@ LIBRARIES = {
     "PIL": {"files", "report"},
     "tifffile": {"files"},
     "imagecodecs": {"files"},
+    "openslide": {"files"},
     "pydantic": {"recipe", "server"},
     "yaml": {"recipe", "samples.yolo_names"},
     "typer": {"cli"},
@@ -53,7 +54,7 @@ LIBRARIES = {
     "huggingface_hub": {"weights"},
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
-    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "files", "phantoms"},
+    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue"} | {"files", "phantoms"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},
@@ -64,6 +65,7 @@ LIBRARIES = {
     | {"samples.loader", "samples.augment", "samples.crew", "samples.stress", "samples.box_loader"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
+DISTRIBUTIONS |= {"openslide": "openslide-python"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}
 
 # A word that means a task, and nothing else below the tasks' floor ...

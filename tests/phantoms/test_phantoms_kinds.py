@@ -14,7 +14,7 @@ from medgraft.phantoms.case import Case, patient_of
 from medgraft.phantoms.opacities import severities
 
 SIZE = 96
-HEALTHY = {"fundus": "healthy", "chest": "clear"}
+HEALTHY = {"fundus": "healthy", "chest": "clear", "glomeruli": "none"}
 
 
 @pytest.fixture(scope="module")

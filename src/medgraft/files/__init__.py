@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         way_back,
     )
     from medgraft.files.pool import read_many
+    from medgraft.files.pyramid import write_pyramid
     from medgraft.files.read import header, read_image
+    from medgraft.files.slide import Level, Slide, open_slide
     from medgraft.files.write import save_nifti, save_png, write_dicom
     from medgraft.files.write_boxes import (
         Pictured,
@@ -75,6 +77,10 @@ _HOMES = {
     "write_geojson": "write_boxes",
     "write_voc": "write_boxes",
     "write_yolo": "write_boxes",
+    "write_pyramid": "pyramid",
+    "Level": "slide",
+    "Slide": "slide",
+    "open_slide": "slide",
 }
 
 __all__ = [
@@ -83,12 +89,15 @@ __all__ = [
     "Format",
     "Header",
     "Pictured",
+    "Level",
+    "Slide",
     "Wish",
     "content_key",
     "fingerprint",
     "header",
     "list_images",
     "network_pixels",
+    "open_slide",
     "referred",
     "read_image",
     "read_many",
@@ -106,6 +115,7 @@ __all__ = [
     "write_geojson",
     "write_voc",
     "write_yolo",
+    "write_pyramid",
 ]
 
 

@@ -12,6 +12,7 @@ from medgraft.registry import Registry
 
 if TYPE_CHECKING:
     from medgraft.phantoms.case import Case, Lesion
+    from medgraft.phantoms.slides import SlidePlan, slide_of, write_slide
     from medgraft.phantoms.write import write_set
 
 KINDS = Registry(
@@ -20,12 +21,20 @@ KINDS = Registry(
         "fundus": "medgraft.phantoms.fundus:fundus",
         "chest": "medgraft.phantoms.chest:chest",
         "skin": "medgraft.phantoms.skin:skin",
+        "glomeruli": "medgraft.phantoms.glomeruli:glomeruli",
     },
 )
 
-_HOMES = {"Case": "case", "Lesion": "case", "write_set": "write"}
+_HOMES = {
+    "Case": "case",
+    "Lesion": "case",
+    "SlidePlan": "slides",
+    "slide_of": "slides",
+    "write_slide": "slides",
+    "write_set": "write",
+}
 
-__all__ = ["KINDS", "Case", "Lesion", "write_set"]
+__all__ = ["KINDS", "Case", "Lesion", "SlidePlan", "slide_of", "write_set", "write_slide"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from medgraft.values import Boxes
+
+STAMP = "PHANTOM: procedural image, not a patient"
+
 
 @dataclass(frozen=True)
 class Lesion:
@@ -41,6 +45,8 @@ class Case:
         covariates: what a table would say beside it (age, sex, camera ...), as text.
         anatomy: uint8 `(H, W)` map of the organs, or None.
         anatomy_names: names of the values of `anatomy`.
+        boxes: around what is to be found, in pixels, exact to the edge of what was painted; None for kinds
+            without boxes.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Case:
     covariates: Mapping[str, str] = field(default_factory=dict)
     anatomy: np.ndarray | None = None
     anatomy_names: tuple[str, ...] = ()
+    boxes: Boxes | None = None
 
 
 def patient_of(index: int, *, sizes: tuple[int, ...]) -> tuple[int, int]:

@@ -59,10 +59,18 @@ def stretch(lattice: np.ndarray, size: int) -> np.ndarray:
 def _spline(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     place = (np.arange(size) + 0.5) * cells / size
     first = place.astype(int)
-    t = (place - first).astype(np.float32)
+    return first, spline_weights((place - first).astype(np.float32))
+
+
+def spline_weights(t: np.ndarray) -> np.ndarray:
+    """Get the weights of the four lattice points around each place of a cubic B-spline, `(4, N)` float32.
+
+    Args:
+        t: `(N,)` float32, how far each place is past its lattice point, in 0..1.
+    """
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
     # The mean over t of the summed squared weights is .479: noise of a lattice with variance 1 keeps variance 1.
-    return first, (weights / np.float32(0.479**0.5)).astype(np.float32)
+    return (weights / np.float32(0.479**0.5)).astype(np.float32)
 
 
 def wave(rng: np.random.Generator, count: int, *, bumps: float) -> np.ndarray:

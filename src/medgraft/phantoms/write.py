@@ -11,17 +11,29 @@ import numpy as np
 
 from medgraft import files
 from medgraft.errors import BadRecipe, RunRefused
-from medgraft.phantoms import KINDS
-from medgraft.phantoms.case import Case
-from medgraft.storage import write_table, write_text
+from medgraft.phantoms import KINDS, annotations
+from medgraft.phantoms.case import STAMP, Case
+from medgraft.phantoms.slides import write_slides
+from medgraft.storage import write_json, write_table, write_text
+from medgraft.values import Boxes
 
-STAMP = "PHANTOM: procedural image, not a patient"
-SIZE = 224
 _SMALLEST = 32
-_FORMS = ("png", "png16", "dicom")
+_FORMS = ("png", "png16", "dicom", "slide")
 _THREADS = 2
 _EFFORT = 2
 _FACTS = {"Software": "medgraft phantoms", "Comment": STAMP}
+
+_FILES = (
+    "images/       the pictures\n"
+    "masks/        lesions, same names; 0 is background, the other values are in lesions.csv\n"
+    "anatomy/      organs, same names, where the kind has them\n"
+    "manifest.csv  path, label, patient and what else is known\n"
+    "lesions.csv   one row a lesion: kind, value in the mask, centre and radius in pixels\n"
+)
+_BOX_FILES = (
+    "boxes.json    all boxes, as COCO has them\n"
+    "annotations/  boxes of each image as Pascal VOC has them; corners are edges, counted from 0\n"
+)
 
 
 def write_set(
@@ -37,15 +49,18 @@ def write_set(
     """Write `count` phantoms and their truth into the folder `out`; get the path of `manifest.csv`.
 
     The folder holds `images/`, `masks/` (lesions) and, where the kind knows its organs, `anatomy/`, with the
-    same stems; `lesions.csv` with one row a lesion; and a README.txt. The table has no split.
+    same stems; `lesions.csv` with one row a lesion; and a README.txt. The table has no split. Kinds with boxes
+    have them twice: all in `boxes.json` (COCO), and of each image in `annotations/` (Pascal VOC), which the column
+    `annotation` of the table names. Slides are in `slides/`, each with its boxes beside it.
 
     Args:
         kind: a name in `KINDS`.
         count: how many images; the first n of a longer set are the same images.
         out: a folder that is absent, empty, or holds this very set.
         seed: another seed, other images.
-        size: width and height in pixels; 224 when None.
-        form: "png"; for kinds with gray pixels also "png16" and "dicom", both with 16 bits.
+        size: width and height in pixels; the kind's own when None: 224, of glomeruli 512, of slides 8000.
+        form: "png"; for kinds with gray pixels also "png16" and "dicom", both with 16 bits; for glomeruli also
+            "slide", a pyramid of 0.5 um a pixel.
         progress: is told (images done, images in all).
 
     Raises:
@@ -53,18 +68,30 @@ def write_set(
         BadRecipe: count, size or form cannot be.
         RunRefused: the folder holds something else.
     """
-    size = SIZE if size is None else size
+    draw_one = KINDS[kind]
+    if form == "slide":
+        _check_slides(kind, count)
+        return write_slides(count, out=out, seed=seed, size=size, claim=partial(_claim, out), progress=progress)
+    size = draw_one.__kwdefaults__["size"] if size is None else size
     draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
     about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
-    _claim(out, about)
+    _claim(out, about, boxes=kind == "glomeruli")
     rows, lesions = [], []
+    pictures: list[dict[str, object]] = []
+    boxes: list[Boxes] = []
     for done, case in enumerate(_cases(partial(_draw_and_save, draw, out=out, form=form), count), start=1):
         rows.append(_row(case, form=form))
         lesions += _lesion_rows(case, form=form)
+        if case.boxes is not None:
+            height, width = case.pixels.shape[:2]
+            pictures.append({"file_name": _image_path(case, form), "width": width, "height": height})
+            boxes.append(case.boxes)
         if progress:
             progress(done, count)
     if lesions:
         write_table(out / "lesions.csv", lesions, columns=list(lesions[0]))
+    if boxes:
+        write_json(out / "boxes.json", annotations.coco(pictures, boxes, about=STAMP))
     manifest = out / "manifest.csv"
     write_table(manifest, rows, columns=list(rows[0]))
     return manifest
@@ -86,19 +113,22 @@ def _drawer(kind: str, *, count: int, size: int, form: str) -> Callable[..., Cas
     return partial(draw, bits=16)
 
 
-def _claim(out: Path, about: str) -> None:
+def _check_slides(kind: str, count: int) -> None:
+    if kind != "glomeruli":
+        raise BadRecipe(f"{kind} phantoms are no slides", do="Ask for glomeruli, or write them as png.")
+    if count < 1:
+        raise BadRecipe(f"{count} slides cannot be made", do="Ask for at least 1.")
+
+
+def _claim(out: Path, about: str, *, boxes: bool = False, files: str | None = None) -> None:
     """Write the README first, so that a set that was cut short is known again and can be finished."""
     readme = out / "README.txt"
     text = (
         f"{STAMP}\n\nWritten by medgraft phantoms: {about}.\n\n"
         "Every image here was drawn by a program. No person was photographed, and no patient data were used.\n"
         "Scores on phantoms say that software works; they say nothing about patients.\n\n"
-        "images/       the pictures\n"
-        "masks/        lesions, same names; 0 is background, the other values are in lesions.csv\n"
-        "anatomy/      organs, same names, where the kind has them\n"
-        "manifest.csv  path, label, patient and what else is known\n"
-        "lesions.csv   one row a lesion: kind, value in the mask, centre and radius in pixels\n"
     )
+    text += (_FILES + (_BOX_FILES if boxes else "")) if files is None else files
     if out.exists() and any(out.iterdir()):
         same = readme.is_file() and readme.read_text(encoding="utf-8", errors="replace") == text
         if not same:
@@ -121,6 +151,9 @@ def _draw_and_save(draw: Callable[..., Case], index: int, *, out: Path, form: st
     else:
         files.save_png(path, case.pixels, text=_FACTS, effort=_EFFORT)
     files.save_png(out / "masks" / f"{case.name}.png", case.mask, text=_FACTS, effort=_EFFORT)
+    if case.boxes is not None:
+        height, width = case.pixels.shape[:2]
+        write_text(out / _annotation_path(case), annotations.voc(path.name, (width, height), case.boxes))
     if case.anatomy is not None:
         files.save_png(out / "anatomy" / f"{case.name}.png", case.anatomy, text=_FACTS, effort=_EFFORT)
     return case
@@ -150,11 +183,16 @@ def _image_path(case: Case, form: str) -> str:
     return f"images/{case.name}.{'dcm' if form == 'dicom' else 'png'}"
 
 
+def _annotation_path(case: Case) -> str:
+    return f"annotations/{case.name}.xml"
+
+
 def _row(case: Case, *, form: str) -> dict[str, object]:
     row: dict[str, object] = {"path": _image_path(case, form), "label": case.label, "patient": case.patient}
     if case.grade is not None:
         row["grade"] = case.grade
-    return {**row, **case.covariates, "mask": f"masks/{case.name}.png"}
+    row |= {**case.covariates, "mask": f"masks/{case.name}.png"}
+    return row if case.boxes is None else row | {"annotation": _annotation_path(case)}
 
 
 def _lesion_rows(case: Case, *, form: str) -> list[dict[str, object]]:
