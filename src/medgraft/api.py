@@ -23,7 +23,6 @@ Data = str | Path
 _DEMO_IMAGES = 480
 _DEMO: dict[str, Any] = {"label_column": "label", "image_size": 96, "epochs": 12, "batch_size": 16}
 _DEMO_SETTINGS: dict[str, Any] = {"augment.strength": 0.5, "fit.mixup": 0.0, "fit.label_smoothing": 0.0}
-_NAMED = 3  # files passed over that are named one by one
 
 
 def _silent(event: dict[str, Any]) -> None:
@@ -197,12 +196,10 @@ def predict(
     from medgraft.predicted import Done
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
-    refs, passed = opening.images_in(paths)
-    _say_passed(passed, listen)
     if isinstance(opened, BoxRun):
-        return opened.predict_to(
-            None if out is None else Path(out), refs, passed=passed, workers=workers, listen=listen
-        )
+        return opened.predict_to(None if out is None else Path(out), paths, workers=workers, listen=listen)
+    refs, passed = opening.images_in(paths)
+    opening.say_passed(passed, listen)
     rows = chain(
         opened.predict_files(refs, batch_size=batch_size, workers=workers, listen=listen), opening.rows_of(passed)
     )
@@ -217,15 +214,6 @@ def predict(
     if done.failed == done.count:
         raise BadData(f"none of the {done.count} images could be read ({first})", where=opening.paths_of(paths)[0])
     return done
-
-
-def _say_passed(passed: Sequence[tuple[str, str]], listen: Listen) -> None:
-    """Name a few files that are no images; all of them with --verbose."""
-    if len(passed) > _NAMED:
-        where, reason = passed[0]
-        listen({"event": "warning", "text": f"{len(passed)} files are no images, such as {where}: {reason}"})
-    for where, reason in passed:
-        listen({"event": "warning" if len(passed) <= _NAMED else "detail", "text": f"{where}: {reason}"})
 
 
 def predict_pretrained(
@@ -296,10 +284,11 @@ def explain(
         BadData: a path is not there, or no image could be read.
     """
     from medgraft import explaining
+    from medgraft import opened as opening
 
     opened = _opened(run, device, verb="explain")
     refs, masks, passed = explaining.listed(paths, listen=listen)
-    _say_passed(passed, listen)
+    opening.say_passed(passed, listen)
     words: dict[str, Any] = {"method": method, "target": target, "masks": masks, "nifti": nifti, "listen": listen}
     told = explaining.explain(opened, refs, out=Path(out), **words)
     if not told["count"]:
@@ -339,7 +328,7 @@ def inspect(
         opened = _opened(run_or_backbone, device, verb="inspect")
         return inspecting.inspect_run(opened, out=Path(out), offline=offline, listen=listen)
     refs, passed = opening.images_in(paths) if paths else ([], [])
-    _say_passed(passed, listen)
+    opening.say_passed(passed, listen)
     words: dict[str, Any] = {"image_size": image_size, "offline": offline, "listen": listen}
     return inspecting.inspect_backbone(str(run_or_backbone), refs, out=Path(out), **words)
 

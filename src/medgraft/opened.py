@@ -23,6 +23,7 @@ from medgraft.pages import prediction_columns, prediction_row, read_json
 from medgraft.storage import inert, write_atomic
 from medgraft.values import ImageRef, Prediction
 
+_NAMED = 3  # files passed over that are named one by one
 _SHOWN = 20  # rows of a table in a notebook
 _IMAGE_ENDINGS = {ending for endings in KNOWN_SUFFIXES.values() for ending in endings}
 Listen = Callable[[dict[str, Any]], None]
@@ -218,6 +219,15 @@ def images_in(paths: Sequence[str | Path] | str | Path) -> tuple[list[ImageRef],
         reason = f" ({passed[0][0]}: {passed[0][1]})" if passed else ""
         raise BadData(f"no image was found{reason}", where=", ".join(map(str, given)))
     return refs, passed
+
+
+def say_passed(passed: Sequence[tuple[str, str]], listen: Listen) -> None:
+    """Name a few files that are no images; all of them with --verbose."""
+    if len(passed) > _NAMED:
+        where, reason = passed[0]
+        listen({"event": "warning", "text": f"{len(passed)} files are no images, such as {where}: {reason}"})
+    for where, reason in passed:
+        listen({"event": "warning" if len(passed) <= _NAMED else "detail", "text": f"{where}: {reason}"})
 
 
 def rows_of(passed: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:

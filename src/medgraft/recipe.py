@@ -62,6 +62,7 @@ class Boxes(Section):
     width: int = Field(128, ge=32, multiple_of=32, description="channels of the maps")
     most: int | None = Field(None, ge=1, description="boxes an image at most; planned")
     crop: int | None = Field(None, ge=0, description="side of the windows that training looks at; 0 = whole; planned")
+    um_per_px: float | None = Field(None, gt=0, description="micrometres a pixel of the images, where nothing says it")
     hit: Literal["iou", "centre"] = Field("iou", description="when a box is a hit: by overlap, or by its centre")
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a box is a hit, intersection over union")
 

@@ -12,12 +12,24 @@ import torch
 
 from medgraft.detection.job import in_file
 from medgraft.detection.results import Results
-from medgraft.errors import BadData, RunRefused
+from medgraft.detection.slides import look, slides_in
+from medgraft.errors import BadData, BadImage, MissingExtra, RunRefused
 from medgraft.files import list_images, read_many, read_measured
 from medgraft.learn.detector import load_detector
 from medgraft.learn.engine import keep_memory, resolve_device
 from medgraft.learn.infer import from_array
-from medgraft.opened import Listen, Predictions, Run, check_folder, path_of, report_in, several
+from medgraft.opened import (
+    Listen,
+    Predictions,
+    Run,
+    check_folder,
+    images_in,
+    path_of,
+    paths_of,
+    report_in,
+    say_passed,
+    several,
+)
 from medgraft.predicted import Done
 from medgraft.samples.loader import normalised
 from medgraft.values import Batch, ImageRef, Prediction
@@ -140,18 +152,16 @@ class BoxRun:
     def predict_to(
         self,
         out: Path | None,
-        refs: Sequence[ImageRef],
+        paths: Sequence[str | Path] | str | Path,
         *,
-        passed: Sequence[tuple[str, str]] = (),
         workers: int = 2,
         listen: Listen = lambda event: None,
     ) -> Done:
-        """Predict files and write what was found: see `detection.results.Results`.
+        """Predict files and slides and write what was found: see `detection.results.Results`.
 
         Args:
             out: a .csv, .json or .geojson file, a folder for all of them, or None to get the rows.
-            refs: images.
-            passed: (path, reason) of files that are no images.
+            paths: images (of several frames each, or `FILE#2`), folders, slides.
             workers: processes that read files.
             listen: gets progress events.
 
@@ -159,6 +169,15 @@ class BoxRun:
             BadData: no image could be read, or the ending of `out` is not known.
         """
         results = Results(self.task, out, pixels=self.pixels)
+        given = paths_of(paths)
+        slides = [one for path in given for one in slides_in(path)]
+        refs, passed = _beside(given, slides)
+        say_passed(passed, listen)
+        for slide in slides:
+            try:
+                results.add_slide(slide, look(self, slide, listen=listen))
+            except (BadImage, MissingExtra) as error:
+                results.failed(str(slide), str(error))
         for ref, answer in self.files(refs, workers=workers, listen=listen):
             if isinstance(answer, Exception):
                 results.failed(str(ref), str(answer))
@@ -167,10 +186,29 @@ class BoxRun:
         for path, reason in passed:
             results.failed(path, reason)
         if results.count == results.errors:
-            raise BadData(f"none of the {results.count} images could be read ({results.first})", where=refs[0])
+            raise BadData(f"none of the {results.count} images could be read ({results.first})", where=given[0])
         return results.done()
 
     def _repr_html_(self) -> str:
         score = self.report["scores"]["test"].get("map50") or {}
         said = f"AP at IoU .50 {score['value']:.3f}" if score.get("value") is not None else ""
         return f"<b>medgraft run</b> {self.folder}: detect {said}"
+
+
+def _beside(given: Sequence[Path], slides: Sequence[Path]) -> tuple[list[ImageRef], list[tuple[str, str]]]:
+    """Get the images of paths that are no slides, and (path, reason) of files that are no images.
+
+    Raises:
+        BadData: there is neither an image nor a slide.
+    """
+    others = [path for path in given if path not in slides]
+    if not others:
+        return [], []
+    try:
+        refs, passed = images_in(others)
+    except BadData:
+        if slides:
+            return [], []
+        raise
+    known = {str(slide) for slide in slides}
+    return [ref for ref in refs if str(ref.path) not in known], [row for row in passed if row[0] not in known]

@@ -24,7 +24,7 @@ from medgraft.nets import batch_norms, has_folded_norms
 from medgraft.nets.detector import FinderForm
 from medgraft.recipe import Recipe
 from medgraft.samples.box_loader import BoxLoader
-from medgraft.samples.dataset import DataSet
+from medgraft.samples.dataset import DataSet, as_number
 from medgraft.samples.loader import Items
 from medgraft.samples.presets import preset
 from medgraft.tasks import TASKS
@@ -44,6 +44,8 @@ class BoxParts:
         engine: device and precision.
         pixels: how a file becomes network pixels.
         sizes: (H, W) of each sample's file by its key.
+        field: what an image of the training shows: its longer "side" and the "largest" box in pixels (medians, and 98th
+            of a hundred), and "um_per_px" where that is known; a slide is looked at in such fields.
         train: batches in random order, augmented.
         val: batches in order, plain.
         test: batches in order, plain.
@@ -53,6 +55,7 @@ class BoxParts:
     engine: Engine
     pixels: Pixels
     sizes: dict[str, tuple[int, int]]
+    field: dict[str, Any]
     train: BoxLoader
     val: BoxLoader
     test: BoxLoader
@@ -198,7 +201,24 @@ def assemble_boxes(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels
     train = loader("train")
     recipe, engine = _engine(recipe, task, train)
     engine.place(task)
-    return recipe, BoxParts(task, engine, pixels, sizes, train, loader("val"), loader("test"))
+    field = field_of(recipe, found)
+    return recipe, BoxParts(task, engine, pixels, sizes, field, train, loader("val"), loader("test"))
+
+
+def field_of(recipe: Recipe, found: Gathered) -> dict[str, Any]:
+    """Measure what an image of the training shows; see `BoxParts.field`."""
+    training = found.of("train")
+    longest = [max(found.records[i]["shape"][-2:]) for i in training]
+    boxes = np.concatenate([own.corners for i in training if (own := found.samples[i].boxes) is not None])
+    largest = float(np.percentile((boxes[:, 2:4] - boxes[:, :2]).max(axis=1), 98))
+    micrometres = recipe.boxes.um_per_px
+    if micrometres is None:
+        written = [found.samples[i].covariates.get("um_per_px") or "" for i in training]
+        known = [value for value in map(as_number, written) if value]
+        spacing = [float(np.mean(s[-2:])) * 1000 for i in training if (s := found.records[i].get("spacing_mm"))]
+        both = known if len(known) == len(training) else spacing
+        micrometres = float(np.median(both)) if len(both) == len(training) else None
+    return {"side": float(np.median(longest)), "largest": largest, "um_per_px": micrometres}
 
 
 def _engine(recipe: Recipe, task: Detect, train: BoxLoader) -> tuple[Recipe, Engine]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medgraft import files, storage
+from medgraft.detection.slides import Seen
 from medgraft.errors import BadData
 from medgraft.files import network_corners
 from medgraft.files.write_boxes import Pictured, write_coco, write_coco_results, write_geojson
@@ -16,7 +17,7 @@ from medgraft.learn.model import Pixels
 from medgraft.predicted import Done
 from medgraft.report.boxes import HIT, with_boxes
 from medgraft.tasks.detect import Detect
-from medgraft.values import ImageRef, Prediction
+from medgraft.values import Boxes, ImageRef, Prediction
 
 _EDGES = ("x0", "y0", "x1", "y1")
 COLUMNS = ("key", "path", "predicted", "label", "score", *_EDGES, *(f"{edge}_mm" for edge in _EDGES), "error")
@@ -68,11 +69,7 @@ class Results:
         called, key = self.task.called(found.boxes), str(ref)
         self.count += 1
         own = {"key": key, "path": str(ref.path), "predicted": found.predicted}
-        sure = np.zeros(0) if called.scores is None else called.scores
-        for label, score, corners in zip(called.labels, sure.tolist(), called.corners.tolist(), strict=True):
-            self.rows.append({**own, "label": label, "score": f"{score:.4f}", **_edges(corners, spacing)})
-        if not len(called):
-            self.rows.append(own)
+        self._rows(own, called, spacing)
         self._called.append(Pictured(key, (size[1], size[0]), called))
         self._all.append(Pictured(key, (size[1], size[0]), found.boxes))
         if self._folder and self.out is not None:
@@ -81,6 +78,32 @@ class Results:
             there = network_corners(called.corners, size=size, network=self.pixels.size, fit=self.pixels.fit)
             picture = with_boxes(picture_of(pixels), [(corners, HIT) for corners in there])
             files.save_png(self.out / "overlays" / f"{stem}.png", picture)
+
+    def add_slide(self, path: Path, seen: Seen) -> None:
+        """Add what was found in a slide; a tile that could not be read is told of in the column `error`."""
+        found = seen.prediction.boxes
+        assert found is not None
+        called, key = self.task.called(found), str(path)
+        self.count += 1
+        own = {"key": key, "path": key, "predicted": seen.prediction.predicted}
+        if seen.damaged:
+            own["error"] = f"{seen.damaged} of {seen.tiles} tiles could not be read"
+        self._rows(own, called, seen.spacing_mm)
+        self._called.append(Pictured(key, (seen.size[1], seen.size[0]), called))
+        self._all.append(Pictured(key, (seen.size[1], seen.size[0]), found))
+        if self._folder and self.out is not None:
+            stem = self._stem(ImageRef(path))
+            write_geojson(self.out / "geojson" / f"{stem}.geojson", self._called[-1])
+            shrink = max(seen.overview.shape[:2]) / max(seen.size)
+            picture = with_boxes(seen.overview, [(corners * shrink, HIT) for corners in called.corners])
+            files.save_png(self.out / "overlays" / f"{stem}.png", picture)
+
+    def _rows(self, own: dict[str, Any], called: Boxes, spacing: Any) -> None:
+        sure = np.zeros(0) if called.scores is None else called.scores
+        for label, score, corners in zip(called.labels, sure.tolist(), called.corners.tolist(), strict=True):
+            self.rows.append({**own, "label": label, "score": f"{score:.4f}", **_edges(corners, spacing)})
+        if not len(called):
+            self.rows.append(own)
 
     def failed(self, key: str, error: str) -> None:
         """Add a file that could not be read."""

@@ -66,6 +66,7 @@ def card_of(recipe: Recipe, parts: BoxParts) -> dict[str, Any]:
         "backbone": backbone_entry(task, _recalibrated(recipe, parts)),
         "finder": task.head.form.to_dict(),
         "threshold": list(task.threshold),
+        "field": parts.field,
         "hit": {"rule": recipe.boxes.hit, "iou": recipe.boxes.iou},
         "pixels": parts.pixels.to_dict(),
         "spec": task.backbone.spec.to_dict(),
