@@ -118,6 +118,14 @@ def test_a_folder_without_any_text_is_unlabelled(tmp_path):
     assert found.samples[0].key == "images/test/d.png" and found.samples[0].boxes is None
 
 
+def test_splits_that_leave_images_out_are_not_used(tmp_path):
+    make(tmp_path, images="images/train", labels="labels/train", stems="ab")
+    make(tmp_path, stems="c")
+    found = read_samples(named(tmp_path))
+    assert not found.has_splits
+    assert any("1 images lie in no split (images/c.png)" in note for note in found.notes)
+
+
 def test_no_text_at_all_is_refused(tmp_path):
     paint(tmp_path / "images/a.png")
     with pytest.raises(BadData, match="no image has a text file"):

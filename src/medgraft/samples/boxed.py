@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medgraft.errors import BadData, BadTable, MedgraftError
@@ -100,7 +100,8 @@ def as_dataset(found: Found, *, limit_bad: float, label_column: str | None = Non
     labels = {label for sample in tally.samples if sample.boxes is not None for label in sample.boxes.labels}
     refuse_twin_classes(sorted(labels), path=found.root, what="classes of boxes")
     _note(found, tally)
-    samples = tally.samples if found.layout == "table" else sorted(tally.samples, key=lambda sample: sample.key)
+    samples = _whole_splits(tally.samples, found.notes)
+    samples = samples if found.layout == "table" else sorted(samples, key=lambda sample: sample.key)
     problems = (*found.problems, *tally.faults)
     return DataSet(tuple(samples), found.layout, "", found.root, tuple(found.notes), problems, label_column)
 
@@ -178,6 +179,15 @@ def _other_size(one: Annotated, size: tuple[int, ...]) -> str:
         f"its boxes are of an image of {one.said[0]} x {one.said[1]} pixels by {one.source.name}, "
         f"the file has {size[0]} x {size[1]}{turned}"
     )
+
+
+def _whole_splits(samples: list[Sample], notes: list[str]) -> list[Sample]:
+    """A split that is given names every image; one that leaves some out is not used."""
+    without = [sample.key for sample in samples if sample.split is None]
+    if not without or len(without) == len(samples):
+        return samples
+    notes.append(f"{len(without)} images lie in no split ({some(without)}), so the given splits are not used")
+    return [replace(sample, split=None) for sample in samples]
 
 
 def _limit(problems: Sequence[Problem], total: int, *, what: str, root: Path, limit_bad: float) -> None:

@@ -224,8 +224,6 @@ def _lying(root: Path) -> list[_Places]:
     for image in _images_in(root):
         words = [split_word(part) for part in image.relative_to(root).parts[:-1]]
         places.setdefault(next((word for word in words if word), None), []).append(image)
-    if None in places and len(places) > 1:  # a given split names every image
-        return [_Places(tuple(sorted(image for images in places.values() for image in images)), None)]
     return [_Places(tuple(images), word) for word, images in places.items()]
 
 
