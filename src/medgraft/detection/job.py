@@ -107,7 +107,9 @@ def _finish(
     rule = judge.rule_of(recipe)
     seen = {name: judge.detections(parts.task, own, by_key) for name, own in (("val", val), ("test", test))}
     parts.task.threshold = judge.thresholds(seen["val"], rule)
-    result = judge.verdicts(parts.task, seen, rule, seed=recipe.seed, resamples=recipe.scores.resamples)
+    columns = judge.covariates_of([by_key[key] for key in seen["test"].keys])
+    words: dict[str, Any] = {"seed": recipe.seed, "resamples": recipe.scores.resamples}
+    result = judge.verdicts(parts.task, seen, rule, covariates=columns, **words)
     card = told.card_of(recipe, parts)
     save_detector(out / "model.safetensors", parts.task, card=card)
     storage.write_json(out / "calibration.json", {"threshold": list(parts.task.threshold), "fitted_on": "val"})
@@ -117,7 +119,7 @@ def _finish(
     report = told.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     place = {sample.key: found.places[i] for i, sample in enumerate(found.samples)}
     limits = dict(zip(parts.task.answers.classes, parts.task.threshold, strict=True))
-    words: dict[str, Any] = {"picture": lambda key: found.store[place[key]], "pixels": parts.pixels}
+    words = {"picture": lambda key: found.store[place[key]], "pixels": parts.pixels}
     shown, close = drawn.gallery(seen["test"], limits, rule, sizes=parts.sizes, **words)
     curves = {**judge.curves(seen["test"], rule, seed=recipe.seed), "train": fitted.history, "close": close}
     sheet, _ = parts.train.sample_sheet(16)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from medgraft.judge import known_patients
+from medgraft.judge import groupable, known_patients
 from medgraft.recipe import Recipe
+from medgraft.scores.box_subgroups import box_subgroups
 from medgraft.scores.box_tables import box_class_table, box_table
 from medgraft.scores.boxes import Detections
 from medgraft.scores.calling import choose_thresholds
@@ -38,6 +39,12 @@ def detections(task: Detect, found: Sequence[Prediction], samples: Mapping[str, 
     )
 
 
+def covariates_of(samples: Sequence[Sample]) -> dict[str, list[str | None]]:
+    """Get each column of covariates with a value a sample."""
+    columns = sorted({name for sample in samples for name in sample.covariates})
+    return {name: [sample.covariates.get(name) or None for sample in samples] for name in columns}
+
+
 def thresholds(val: Detections, rule: HitRule) -> tuple[float, ...]:
     """Choose of each class the score from which a box is called, on validation."""
     chosen = choose_thresholds(val, hit=rule)
@@ -45,7 +52,13 @@ def thresholds(val: Detections, rule: HitRule) -> tuple[float, ...]:
 
 
 def verdicts(
-    task: Detect, seen: Mapping[str, Detections], rule: HitRule, *, seed: int, resamples: int
+    task: Detect,
+    seen: Mapping[str, Detections],
+    rule: HitRule,
+    *,
+    covariates: Mapping[str, Sequence[str | None]],
+    seed: int,
+    resamples: int,
 ) -> dict[str, Any]:
     """Get the report's keys about found boxes: tables of all and of each class, and the operating point.
 
@@ -53,6 +66,7 @@ def verdicts(
         task: with its thresholds.
         seen: by the part of the data, "test" and where there is one "val".
         rule: when a found box is a hit.
+        covariates: column -> a value for each test image.
         seed: the run's seed.
         resamples: of patients.
     """
@@ -61,6 +75,7 @@ def verdicts(
     return {
         "scores": {name: _plain(box_table(own, **words)) for name, own in seen.items()},
         "per_class": {name: _plain(row) for name, row in box_class_table(seen["test"], **words).items()},
+        "subgroups": [row.to_dict() for row in box_subgroups(seen["test"], groupable(covariates), **words)],
         "operating_point": {
             "threshold": list(task.threshold),
             "chosen_on": "val",

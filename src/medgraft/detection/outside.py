@@ -74,7 +74,7 @@ def evaluate_boxes(
     report = {
         **head,
         "warnings": [*head["warnings"], *doubts],
-        **judge.verdicts(run.task, seen, rule, seed=seed, resamples=resamples),
+        **judge.verdicts(run.task, seen, rule, covariates=judge.covariates_of(kept), seed=seed, resamples=resamples),
         "timing": {"predict_images_per_second": round(speed, 2)},
     }
     place_of = {sample.key: place for sample, place in zip(kept, good, strict=True)}

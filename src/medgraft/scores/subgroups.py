@@ -75,7 +75,7 @@ def subgroup_table(
         groups, banding = band(column, values)
         if len(set(groups)) < 2:
             continue
-        for group in _in_order(groups):
+        for group in in_order(groups):
             some = cases.take(np.array([each == group for each in groups], dtype=bool))
             scores = _scores(some, seed=seed, count=count)
             people = known_patients(some.patients, len(some))
@@ -143,7 +143,7 @@ def _by_edges(number: float | None, edges: tuple[float, ...]) -> str:
     return f"{edges[place - 1]:g} to below {edges[place]:g}"
 
 
-def _in_order(groups: Sequence[str]) -> list[str]:
+def in_order(groups: Sequence[str]) -> list[str]:
     """Bands from low to high, values by name; "other" and "not stated" last."""
 
     def place(group: str) -> tuple[int, float, str]:
