@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 Listen = Callable[[dict[str, Any]], None]
 Data = str | Path
-# Small enough for two minutes on two cores, large enough that every stage learns something from it.
-_DEMO_IMAGES = 480
+_DEMO_IMAGES = 480  # enough that every stage learns something from them, in two minutes on two cores
 _DEMO: dict[str, Any] = {"label_column": "label", "image_size": 96, "epochs": 12, "batch_size": 16}
 _DEMO_SETTINGS: dict[str, Any] = {"augment.strength": 0.5, "fit.mixup": 0.0, "fit.label_smoothing": 0.0}
 
@@ -230,8 +229,7 @@ def predict_pretrained(
     from medgraft import pretrained
     from medgraft.storage import write_table
 
-    words: dict[str, Any] = {"top": top, "offline": offline, "device": device, "image_size": image_size}
-    rows = pretrained.predict(name, paths, **words)
+    rows = pretrained.predict(name, paths, top=top, offline=offline, device=device, image_size=image_size)
     if out is not None:
         path = Path(out) if Path(out).suffix else Path(out) / "predictions.csv"
         write_table(path, rows, columns=("path", "rank", "class", "probability"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -168,6 +168,7 @@ def open_slide(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Slide:
         raise BadImage("there is no such file", where=show(path))
     with open(path, "rb") as file:
         head = file.read(4)
+    source: Source
     if path.suffix.lower() in _OPENSLIDE:
         source = _by_openslide(path, None)
     elif head in _TIFF:
@@ -179,7 +180,7 @@ def open_slide(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Slide:
     return Slide(path, source, max_bytes=max_bytes)
 
 
-def _by_tifffile(path: Path, max_bytes: int) -> Any:
+def _by_tifffile(path: Path, max_bytes: int) -> Source:
     from medgraft.files.slide_tiff import TiffSource
 
     try:
@@ -188,7 +189,7 @@ def _by_tifffile(path: Path, max_bytes: int) -> Any:
         return _by_openslide(path, error)
 
 
-def _by_openslide(path: Path, reason: BadImage | None) -> Any:
+def _by_openslide(path: Path, reason: BadImage | None) -> Source:
     """Try OpenSlide; where it does not help, the first reason is the one to tell."""
     try:
         from medgraft.files.slide_openslide import OpenSlideSource

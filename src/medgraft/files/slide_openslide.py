@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import openslide
+import openslide  # pyright: ignore[reportMissingImports]
 
 from medgraft.errors import BadImage
 from medgraft.files.sniff import show

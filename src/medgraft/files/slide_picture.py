@@ -17,8 +17,8 @@ _COPIES = 5  # bytes in memory for each byte of the picture while it is decoded,
 class PictureSource:
     """PNG, JPEG and whatever else `read_image` reads, of one gray or colour image."""
 
-    um_per_px = None
-    maker = "picture"
+    um_per_px: float | None = None
+    maker: str = "picture"
 
     def __init__(self, path: Path, *, max_bytes: int) -> None:
         about = header(path)

@@ -46,9 +46,9 @@ class TiffSource:
             try:
                 self._pages = _levels(self._tiff, path)
                 self._grids = [_Grid(page, path, max_bytes) for page in self._pages]
-                self.um_per_px = _pitch(self._tiff, self._pages[0])
+                self.um_per_px: float | None = _pitch(self._tiff, self._pages[0])
                 makers = (word for word in ("svs", "ndpi", "ome") if getattr(self._tiff, f"is_{word}"))
-                self.maker = next(makers, "tiff")
+                self.maker: str = next(makers, "tiff")
             except BadImage:
                 self._tiff.close()
                 raise

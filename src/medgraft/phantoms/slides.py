@@ -10,7 +10,7 @@ import numpy as np
 
 from medgraft.errors import BadRecipe
 from medgraft.files.pyramid import STRIP, write_pyramid
-from medgraft.phantoms.annotations import geojson
+from medgraft.phantoms.box_files import geojson
 from medgraft.phantoms.case import STAMP
 from medgraft.phantoms.cortex import bodies_in
 from medgraft.phantoms.endless import Plane, Window
@@ -140,7 +140,7 @@ def write_slide(path: Path, plan: SlidePlan, *, progress: Callable[[int, int], N
     write_pyramid(path, strips, size=plan.size, um_per_px=plan.um_per_px, description=text)
     boxes = plan.boxes()
     write_text(path.with_suffix(".geojson"), geojson(boxes))
-    rows = [
+    rows: list[dict[str, object]] = [
         dict(zip(COLUMNS, (path.name, label, *(round(v) for v in corners), int(ignored)), strict=True))
         for corners, label, ignored in zip(boxes.corners.tolist(), boxes.labels, boxes.ignored, strict=True)
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from medgraft import files
 from medgraft.errors import BadRecipe, RunRefused
-from medgraft.phantoms import KINDS, annotations
+from medgraft.phantoms import KINDS, box_files
 from medgraft.phantoms.case import STAMP, Case
 from medgraft.phantoms.slides import write_slides
 from medgraft.storage import write_json, write_table, write_text
@@ -72,7 +72,7 @@ def write_set(
     if form == "slide":
         _check_slides(kind, count)
         return write_slides(count, out=out, seed=seed, size=size, claim=partial(_claim, out), progress=progress)
-    size = draw_one.__kwdefaults__["size"] if size is None else size
+    size = int(draw_one.__kwdefaults__["size"]) if size is None else size
     draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
     about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
     _claim(out, about, boxes=kind == "glomeruli")
@@ -91,7 +91,7 @@ def write_set(
     if lesions:
         write_table(out / "lesions.csv", lesions, columns=list(lesions[0]))
     if boxes:
-        write_json(out / "boxes.json", annotations.coco(pictures, boxes, about=STAMP))
+        write_json(out / "boxes.json", box_files.coco(pictures, boxes, about=STAMP))
     manifest = out / "manifest.csv"
     write_table(manifest, rows, columns=list(rows[0]))
     return manifest
@@ -153,7 +153,7 @@ def _draw_and_save(draw: Callable[..., Case], index: int, *, out: Path, form: st
     files.save_png(out / "masks" / f"{case.name}.png", case.mask, text=_FACTS, effort=_EFFORT)
     if case.boxes is not None:
         height, width = case.pixels.shape[:2]
-        write_text(out / _annotation_path(case), annotations.voc(path.name, (width, height), case.boxes))
+        write_text(out / _annotation_path(case), box_files.voc(path.name, (width, height), case.boxes))
     if case.anatomy is not None:
         files.save_png(out / "anatomy" / f"{case.name}.png", case.anatomy, text=_FACTS, effort=_EFFORT)
     return case

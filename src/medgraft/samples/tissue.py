@@ -33,16 +33,16 @@ def tissue_mask(overview: np.ndarray) -> np.ndarray:
         return ~padding
     colour, spread = glass
     away = np.sqrt(((density - colour) ** 2).mean(axis=-1))
-    away = ndimage.gaussian_filter(away, 0.8)
+    away: np.ndarray = ndimage.gaussian_filter(away, 0.8)
     # Otsu on square roots: a faint section counts, however dark another one is.
     least = float(np.clip(4 * spread, _LEAST, _MOST))
     level = float(np.clip(otsu(np.sqrt(away[~padding])) ** 2, least, _MOST))
     found = (away > level) & ~padding
     radius = max(1, round(max(found.shape) / 400))
-    found = ndimage.binary_closing(np.pad(found, 2 * radius, "edge"), _disc(radius))[
+    closed: np.ndarray = ndimage.binary_closing(np.pad(found, 2 * radius, "edge"), _disc(radius))[
         2 * radius : -2 * radius, 2 * radius : -2 * radius
     ]
-    found = ~_without_small(~found, round(_HOLE * found.size), open_edge=True)
+    found = ~_without_small(~closed, round(_HOLE * found.size), open_edge=True)
     return _without_small(found, max(4, round(_SPECK * found.size)), open_edge=False)
 
 
@@ -53,7 +53,8 @@ def _glass(density: np.ndarray, padding: np.ndarray) -> tuple[np.ndarray, float]
     light = density.mean(axis=-1)
     mean = ndimage.uniform_filter(light, 5, mode="nearest")
     square = ndimage.uniform_filter(light * light, 5, mode="nearest")
-    flat = (np.sqrt(np.maximum(square - mean * mean, 0)) < _FLAT) & ~ndimage.binary_dilation(padding, iterations=3)
+    near: np.ndarray = ndimage.binary_dilation(padding, iterations=3)
+    flat = (np.sqrt(np.maximum(square - mean * mean, 0)) < _FLAT) & ~near
     flat = ndimage.binary_opening(flat, _disc(3))  # the lumen of a vessel may be as flat, but is small
     if flat.mean() < _GLASS:
         return None
@@ -96,7 +97,8 @@ def _without_small(mask: np.ndarray, least: int, *, open_edge: bool) -> np.ndarr
     """Drop pieces of fewer than `least` pixels; with `open_edge` those at the edge of the picture stay."""
     from scipy import ndimage
 
-    pieces, count = ndimage.label(mask)
+    pieces = np.empty(mask.shape, np.int32)
+    count = int(ndimage.label(mask, output=pieces))  # type: ignore[arg-type]
     if not count:
         return mask
     kept = np.bincount(pieces.ravel(), minlength=count + 1) >= least
