@@ -378,6 +378,9 @@ PRESETS: dict[str, Preset] = {
         noise=0.08,
     ),
 }
+_WHY = {**PRESETS["histology"].reasons, "hue": "Colours are drawn anew: stains of any kind shall do, so shape must."}
+_ANY = {"hue": 180, "saturation": 0.7, "stain": 0.5, "brightness": 0.2, "contrast": 0.3, "gamma": 0.3}
+PRESETS["restain"] = replace(PRESETS["histology"], name="restain", reasons=_WHY, **_ANY)
 
 
 def preset(name: str) -> Preset:
