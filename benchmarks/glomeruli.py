@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def fields(options: argparse.Namespace) -> Path:
-    """Write the fields, and a table that parts them: patients in the stains of the training, the others for the test."""
+    """Write the fields, and a table that parts them by patient; stains that are not learnt are for the test alone."""
     folder = options.out / "fields"
     manifest = write_set("glomeruli", count=COUNT, out=folder, size=SIDE, seed=3)
     with open(manifest) as file:
