@@ -129,6 +129,10 @@ def test_predict_writes_tables_coco_geojson_and_pictures(run: Path, boxed: Path,
     assert isinstance(json.loads((tmp_path / "all" / "results.json").read_text()), list)
     assert len(list((tmp_path / "all" / "geojson").glob("*.geojson"))) == 3
     assert len(list((tmp_path / "all" / "overlays").glob("*.png"))) == 3
+    assert sorted(path.name for path in (tmp_path / "all" / "voc").iterdir()) == ["000.xml", "001.xml", "004.xml"]
+    assert len((tmp_path / "all" / "yolo" / "labels" / "000.txt").read_text().splitlines()) == sum(
+        row["path"].endswith("000.png") and bool(row["label"]) for row in rows
+    )
     mg.predict(run, images[0], out=tmp_path / "one.geojson")
     assert json.loads((tmp_path / "one.geojson").read_text())["type"] == "FeatureCollection"
     with pytest.raises(BadData, match="xml"):

@@ -57,6 +57,7 @@ class Boxes(Section):
     """How boxes are found (task detect)."""
 
     arm: Literal["faster_rcnn", "fcos"] = Field("faster_rcnn", description="in two stages, or in one")
+    weights: str | None = Field(None, description="a whole detector to begin with: a file of torchvision's, or coco")
     strides: list[int] | None = Field(None, min_length=1, description="of maps to look for boxes in; planned")
     ratios: list[float] | None = Field(None, min_length=1, description="heights of anchors by widths; planned")
     width: int = Field(128, ge=32, multiple_of=32, description="channels of the maps")

@@ -21,6 +21,7 @@ from medgraft.learn.detector import graft_detector, regraft
 from medgraft.learn.engine import Engine, fastest
 from medgraft.learn.model import Pixels
 from medgraft.nets import batch_norms, has_folded_norms
+from medgraft.nets.coco import ENCODER, TrainedDetector, coco_form, fetch_detector, transplant
 from medgraft.nets.detector import FinderForm
 from medgraft.recipe import Recipe
 from medgraft.samples.box_loader import BoxLoader
@@ -76,6 +77,7 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
     if seen.volume:
         raise BadRecipe("these are volumes, and this detector takes flat images", where=dataset.root)
     known = [sample for sample in dataset.samples if sample.split != "test"]
+    recipe, trained = _trained(recipe)
     recipe = choices.choose_picture(recipe, known, longest=seen.longest, gray=seen.gray)
     side, channels = recipe.input.image_size or 0, 1 if recipe.input.channels == 1 else 3
     pixels = Pixels((side, side), channels, recipe.input.fit, window=recipe.input.window)
@@ -89,21 +91,7 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
         return prepare_boxes(dataset, recipe, listen=listen)
     for note in found.notes:
         listen({"event": "say", "text": note})
-    training = [found.samples[i] for i in found.of("train")]
-    answers = TASKS[recipe.task].answers_of(training)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        task = graft_detector(
-            answers,
-            FinderForm(),
-            task=recipe.task,
-            backbone_name=recipe.backbone.name,
-            channels=channels,
-            image_size=pixels.size,
-            offline=recipe.backbone.offline,
-            seed=recipe.seed,
-        )
-    say_weights(recipe, task.backbone, said=said, listen=listen)
+    task = _grafted(recipe, found, pixels, trained=trained, listen=listen)
     recipe = _planned(recipe, found, task, pixels)
     form = FinderForm(
         arm=recipe.boxes.arm,
@@ -112,7 +100,49 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
         width=recipe.boxes.width,
         most=recipe.boxes.most or 100,
     )
-    return recipe, found, regraft(task.backbone, answers, form=form, task=recipe.task, seed=recipe.seed), pixels
+    form = form if trained is None else coco_form(form.most)
+    task = regraft(task.backbone, task.answers, form=form, task=recipe.task, seed=recipe.seed)
+    if trained is not None:
+        transplant(task.backbone, task.head, trained=trained)
+    return recipe, found, task, pixels
+
+
+def _trained(recipe: Recipe) -> tuple[Recipe, TrainedDetector | None]:
+    """Open the whole detector that is to be begun with, where there is one, and settle what follows from it."""
+    if recipe.boxes.weights is None:
+        return recipe, None
+    if recipe.boxes.arm != "faster_rcnn" or recipe.backbone.name not in ("auto", ENCODER):
+        raise BadRecipe(
+            "boxes.weights brings a Faster R-CNN with its own encoder", do="Leave out boxes.arm and --backbone."
+        )
+    found = fetch_detector(recipe.boxes.weights, offline=recipe.backbone.offline)
+    form, why = coco_form(100), "as the detector was built that the weights are of"
+    settled = {"backbone.name": ENCODER, "input.channels": 3, "boxes.width": form.width}
+    settled |= {"boxes.strides": list(form.strides), "boxes.ratios": list(form.ratios)}
+    return planning.with_reasons(recipe.changed(settled), dict.fromkeys(settled, why)), found
+
+
+def _grafted(
+    recipe: Recipe, found: Gathered, pixels: Pixels, *, trained: TrainedDetector | None, listen: Listen
+) -> Detect:
+    """Learn the classes from the training boxes and graft a detector on the backbone, of a form yet to be planned."""
+    answers = TASKS[recipe.task].answers_of([found.samples[i] for i in found.of("train")])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        task = graft_detector(
+            answers,
+            FinderForm() if trained is None else coco_form(100),
+            task=recipe.task,
+            backbone_name=recipe.backbone.name,
+            channels=pixels.channels,
+            image_size=pixels.size,
+            offline=recipe.backbone.offline,
+            seed=recipe.seed,
+        )
+    if trained is not None:
+        transplant(task.backbone, task.head, trained=trained)
+    say_weights(recipe, task.backbone, said=said if trained is None else (), listen=listen)
+    return task
 
 
 def _with_boxes(dataset: DataSet) -> tuple[DataSet, int]:

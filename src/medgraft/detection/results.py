@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from medgraft import files, storage
 from medgraft.detection.slides import Seen
 from medgraft.errors import BadData
 from medgraft.files import network_corners
-from medgraft.files.write_boxes import Pictured, write_coco, write_coco_results, write_geojson
+from medgraft.files.write_boxes import Pictured, write_coco, write_coco_results, write_geojson, write_voc, write_yolo
 from medgraft.gallery import picture_of
 from medgraft.learn.model import Pixels
 from medgraft.predicted import Done
@@ -30,7 +31,7 @@ class Results:
     `.csv` gets one row a box that is called, in the file's pixels and, where its spacing is known, in millimetres from
     its corner; an image without any has one row. `.json` gets the same as a COCO data set with scores, `.geojson` (of
     one image) what QuPath opens. A folder gets predictions.csv, predictions.json, results.json (COCO's list, with all
-    boxes that reach a score of .01), and in `geojson/` and `overlays/` one file an image.
+    boxes that reach a score of .01), and in `geojson/`, `voc/`, `yolo/` and `overlays/` one file an image.
 
     Args:
         task: says what is called.
@@ -56,6 +57,7 @@ class Results:
         self.rows: list[dict[str, Any]] = []
         self._called: list[Pictured] = []
         self._all: list[Pictured] = []
+        self._by_stem: list[Pictured] = []  # files of one image each are named so, not by the path of the image
         self._stems: set[str] = set()
 
     @property
@@ -74,6 +76,7 @@ class Results:
         self._all.append(Pictured(key, (size[1], size[0]), found.boxes))
         if self._folder and self.out is not None:
             stem = self._stem(ref)
+            self._by_stem.append(replace(self._called[-1], name=f"{stem}{ref.path.suffix}"))
             write_geojson(self.out / "geojson" / f"{stem}.geojson", self._called[-1])
             there = network_corners(called.corners, size=size, network=self.pixels.size, fit=self.pixels.fit)
             picture = with_boxes(picture_of(pixels), [(corners, HIT) for corners in there])
@@ -93,6 +96,7 @@ class Results:
         self._all.append(Pictured(key, (seen.size[1], seen.size[0]), found))
         if self._folder and self.out is not None:
             stem = self._stem(ImageRef(path))
+            self._by_stem.append(replace(self._called[-1], name=f"{stem}{path.suffix}"))
             write_geojson(self.out / "geojson" / f"{stem}.geojson", self._called[-1])
             shrink = max(seen.overview.shape[:2]) / max(seen.size)
             picture = with_boxes(seen.overview, [(corners * shrink, HIT) for corners in called.corners])
@@ -126,6 +130,8 @@ class Results:
             write_coco(out / "predictions.json" if self._folder else out, self._called, classes=classes)
         if self._folder:
             write_coco_results(out / "results.json", self._all, classes=classes)
+            write_voc(out / "voc", self._by_stem)
+            write_yolo(out / "yolo", self._by_stem, classes=classes)
         if ending == ".geojson":
             if len(self._called) != 1:
                 raise BadData("a GeoJSON file holds the boxes of one image", where=out, do="Give a folder for several.")

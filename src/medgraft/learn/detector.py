@@ -82,7 +82,7 @@ def load_detector(path: Path) -> tuple[Detect, Pixels, dict[str, Any]]:
     state, card = load_model(path)
     try:
         pixels, form = Pixels.from_dict(card["pixels"]), dict(card["finder"])
-        form["strides"], form["ratios"] = tuple(form["strides"]), tuple(form["ratios"])
+        form |= {name: tuple(form[name]) for name in ("strides", "ratios", "scales") if name in form}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # random numbers until the next line but one
             task = graft_detector(

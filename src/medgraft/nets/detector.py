@@ -24,7 +24,6 @@ from medgraft.errors import BadRecipe
 from medgraft.nets.pyramid import Pyramid
 
 ARMS = ("faster_rcnn", "fcos")
-_SCALE = 4  # an anchor is so many places of its map wide, and 1.41 times as many
 _COVERED = 0.5  # part of an anchor that may lie on an ignored box
 
 
@@ -36,6 +35,7 @@ class FinderForm:
         arm: "faster_rcnn" or "fcos".
         strides: of the maps that boxes are looked for in, rising by doubling.
         ratios: heights of anchors in parts of their widths (Faster R-CNN).
+        scales: widths of anchors in places of their map (Faster R-CNN).
         width: channels of the maps.
         most: boxes an image at most.
     """
@@ -43,6 +43,7 @@ class FinderForm:
     arm: str = "faster_rcnn"
     strides: tuple[int, ...] = (8, 16, 32)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    scales: tuple[float, ...] = (4.0, 5.66)
     width: int = 128
     most: int = 100
 
@@ -105,12 +106,12 @@ class TwoStage(nn.Module):
 
     def __init__(self, outputs: int, form: FinderForm) -> None:
         super().__init__()
-        sizes = tuple((_SCALE * stride, int(_SCALE * stride * 2**0.5)) for stride in form.strides)
+        sizes = tuple(tuple(int(scale * stride) for scale in form.scales) for stride in form.strides)
         anchors = AnchorGenerator(sizes, (tuple(form.ratios),) * len(sizes))
         kept = max(300, 2 * form.most)
         self.proposals = _Proposals(
             anchors,
-            _Float(RPNHead(form.width, 2 * len(form.ratios))),
+            _Float(RPNHead(form.width, len(form.scales) * len(form.ratios))),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
