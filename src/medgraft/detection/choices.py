@@ -42,8 +42,10 @@ class BoxFacts:
 
 
 def facts_of(boxes: Sequence[Boxes]) -> BoxFacts:
-    """Measure boxes; there has to be one."""
+    """Measure boxes; there has to be one. Ignored ones, and pieces at the left and upper edge, tell of no size."""
     corners = np.concatenate([one.corners[:, :4] for one in boxes])
+    whole = ~np.concatenate([one.ignored for one in boxes]) & (corners[:, :2] > 1).all(axis=1)
+    corners = corners[whole] if whole.any() else corners
     wide, high = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
     sides, ratios = np.sqrt(wide * high), high / wide
     return BoxFacts(
