@@ -163,6 +163,7 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
         folded_norms=bool(task.backbone.sha256) and has_folded_norms(task.backbone),
         class_ratio=task.rarity(targets),
         regions=task.upright,
+        transformer=takes_adapters(task.backbone),
     )
     resolved = {"backbone.name": task.backbone.name, "backbone.sha256": task.backbone.sha256}
     if task.answers.positive is not None:

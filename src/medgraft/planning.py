@@ -45,6 +45,7 @@ class Facts:
         class_ratio: largest to smallest class, or negatives to positives of the rarest label; None without classes
             that could be weighed.
         regions: True when the task has a head on places too, which the probe does not find.
+        transformer: True when the backbone is made of blocks of attention.
     """
 
     train_images: int
@@ -59,6 +60,7 @@ class Facts:
     folded_norms: bool
     class_ratio: float | None
     regions: bool = False
+    transformer: bool = False
 
 
 def choose_input(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
@@ -270,6 +272,8 @@ def rate_rule(facts: Facts) -> tuple[float, str]:
     """Choose the learning rate of the stage next to the head."""
     if facts.random:
         return 1e-3, "random layers learn faster"
+    if facts.procedural and facts.transformer:
+        return 3e-4, "weights from procedural images are where to start, and attention falls apart at higher rates"
     if facts.procedural:
         return 1e-3, "weights from procedural images are where to start, not what to keep"
     return 2e-4, "trained layers are changed with care"

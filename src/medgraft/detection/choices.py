@@ -161,7 +161,8 @@ def _fill_schedule(recipe: Recipe, facts: Facts, fill: Any) -> None:
     if fit.lr is None:
         untrained = facts.random or facts.procedural
         why = "layers that have seen no real image learn faster"
-        fill("fit.lr", *((5e-4, why) if untrained else (2e-4, "trained layers are changed with care")))
+        careful = (2e-4, "attention falls apart at higher rates" if facts.transformer else "trained layers keep much")
+        fill("fit.lr", *((5e-4, why) if untrained and not facts.transformer else careful))
     if fit.head_lr is None:
         fill("fit.head_lr", 1e-3, "pyramid and detector are new")
     if fit.layer_decay is None:

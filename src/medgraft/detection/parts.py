@@ -20,7 +20,7 @@ from medgraft.gather import Gathered, Listen
 from medgraft.learn.detector import graft_detector, regraft
 from medgraft.learn.engine import Engine, fastest
 from medgraft.learn.model import Pixels
-from medgraft.nets import batch_norms, has_folded_norms
+from medgraft.nets import batch_norms, has_folded_norms, takes_adapters
 from medgraft.nets.coco import ENCODER, TrainedDetector, coco_form, fetch_detector, transplant
 from medgraft.nets.detector import FinderForm
 from medgraft.recipe import Recipe
@@ -172,6 +172,7 @@ def _planned(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels) -> R
         norms=bool(batch_norms(net)),
         folded_norms=bool(net.sha256) and has_folded_norms(net),
         class_ratio=None,
+        transformer=takes_adapters(net),
     )
     inside = [network_boxes(sample, pixels, sizes[sample.key]) for sample in training]
     boxes = choices.facts_of([one for one in inside if len(one)])
