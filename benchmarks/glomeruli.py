@@ -67,6 +67,9 @@ def main() -> None:
 def fields(options: argparse.Namespace) -> Path:
     """Write the fields, and a table that parts them by patient; stains that are not learnt are for the test alone."""
     folder = options.out / "fields"
+    table_of = folder / "parted.csv"
+    if table_of.exists():
+        return table_of
     manifest = write_set("glomeruli", count=COUNT, out=folder, size=SIDE, seed=3)
     with open(manifest) as file:
         rows = list(csv.DictReader(file))
@@ -82,7 +85,6 @@ def fields(options: argparse.Namespace) -> Path:
             if tested[row["stain"]] > HELD:
                 continue
         kept.append({**row, "split": split})
-    table_of = folder / "parted.csv"
     with open(table_of, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(kept[0]))
         writer.writeheader()
