@@ -78,6 +78,7 @@ def test_a_search_that_learns_nothing_says_so(home: Path, boxed: Path) -> None:
         mg.depth(boxed, out=home / "lora", **{**QUICK, "settings": settings})
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_and_training_finds_the_same(
     home: Path, boxed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
