@@ -1,8 +1,8 @@
 """Does a map point at the finding? Prints one table: share of test images whose map's largest value lies on the mask.
 
 Phantoms of three kinds, three sets of real images with masks (`_explain_questions.py`), a ResNet with every stage tuned
-and a transformer with its head alone tuned and with all of it, both embedded; phantom volumes (`_explain_volumes.py`) with the small
-ResNet, inflated and frozen.
+and a transformer with its head alone tuned and with all of it, both embedded; phantom volumes (`_explain_volumes.py`)
+with the small ResNet, inflated and frozen.
 Phantoms: 1600 of seed 1 for training and validation; maps of others of seed 202, and with --seed 101 of those on which
 the default method was chosen. Only images that have the finding are explained, and always for the finding. "On it" is
 on the mask or within 3 % of the longer side, as in `medgraft explain`: 15 pixels of 500, the tolerance of Zhang et al.

@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 
 import medgraft as mg
-from medgraft import depth_finder
+from medgraft import depth_finder, depth_rounds
 from medgraft.errors import BadData, BadRecipe, Interrupted, NotFinite, RunRefused
 from medgraft.learn.trials import Trials
 from medgraft.recipe import Recipe, load
@@ -231,7 +231,7 @@ def test_a_stopwatch_does_not_void_trials(home: Path, table: Path, monkeypatch: 
         ran[:] = ran[:3]
         mg.depth(table, out=out, **{**FEW, "settings": settings})
     assert len(set(ran)) == 4 and ran[3] not in ran[:3]
-    asked = depth_finder._measured(out / "depth", Recipe().changed({"fit.precision": "bf16"}))
+    asked = depth_rounds.measured(out / "depth", Recipe().changed({"fit.precision": "bf16"}))
     assert asked == {"fit.channels_last": False}  # what is asked for stands
 
 

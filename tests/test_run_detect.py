@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import medgraft as mg
-from medgraft.errors import BadData, BadRecipe, RunRefused
+from medgraft.errors import BadData, BadRecipe, RunRefused, UnknownName
 from medgraft.report.schema import problems
 from tiny_boxes import draw, make_boxed_data
 
@@ -161,6 +161,44 @@ def test_what_is_for_whole_images_says_so(run: Path, boxed: Path, tmp_path: Path
         mg.inspect(run, out=tmp_path / "x")
     with pytest.raises(BadRecipe, match="boxes are learnt in epochs"):
         mg.train(boxed, out=tmp_path / "y", **{**OPTIONS, "epochs": 0, "task": "detect"})
+
+
+def test_maps_of_boxes_are_in_the_files_own_pixels_and_point_at_them(run: Path, boxed: Path, tmp_path: Path):
+    images = [boxed / "images" / f"{index:03d}.png" for index in (0, 1, 2, 4)]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 30)
+    told = mg.explain(run, [*images, broken], out=tmp_path / "maps")
+    assert told == json.loads((tmp_path / "maps" / "explain.json").read_text())
+    maps = [row for row in told["images"] if "error" not in row]
+    assert len(told["images"]) == len(maps) + 1 and told["count"] == len(maps) >= 3
+    called = [one.boxes for one in mg.open_run(run).predict(images)]
+    called = [mg.open_run(run).task.called(boxes) for boxes in called if boxes is not None]
+    assert len(maps) == sum(min(5, len(boxes)) for boxes in called)
+    assert len(told["nothing"]) == sum(not len(boxes) for boxes in called)
+    for row in maps:
+        values = np.load(tmp_path / "maps" / row["files"]["npy"])
+        assert values.shape == (96, 128) and values.dtype == np.float32 and 0 <= values.min() <= values.max() <= 1
+        x0, y0, x1, y1 = row["box"]
+        y, x = np.unravel_index(int(values.argmax()), values.shape)
+        assert row["pointed"] == (np.floor(y0) <= y < np.ceil(y1) and np.floor(x0) <= x < np.ceil(x1))
+        assert row["area"] == pytest.approx((x1 - x0) * (y1 - y0) / values.size, abs=0.01)
+        assert row["answer"] in ("disc", "square") and 0 <= row["deletion"] <= 1
+        assert (tmp_path / "maps" / row["files"]["png"]).exists()
+    assert told["pointing"]["n"] == len(maps) and told["pointing"]["share"] > 0.5
+    assert np.mean([row["inside"] for row in maps]) > 4 * np.mean([row["area"] for row in maps])
+    page = (tmp_path / "maps" / "explain.html").read_text()
+    assert page.count("<img") == len(maps) and "Pointed at the box" in page and "inside the box" in page
+    discs = mg.explain(run, images, out=tmp_path / "discs", target="disc", method="layercam")
+    assert {row["answer"] for row in discs["images"]} <= {"disc"} and discs["method"] == "layercam"
+
+
+def test_what_cannot_be_explained_of_boxes_is_said(run: Path, boxed: Path, tmp_path: Path):
+    with pytest.raises(BadRecipe, match="whole images"):
+        mg.explain(run, boxed / "images", out=tmp_path / "a", method="attention")
+    with pytest.raises(UnknownName, match="'no-method'"):
+        mg.explain(run, boxed / "images", out=tmp_path / "a", method="no-method")
+    with pytest.raises(UnknownName, match="disc, square"):
+        mg.explain(run, boxed / "images", out=tmp_path / "a", target="triangle")
 
 
 def test_images_without_any_box_are_refused(home: Path, tmp_path: Path):

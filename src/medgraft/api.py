@@ -255,7 +255,7 @@ def stress(runs: Sequence[Data | Run], *, out: Data, device: str = "auto", liste
 
 
 def explain(
-    run: Data | Run,
+    run: Data | Run | BoxRun,
     paths: Sequence[Data] | Data,
     *,
     out: Data,
@@ -266,6 +266,8 @@ def explain(
     listen: Listen = _silent,
 ) -> dict[str, Any]:
     """Show where a run looked: a map a file in the file's own pixels, each with figures of what it is worth.
+
+    Of a run that finds boxes there is a map for each of the surest boxes that are called in a file.
 
     Args:
         run: the run, or its folder.
@@ -283,13 +285,19 @@ def explain(
     """
     from medgraft import explaining
     from medgraft import opened as opening
+    from medgraft.detection.opened import BoxRun
 
-    opened = _opened(run, device, verb="explain")
+    opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     refs, masks, passed = explaining.listed(paths, listen=listen)
     opening.say_passed(passed, listen)
-    words: dict[str, Any] = {"method": method, "target": target, "masks": masks, "nifti": nifti, "listen": listen}
-    told = explaining.explain(opened, refs, out=Path(out), **words)
-    if not told["count"]:
+    words: dict[str, Any] = {"method": method, "target": target, "nifti": nifti, "listen": listen}
+    if isinstance(opened, BoxRun):
+        from medgraft.detection.explaining import explain_boxes
+
+        told = explain_boxes(opened, refs, out=Path(out), **words)
+    else:
+        told = explaining.explain(opened, refs, out=Path(out), masks=masks, **words)
+    if not told["count"] and not told.get("nothing"):
         raise BadData(f"none of the {len(refs)} images could be read ({told['images'][0]['error']})", where=refs[0])
     return told
 

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from medgraft import storage
 from medgraft.errors import NotFinite
 from medgraft.gather import Listen
-from medgraft.learn.held import answers_of, held_score
-from medgraft.learn.trials import Trial, Trials
+from medgraft.learn.trials import Trial
 from medgraft.recipe import Recipe
-from medgraft.scores.resample import mean_known
+from medgraft.scores.intervals import Statistic
 from medgraft.scores.standing import Standing, stand
 from medgraft.tasks.base import ImageTask
+from medgraft.tasks.detect import Detect
 from medgraft.weights import tensors
+
+
+class Fits(Protocol):
+    """What can be tried on one data set, and how it is judged: `learn.trials` for whole images, or for boxes."""
+
+    @property
+    def folds(self) -> np.ndarray:
+        """The part `(N,)` that each image is held out with."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        ...
+
+    def run(
+        self, trial: Trial, fold: int, *, weights: Mapping[str, Tensor] | None = None
+    ) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Fit on what is not of a part: answers about the part, of two dimensions or more, and the weights."""
+        ...
+
+    def joined(self, parts: Sequence[np.ndarray]) -> Any:
+        """Put the answers about all parts together."""
+        ...
+
+    def statistic(self, answers: Any) -> Statistic:
+        """Get the score of such answers as a function of weights `(B, N)` of the images."""
+        ...
 
 
 @dataclass(eq=False)
@@ -33,36 +63,26 @@ class Finder:
         folder: where finished trials are kept.
         identity: the hash of everything that decides what a trial gives, but the trial.
         listen: gets progress events.
-        answers: what the score orders images by, a trial.
+        answers: what was said of the held images, a trial.
     """
 
-    task: ImageTask
-    trials: Trials
+    task: ImageTask | Detect
+    trials: Fits
     recipe: Recipe
     depths: Sequence[Trial]
     patients: Sequence[str] | None
     folder: Path
     identity: str
     listen: Listen
-    answers: dict[Trial, np.ndarray] = field(default_factory=dict)
+    answers: dict[Trial, Any] = field(default_factory=dict)
 
     def run(self, wanted: Sequence[Trial]) -> None:
         """Fit and judge trials on every part, unless that was done before."""
         new = [trial for trial in wanted if trial not in self.answers]
         for done, trial in enumerate(new):
             parts = [self._part(trial, fold) for fold in range(self.trials.count)]
-            self.answers[trial] = self._joined(parts)
+            self.answers[trial] = self.trials.joined(parts)
             self.listen({"event": "depth", "done": done + 1, "of": len(new)})
-
-    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Put the parts together; all NaN where one of them failed."""
-        folds = self.trials.folds
-        if any(not found.size for found in parts):
-            return np.full(len(folds), np.nan)
-        logits = np.empty((len(folds), parts[0].shape[1]))
-        for fold, found in enumerate(parts):
-            logits[folds == fold] = found
-        return answers_of(self.task, logits)
 
     def _part(self, trial: Trial, fold: int) -> np.ndarray:
         place = self._place(trial, fold).with_suffix(".npy")
@@ -87,20 +107,8 @@ class Finder:
 
     def stand(self, trials: Sequence[Trial]) -> Standing:
         """Compare trials that were run, on the mean score over the parts."""
-        statistics = {label_of(trial): self._statistic(trial) for trial in trials}
-        return stand(statistics, n=len(self.trials.folds), patients=self.patients, seed=self.trials.pace.seed)
-
-    def _statistic(self, trial: Trial) -> Callable[[np.ndarray], np.ndarray]:
-        answers, folds, truth = self.answers[trial], self.trials.folds, self.trials.targets
-        parts = [folds == fold for fold in range(self.trials.count)]
-
-        def mean(rows: np.ndarray) -> np.ndarray:
-            if not np.isfinite(answers).all():
-                return np.full(len(rows), np.nan)
-            found = [held_score(self.task, answers[own], truth=truth[own], weights=rows[:, own]) for own in parts]
-            return mean_known(np.stack([np.atleast_1d(values) for values in found], axis=1))
-
-        return mean
+        statistics = {label_of(trial): self.trials.statistic(self.answers[trial]) for trial in trials}
+        return stand(statistics, n=len(self.trials.folds), patients=self.patients, seed=self.recipe.seed)
 
 
 def label_of(trial: Trial) -> str:

@@ -55,22 +55,22 @@ def explain(
     explainer = Explainer(run.predictor, method=method, target=target)
     rows, shown = [], []
     for done, (ref, found) in enumerate(_each(explainer, refs, masks or {}, listen)):
-        name = f"{done:04d}-{_name_of(ref)}"
+        name = f"{done:04d}-{name_of(ref)}"
         if isinstance(found, BadImage):
             rows.append({"key": str(ref), "error": str(found)})
         else:
             picture = laid_over(found.picture, found.map)
-            rows.append({**_row(found), "files": _write(found, ref, picture, out / "maps" / name, nifti=nifti)})
+            rows.append({**_row(found), "files": write_map(found, ref, picture, out / "maps" / name, nifti=nifti)})
             shown.append(for_page(picture, faults=found.sanity.faults))  # of a large folder nothing larger is kept
         listen({"event": "explain", "done": done + 1, "of": len(refs)})
-    told = {"run": str(run.folder), "method": explainer.method, "images": rows, **_summary(rows)}
+    told = {"run": str(run.folder), "method": explainer.method, "images": rows, **summary(rows)}
     storage.write_json(out / "explain.json", told)
     write_maps_page(told, shown, folder=out)
     return told
 
 
-def _name_of(ref: ImageRef) -> str:
-    """The name of a file without its endings, not too long for a file name, and its frame."""
+def name_of(ref: ImageRef) -> str:
+    """Get the name of a file without its endings, not too long for a file name, and its frame."""
     stem = ref.path.with_suffix("").stem if ref.path.suffix.lower() == ".gz" else ref.path.stem
     short = os.fsencode(stem)[:_LONGEST_NAME].decode("utf-8", "ignore")
     return short if ref.index is None else f"{short}-frame{ref.index}"
@@ -169,19 +169,30 @@ def _row(found: Explained) -> dict[str, Any]:
         "predicted": found.prediction.predicted,
         "probabilities": found.prediction.probabilities.tolist(),
         "answer": found.answer,
+        **sanity_row(found),
+        "mask_error": found.mask_fault or None,
+        "abstain": found.prediction.abstain,
+    }
+
+
+def sanity_row(found: Explained) -> dict[str, Any]:
+    """Get what a map is worth, as explain.json holds it."""
+    return {
         "randomised": found.sanity.randomised,
         "deletion": found.sanity.deletion,
         "insertion": found.sanity.insertion,
         "chance": found.sanity.chance,
         "faults": list(found.sanity.faults),
         "pointed": found.pointed,
-        "mask_error": found.mask_fault or None,
-        "abstain": found.prediction.abstain,
     }
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Figures over all maps, each with its n."""
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Get figures over all maps, each with its n.
+
+    Args:
+        rows: of explain.json, those that could not be read among them.
+    """
     good = [row for row in rows if "error" not in row]
     pointed_at = [row["pointed"] for row in good if row["pointed"] is not None]
     return {
@@ -197,7 +208,16 @@ def _pointing(hits: int, n: int) -> dict[str, Any]:
     return {"hits": hits, "n": n, "share": hits / n, "low": low, "high": high}
 
 
-def _write(found: Explained, ref: ImageRef, picture: np.ndarray, stem: Path, *, nifti: bool) -> dict[str, str]:
+def write_map(found: Explained, ref: ImageRef, picture: np.ndarray, stem: Path, *, nifti: bool) -> dict[str, str]:
+    """Write the picture under a map, stamped where the map fails, and the map's numbers: form -> path from `maps/`.
+
+    Args:
+        found: the map.
+        ref: its image.
+        picture: `(H, W, 3)` uint8, under the map.
+        stem: folder and beginning of the names.
+        nifti: True writes NIfTI of files that are none, too.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     png = stem.with_name(f"{stem.name}.png")
     words = {"Comment": "; ".join(found.sanity.faults) or "passed its checks", "Software": "medgraft explain"}

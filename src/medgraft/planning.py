@@ -21,7 +21,7 @@ TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "n
 _FEW_IN_COLOUR = 0.01
 _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
 _AVERAGED = 8  # weights are averaged over one in so many of the steps
-_FEWEST_TO_SEARCH = 30  # patients: a third of fewer says nothing of a difference between depths
+FEWEST_TO_SEARCH = 30  # patients: a third of fewer says nothing of a difference between depths
 _RATE_STEP = 3.0
 LORA_RATE = 1e-3
 HEAD_VIEWS, _TUNED_VIEWS = 2, 16  # views of an image that a head learns from, and that tuned stages do
@@ -142,7 +142,7 @@ def depth_rule(facts: Facts, *, epochs: int | None = None) -> tuple[str, str]:
         return "all", "the backbone starts from random numbers, so every layer has to learn"
     if facts.regions:
         return "all", "a map of severities needs layers that learn what it is of; no depth is searched for it"
-    if facts.train_patients < _FEWEST_TO_SEARCH:
+    if facts.train_patients < FEWEST_TO_SEARCH:
         return "head", f"{facts.train_patients} training patients are too few to compare depths on parts of them"
     return "auto", f"train tries depths on parts of the {facts.train_images} training images"
 

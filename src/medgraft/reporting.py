@@ -28,6 +28,7 @@ from medgraft.samples.presets import Preset, meanings, numbers
 from medgraft.samples.split import LeakPair
 from medgraft.samples.survey import Survey
 from medgraft.tasks.base import ImageTask
+from medgraft.tasks.detect import Detect
 from medgraft.values import Sample
 from medgraft.version import VERSION
 
@@ -82,7 +83,7 @@ def report_of(
         "positive": answers.positive,
         "phantoms": is_phantom(found.samples),
         "backbone": {**backbone_entry(task), "recalibrated": recalibrated(recipe, parts)},
-        "depth": _depth_entry(recipe, task, out / "depth.json"),
+        "depth": depth_entry(recipe, task, out / "depth.json"),
         "target": target_entry(task, found.samples, name=recipe.data.label_column),
         "data": data_entry(
             found.samples,
@@ -239,7 +240,8 @@ def _learning_entry(path: Path, task: ImageTask, scores: Mapping[str, Any]) -> d
     return {**_read(path), "widths": enough.widths(scores, score_name(task))}
 
 
-def _depth_entry(recipe: Recipe, task: ImageTask, path: Path) -> dict[str, Any]:
+def depth_entry(recipe: Recipe, task: ImageTask | Detect, path: Path) -> dict[str, Any]:
+    """Get `depth` of report.json; `path` is that of depth.json, which is there where depths were searched."""
     tried = _read(path)
     stages = [name for name, _ in task.parts().stages]
     thawed = stages_of(recipe, task)

@@ -17,6 +17,7 @@ from medgraft import (
     caching,
     changed,
     depth_finder,
+    depth_rounds,
     enough,
     judge,
     pages,
@@ -107,7 +108,7 @@ def train(
             _recalibrate(recipe, parts, times, listen)
             recipe = caching.settle(out, recipe, parts, found, listen)
             if depths is not None:
-                storage.write_json(out / depth_finder.FILE, depths)
+                storage.write_json(out / depth_rounds.FILE, depths)
             resuming.begin(out, recipe, found=found)
             _ask_first(out, recipe, parts, found, times, listen)
             fitted = _fit(out, recipe, parts, found, times, listen)
@@ -253,7 +254,7 @@ def _finish(
     pages.write_pages(out, report, parts=parts, curves=drawn, shown=shown)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
-    depth_finder.clear(out)
+    depth_rounds.clear(out)
     return report
 
 

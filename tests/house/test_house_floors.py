@@ -19,6 +19,7 @@ FLOORS = {
     5: {"recipe"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
+    | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
     | {"severity", "resuming", "predicted", "detection"},
     7: {"api"},

@@ -63,7 +63,7 @@ def test_explain_stamps_its_page_too(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     words |= {"picture": np.zeros((30, 30), np.uint8), "map": np.zeros((30, 30), np.float32)}
     monkeypatch.setattr(explaining, "Explainer", lambda *_, **__: type("E", (), {"method": "x"}))
     monkeypatch.setattr(explaining, "_each", lambda _e, refs, *_: ((ref, type("F", (), words)) for ref in refs))
-    monkeypatch.setattr(explaining, "_write", lambda *_, **__: {})
+    monkeypatch.setattr(explaining, "write_map", lambda *_, **__: {})
     kept: list[np.ndarray] = []
     monkeypatch.setattr(explaining, "write_maps_page", lambda told, shown, *, folder: kept.extend(shown))
     run = type("R", (), {"folder": tmp_path, "predictor": None})

@@ -200,14 +200,14 @@ def explain(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     screen: Screen,
 ) -> Result:
-    """Where it looked: a map a file, each checked for what it is worth."""
+    """Where it looked: a map a file, or a found box, each checked for what it is worth."""
     from medgraft import api
 
     words: dict[str, Any] = {"method": method, "target": target, "nifti": nifti, "device": device}
     told = api.explain(run, paths, out=out, listen=screen.listen, **words)
     lines = [f"{told['count']} maps by {told['method']}, {told['failed']} of them fail their checks"]
     if told["pointing"]:
-        lines.append(f"{told['pointing']['hits']} of {told['pointing']['n']} point at the mask")
+        lines.append(f"{told['pointing']['hits']} of {told['pointing']['n']} point at the {told.get('aim', 'mask')}")
     summary = {name: told[name] for name in ("method", "count", "failed", "randomised", "pointing")}
     return [*lines, f"Page: {out / 'explain.html'}"], {"out": str(out), **summary}
 

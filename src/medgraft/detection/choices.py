@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medgraft.planning import Facts, average_rule, decay_rule, unmeasurable, with_reasons
+from medgraft.planning import FEWEST_TO_SEARCH, Facts, average_rule, decay_rule, unmeasurable, with_reasons
 from medgraft.recipe import Recipe
 from medgraft.values import Boxes, Sample
 
@@ -134,13 +134,26 @@ def strides_rule(boxes: BoxFacts) -> tuple[list[int], str]:
 
 
 def depth_rule(facts: Facts) -> tuple[str | int, str]:
-    """Choose how many stages are tuned: boxes need places, and those are in the early stages too."""
-    if facts.random:
+    """Choose how many stages are tuned where there is nothing to search, else leave it "auto"."""
+    if not facts.random and facts.train_patients >= FEWEST_TO_SEARCH:
+        return "auto", f"train tries depths on parts of the {facts.train_images} training images"
+    return untried_rule(stages=facts.stages, random=facts.random, procedural=facts.procedural)
+
+
+def untried_rule(*, stages: int, random: bool, procedural: bool) -> tuple[str | int, str]:
+    """Choose how many stages are tuned without a trial: boxes need places, and those are in the early stages too.
+
+    Args:
+        stages: of the backbone.
+        random: True where it starts from random numbers.
+        procedural: True where its weights never saw a real image.
+    """
+    if random:
         return "all", "the backbone starts from random numbers, so every layer has to learn"
-    if facts.procedural:
+    if procedural:
         return "all", "no layer has seen a real image yet"
-    keep = 2 if facts.stages > 3 else 1
-    return facts.stages - keep, f"the first {keep} stages, edges and textures, serve all images and stay"
+    keep = 2 if stages > 3 else 1
+    return stages - keep, f"the first {keep} stages, edges and textures, serve all images and stay"
 
 
 def _fill_schedule(recipe: Recipe, facts: Facts, fill: Any) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgraft import resuming, storage
+from medgraft import depth_rounds, resuming, storage
 from medgraft.detection import drawn, judge, told, written
+from medgraft.detection.depth import settle_depth
 from medgraft.detection.parts import BoxParts, assemble_boxes, prepare_boxes
 from medgraft.files import file_corners
 from medgraft.gallery import picture_of
@@ -47,6 +48,7 @@ def train_boxes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
     """
     recipe, found, task, pixels = prepare_boxes(dataset, recipe, listen=listen)
     resuming.check_samples(out, found.samples, records=found.records)
+    recipe, depths = settle_depth(recipe, found, task, pixels, out=out, listen=listen)
     recipe, parts = assemble_boxes(recipe, found, task, pixels)
     try:
         times = told.Times()
@@ -54,6 +56,8 @@ def train_boxes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
             began = time.perf_counter()
             recalibrate_on(parts.task.backbone, parts.train, engine=parts.engine, listen=listen)
             times.prefix = time.perf_counter() - began
+        if depths is not None:
+            storage.write_json(out / depth_rounds.FILE, depths)
         resuming.begin(out, recipe, found=found)
         fitted = _fit(out, recipe, parts, listen)
         times.train = fitted.seconds
@@ -127,6 +131,7 @@ def _finish(
     write_card(report, out)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
+    depth_rounds.clear(out)
     return report
 
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medgraft import storage
+from medgraft import depth_rounds, storage
 from medgraft.detection.parts import BoxParts, words_of
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
-from medgraft.reporting import augment_steps, data_entry, is_phantom, machine_entry
+from medgraft.reporting import augment_steps, data_entry, depth_entry, is_phantom, machine_entry
 from medgraft.samples.box_loader import exact
 from medgraft.samples.presets import preset
 from medgraft.tasks.detect import Detect
@@ -104,7 +104,7 @@ def report_of(
         "positive": None,
         "phantoms": is_phantom(found.samples),
         "backbone": backbone_entry(task, _recalibrated(recipe, parts)),
-        "depth": _depth_entry(recipe, task),
+        "depth": depth_entry(recipe, task, out / depth_rounds.FILE),
         "data": data_of(found),
         "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
         "augment": _augment_entry(recipe),
@@ -155,21 +155,6 @@ def box_counts(samples: Sequence[Sample]) -> dict[str, Any]:
 def _counted(one: Mapping[str, Any]) -> str:
     each = ", ".join(f"{count} {name}" for name, count in one["classes"].items())
     return f"{one['boxes']} in {one['images']} images ({each}); {one['empty']} images have none"
-
-
-def _depth_entry(recipe: Recipe, task: Detect) -> dict[str, Any]:
-    stages = [name for name, _ in task.parts().stages]
-    reason = recipe.reasons.get("depth.thaw")
-    return {
-        "thawed_stages": task.thawed,
-        "adapters": 0,
-        "of": len(stages),
-        "chosen_by": "rule" if reason else "the user",
-        "reason": reason,
-        "stages": stages[::-1],
-        "trained_parameters": task.learning,
-        "curve": [],
-    }
 
 
 def _augment_entry(recipe: Recipe) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from medgraft.explanation.speech import spoken
 from medgraft.tasks.base import ImageTask
+from medgraft.tasks.detect import Detect
 from medgraft.tasks.localise import Localise
 
 _LEVELS = 4  # of a residual net all but the stem: see docs/decisions/0008-where-a-net-looked.md
@@ -70,17 +71,22 @@ def activation_map(task: ImageTask, pixels: Tensor, answer: Tensor, *, how: str 
     space = tuple(range(1, pixels.ndim - 1))
     total = torch.zeros(len(pixels), *size, device=pixels.device)
     for raw, gradient, stage in zip(raws, gradients, stages, strict=True):
-        level, slope = (_places(task, part.detach().float(), stage) for part in (raw, gradient))
-        own = _WAYS[how](level, slope)
+        level, slope = (own_places(task, part.detach().float(), stage) for part in (raw, gradient))
+        own = WAYS[how](level, slope)
         total += enlarged(own / own.abs().amax(space, keepdim=True).clamp_min(1e-12), size) / len(raws)
     return total.clamp_min(0)
 
 
-def _places(task: ImageTask, raw: Tensor, stage: int) -> Tensor:
+def own_places(task: ImageTask | Detect, raw: Tensor, stage: int) -> Tensor:
     """Lay a raw tensor, or its gradient, out as `(N, C, [D,] H, W)`: what each place has of its own.
 
     A level of tokens may bear the class token as further channels, the same at every place: its part of the answer
     belongs to no place, and would be counted once for each.
+
+    Args:
+        task: with the encoder.
+        raw: out of a stage.
+        stage: which.
     """
     level = task.backbone.level(raw, stage)
     return level[:, : raw.shape[-1]] if raw.ndim == 3 else level
@@ -126,4 +132,4 @@ def _gradcam_plus(level: Tensor, gradient: Tensor) -> Tensor:
     return (level * weight).sum(dim=1).clamp_min(0)
 
 
-_WAYS = {"hirescam": _hirescam, "layercam": _layercam, "gradcam": _gradcam, "gradcam++": _gradcam_plus}
+WAYS = {"hirescam": _hirescam, "layercam": _layercam, "gradcam": _gradcam, "gradcam++": _gradcam_plus}

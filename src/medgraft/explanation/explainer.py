@@ -102,7 +102,7 @@ class Explainer:
         said = names[made.answer] if names and task.answer_kind not in ("ordinal", "number") else ""
         source = Source(image.affine, image.spacing_mm, image.facts)
         hit, fault = _pointed(own, masks)
-        return Explained(str(ref), prediction, said, self.method, own, _shown(image), made.sanity, source, hit, fault)
+        return Explained(str(ref), prediction, said, self.method, own, shown(image), made.sanity, source, hit, fault)
 
 
 def _pointed(own: np.ndarray, masks: Sequence[ImageRef]) -> tuple[bool | None, str]:
@@ -120,6 +120,7 @@ def _pointed(own: np.ndarray, masks: Sequence[ImageRef]) -> tuple[bool | None, s
     return (pointed(own, truth, reach=round(REACH * max(own.shape))) if truth.any() else None), ""
 
 
-def _shown(image: Image) -> np.ndarray:
+def shown(image: Image) -> np.ndarray:
+    """Get an image as it is looked at: uint8 `(H, W)`, or `(H, W, 3)` of one in colour."""
     planes = np.rint(image.display() * 255).astype(np.uint8)
     return planes[0] if len(planes) == 1 else np.moveaxis(planes[:3], 0, -1)

@@ -9,12 +9,14 @@ IJCV 2018, for the pointing game.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from scipy.stats import rankdata
-from torch import Tensor
+from torch import Tensor, nn
 
 from medgraft import seeds
 from medgraft.explanation.speech import spoken
@@ -26,6 +28,9 @@ ALIKE = 0.6  # rank correlation with the map of random weights at which a map te
 _FLAT = 1e-6  # of the answer: less is the rounding of float32
 _COARSE = 16  # cells along a side that ranks are compared in: neighbouring pixels say the same
 
+Net = TypeVar("Net", bound=nn.Module)
+Says = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Sanity:
@@ -34,15 +39,15 @@ class Sanity:
     Attributes:
         randomised: rank correlation with the map of the same net with random weights; near 0 is good.
         deletion: mean of the answer while the map's places are hidden, the highest first; low is good. 0 is the
-            lowest and 1 the highest answer that was met while hiding and showing.
+            lowest and 1 the highest answer that was met while hiding and showing. None where that was not asked.
         insertion: mean of the answer while they alone are shown; high is good.
         chance: what insertion less deletion has to exceed: the largest of the same map laid elsewhere.
     """
 
     randomised: float
-    deletion: float
-    insertion: float
-    chance: float
+    deletion: float | None
+    insertion: float | None
+    chance: float | None
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -50,12 +55,14 @@ class Sanity:
         found = []
         if not self.randomised < ALIKE:
             found.append("a net with random weights gives nearly the same map")
+        if self.insertion is None or self.deletion is None or self.chance is None:
+            return tuple(found)
         if not self.insertion - self.deletion > self.chance:
             found.append("its places carry the answer no more than the same map laid elsewhere")
         return tuple(found)
 
 
-def randomised(task: ImageTask, *, seed: int = 0) -> ImageTask:
+def randomised(task: Net, *, seed: int = 0) -> Net:
     """Get a copy whose weights were replaced by normal random numbers of each tensor's own mean and spread."""
     other = copy.deepcopy(task)
     generator = torch.Generator().manual_seed(seeds.torch_seed(seed, "randomised"))
@@ -90,10 +97,7 @@ def _cells(values: np.ndarray) -> np.ndarray:
 def deletion_insertion(
     task: ImageTask, pixels: Tensor, *, order: Tensor, answer: Tensor, draws: int = DRAWS
 ) -> tuple[float, float, float]:
-    """Get (deletion, insertion, chance) of one image; see `Sanity`.
-
-    A higher answer is always the better one, whether the whole image answers above or below a gray one: areas under
-    the answers themselves are compared, and shares are only for showing them.
+    """Get (deletion, insertion, chance) of one image; see `Sanity` and `hidden_and_shown`.
 
     Args:
         task: in eval mode.
@@ -102,9 +106,27 @@ def deletion_insertion(
         answer: `(1,)`.
         draws: how many times the map is laid elsewhere.
     """
+    return hidden_and_shown(
+        lambda batch: spoken(task, task(batch), answer.expand(len(batch))), pixels, order=order, draws=draws
+    )
+
+
+@torch.no_grad()
+def hidden_and_shown(says: Says, pixels: Tensor, *, order: Tensor, draws: int = DRAWS) -> tuple[float, float, float]:
+    """Get (deletion, insertion, chance) of anything that answers pixels with one number an image; see `Sanity`.
+
+    A higher answer is always the better one, whether the whole image answers above or below a gray one: areas under
+    the answers themselves are compared, and shares are only for showing them.
+
+    Args:
+        says: `(N, C, [D,] H, W)` -> `(N,)`.
+        pixels: `(1, C, [D,] H, W)` normalised; gray is 0.
+        order: `([D,] H, W)` numbers, the highest places go first.
+        draws: how many times the map is laid elsewhere.
+    """
     ends = torch.cat([pixels, torch.zeros_like(pixels)])
-    whole, hidden = spoken(task, task(ends), answer.expand(2)).double().cpu().tolist()
-    curves = _curves(task, pixels, ranks=_ranks(order), answer=answer, ends=(whole, hidden))
+    whole, hidden = says(ends).double().cpu().tolist()
+    curves = _curves(says, pixels, ranks=_ranks(order), ends=(whole, hidden))
     width = float(np.ptp(curves))
     if not width > _FLAT * max(1.0, float(np.abs(curves).max())):
         return 0.5, 0.5, 0.0
@@ -112,7 +134,7 @@ def deletion_insertion(
     chance = -np.inf
     for turn in _turns(tuple(order.shape), draws):
         elsewhere = _ranks(torch.roll(order, turn, dims=tuple(range(order.ndim))))
-        below, above = _curves(task, pixels, ranks=elsewhere, answer=answer, ends=(whole, hidden)).mean(axis=1)
+        below, above = _curves(says, pixels, ranks=elsewhere, ends=(whole, hidden)).mean(axis=1)
         chance = max(chance, float(above - below) / width)
     return float(left), float(reached), chance
 
@@ -141,13 +163,13 @@ def _turns(size: tuple[int, ...], draws: int) -> list[tuple[int, ...]]:
     return found
 
 
-def _curves(task: ImageTask, pixels: Tensor, *, ranks: Tensor, answer: Tensor, ends: tuple[float, float]) -> np.ndarray:
+def _curves(says: Says, pixels: Tensor, *, ranks: Tensor, ends: tuple[float, float]) -> np.ndarray:
     """The answer `(2, STEPS + 1)` while places are hidden, and while they are shown; its ends are known."""
     whole, hidden = ends
     marks = torch.arange(1, STEPS).view(-1, 1, *[1] * ranks.ndim) * ranks.numel() / STEPS
     shown = (ranks < marks).to(pixels.device)
     batch = torch.cat([pixels * ~shown, pixels * shown])
-    said = spoken(task, task(batch.contiguous()), answer.expand(len(batch))).double().cpu().numpy()
+    said = says(batch.contiguous()).double().cpu().numpy()
     left, reached = np.split(said, 2)
     return np.stack([[whole, *left, hidden], [hidden, *reached, whole]])
 

@@ -19,10 +19,13 @@ from torch import Tensor
 from medgraft import seeds
 from medgraft.learn import probe, start, stopping
 from medgraft.learn.engine import Engine
+from medgraft.learn.held import answers_of, held_score
 from medgraft.learn.loop import Loop, Schedule
 from medgraft.learn.prefix import Frozen
 from medgraft.nets import parameter_groups
 from medgraft.samples.loader import Loader
+from medgraft.scores.intervals import Statistic
+from medgraft.scores.resample import mean_known
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Batch
 
@@ -151,6 +154,37 @@ class Trials:
         learnt |= {name for name, _ in task.named_buffers()}
         ended = {name: value.detach().cpu().clone() for name, value in task.state_dict().items() if name in learnt}
         return self._judged(task, self._source(trial.thawed, held, shuffle=False)), ended
+
+    def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Put the logits of all parts together: what the score orders images by; all NaN where a part failed.
+
+        Args:
+            parts: what `run` gave of each; of no dimension but one where it failed.
+        """
+        if any(found.ndim < 2 for found in parts):
+            return np.full(len(self.folds), np.nan)
+        logits = np.empty((len(self.folds), parts[0].shape[1]))
+        for fold, found in enumerate(parts):
+            logits[self.folds == fold] = found
+        return answers_of(self._base, logits)
+
+    def statistic(self, answers: np.ndarray) -> Statistic:
+        """Get the mean score over the parts as a function of weights `(B, N)` of the images.
+
+        Args:
+            answers: of `joined`.
+        """
+        parts = [self.folds == fold for fold in range(self.count)]
+
+        def mean(rows: np.ndarray) -> np.ndarray:
+            if not np.isfinite(answers).all():
+                return np.full(len(rows), np.nan)
+            found = [
+                held_score(self._base, answers[own], truth=self.targets[own], weights=rows[:, own]) for own in parts
+            ]
+            return mean_known(np.stack([np.atleast_1d(values) for values in found], axis=1))
+
+        return mean
 
     def _loop(
         self, task: ImageTask, trial: Trial, source: Loader | Frozen, listen: Callable[[dict[str, Any]], None]

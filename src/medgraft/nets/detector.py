@@ -18,7 +18,7 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign, box_area
+from torchvision.ops import MultiScaleRoIAlign, box_area, box_iou, clip_boxes_to_image
 
 from medgraft.errors import BadRecipe
 from medgraft.nets.pyramid import Pyramid
@@ -90,6 +90,29 @@ class BoxHead(nn.Module):
         """Get of each image `boxes` `(M, 4)`, `labels` `(M,)` from 0 and `scores` `(M,)`, the surest first."""
         return self.finder.found(self.pyramid(levels), _sized(pixels))
 
+    @torch.no_grad()
+    def places(self, levels: Sequence[Tensor], pixels: Tensor, *, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Get where each box of one image came from: `(M, 4)` proposals, or `(M,)` places of maps; see `odds`.
+
+        Args:
+            levels: of the encoder.
+            pixels: `(1, C, H, W)` that they are of; only the size is looked at.
+            boxes: `(M, 4)` as `found` gave them.
+            labels: `(M,)` from 0.
+        """
+        return self.finder.places(self.pyramid(levels), _sized(pixels), boxes, labels)
+
+    def odds(self, levels: Sequence[Tensor], pixels: Tensor, *, places: Tensor, labels: Tensor) -> Tensor:
+        """Get the log-odds `(N, M)` of each label against all else at the same places of each image.
+
+        Args:
+            levels: of the encoder; gradients flow back to them.
+            pixels: `(N, C, H, W)` that they are of; only the size is looked at.
+            places: M of `places`.
+            labels: `(M,)` from 0.
+        """
+        return self.finder.odds(self.pyramid(levels), _sized(pixels), places, labels)
+
 
 def _sized(pixels: Tensor) -> ImageList:
     size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
@@ -151,6 +174,28 @@ class TwoStage(nn.Module):
         found, _ = self.regions(named, proposals, images.image_sizes)
         return [{**one, "labels": one["labels"] - 1} for one in found]
 
+    def places(self, maps: list[Tensor], images: ImageList, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Get the proposals `(M, 4)` that boxes of one image came from."""
+        proposals, _ = self.proposals(images, {str(index): one for index, one in enumerate(maps)})
+        logits, shifts = self._judged(maps, images, proposals)
+        corners = self.regions.box_coder.decode(shifts, proposals).clone()  # (P, outputs + 1, 4)
+        sure = logits.softmax(dim=1)
+        of_label = [(corners[:, label + 1], sure[:, label + 1]) for label in labels.tolist()]
+        return proposals[0][_nearest(of_label, boxes, images.image_sizes[0])]
+
+    def odds(self, maps: list[Tensor], images: ImageList, places: Tensor, labels: Tensor) -> Tensor:
+        """Get `(N, M)` log-odds of a class against all others and the background in the same proposals."""
+        logits, _ = self._judged(maps, images, [places] * len(images.image_sizes))
+        own = (labels + 1).repeat(len(images.image_sizes))[:, None]
+        others = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)
+        return (logits.gather(1, own)[:, 0] - others).view(len(images.image_sizes), len(labels))
+
+    def _judged(self, maps: list[Tensor], images: ImageList, proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+        named = {str(index): one for index, one in enumerate(maps)}
+        features = self.regions.box_roi_pool(named, proposals, images.image_sizes)
+        logits, shifts = self.regions.box_predictor(self.regions.box_head(features))
+        return logits, shifts
+
 
 class OneStage(nn.Module):
     """FCOS: every place of every map says what it lies in and how far the edges are.
@@ -173,6 +218,18 @@ class OneStage(nn.Module):
         parts = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
         by_level = [list(one.split(counts)) for one in anchors]
         return self.net.postprocess_detections(parts, by_level, images.image_sizes)
+
+    def places(self, maps: list[Tensor], images: ImageList, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Get the numbers `(M,)` of the places that boxes of one image came from."""
+        outputs, anchors, _ = self._outputs(maps, images)
+        corners = self.net.box_coder.decode(outputs["bbox_regression"][0], anchors[0])
+        sure = (outputs["cls_logits"][0].sigmoid() * outputs["bbox_ctrness"][0].sigmoid()).sqrt()
+        of_label = [(corners, sure[:, label]) for label in labels.tolist()]
+        return _nearest(of_label, boxes, images.image_sizes[0])
+
+    def odds(self, maps: list[Tensor], images: ImageList, places: Tensor, labels: Tensor) -> Tensor:
+        """Get `(N, M)` logits of a class at the same places."""
+        return self._outputs(maps, images)[0]["cls_logits"][:, places, labels]
 
     def _outputs(self, maps: list[Tensor], images: ImageList) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
         outputs = {name: values.float() for name, values in self.net.head(maps).items()}
@@ -265,3 +322,15 @@ def _on(places: Tensor, boxes: Tensor) -> Tensor:
     high = torch.minimum(places[:, None, 2:], boxes[None, :, 2:])
     shared = (high - low).clamp_min(0).prod(dim=2).amax(dim=1)
     return shared > _COVERED * box_area(places).clamp_min(1e-6)
+
+
+def _nearest(of_label: Sequence[tuple[Tensor, Tensor]], boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Get `(M,)` which of P candidates each of `(M, 4)` boxes is: the surest of those that overlap it most.
+
+    Of many that overlap, the one that was found is the surest: the others were dropped in its favour.
+    """
+    found = []
+    for (corners, sure), box in zip(of_label, boxes, strict=True):
+        shared = box_iou(clip_boxes_to_image(corners, size), box[None].to(corners))[:, 0]
+        found.append((shared * sure).argmax())
+    return torch.stack(found) if found else torch.zeros(0, dtype=torch.int64, device=boxes.device)

@@ -80,6 +80,18 @@ def beside(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"map": address, "shows": row.get("shows"), "faults": list(row["faults"])}
 
 
+def _figures(row: Mapping[str, Any]) -> str:
+    """What a map is worth in a line."""
+    said = [f"alike with random weights {decimal(row['randomised'], 2)}"]
+    if row["deletion"] is None:
+        said.append("hiding and showing was not tried")
+    else:
+        said.append(f"deletion {decimal(row['deletion'], 2)}, insertion {decimal(row['insertion'], 2)}")
+    if row.get("inside") is not None:
+        said.append(f"{row['inside']:.0%} of the map inside the box, which is {row['area']:.1%} of the image")
+    return "; ".join(said)
+
+
 def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, folder: Path) -> Path:
     """Write explain.html and get its path.
 
@@ -93,14 +105,11 @@ def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, fol
         {
             **row,
             "address": pictures.data_uri(picture, most=PAGE_PIXELS),
-            "figures": (
-                f"alike with random weights {decimal(row['randomised'], 2)}; deletion {decimal(row['deletion'], 2)}, "
-                f"insertion {decimal(row['insertion'], 2)}"
-            ),
+            "figures": _figures(row),
         }
         for row, picture in zip(readable, shown, strict=True)
     ]
-    pointing = told.get("pointing")
+    pointing, aim, of = told.get("pointing"), told.get("aim", "mask"), told.get("of", "image")
     figures = [
         ("Maps", str(told["count"]), f"by {told['method']}"),
         ("Failed their checks", str(told["failed"]), "stamped"),
@@ -108,14 +117,17 @@ def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, fol
     if pointing:
         ends = f"{pointing['low']:.0%} to {pointing['high']:.0%}"
         figures.append(
-            ("Pointed at the mask", f"{pointing['share']:.0%}", f"{pointing['hits']} of {pointing['n']}; 95 % {ends}")
+            (f"Pointed at the {aim}", f"{pointing['share']:.0%}", f"{pointing['hits']} of {pointing['n']}; 95 % {ends}")
         )
     said = {
         "kind": "explain",
         "title": "Where it looked",
-        "lead": f"{count(told['count'], 'image')}, a map each. It shows what the answer rests on, not what is ill.",
+        "lead": f"{count(told['count'], of)}, a map each. It shows what the answer rests on, not what is ill.",
         "figures": [{"label": label, "value": value, "detail": detail} for label, value, detail in figures],
+        "aim": aim,
+        "elsewhere": told.get("elsewhere", "the same map laid on ten other places"),
         "cards": cards,
+        "nothing": told.get("nothing") or [],
         "unread": [row for row in told["images"] if "error" in row],
     }
     path = Path(folder) / "explain.html"

@@ -84,6 +84,7 @@ NAMES = {
     "unlike": ScoreName("Unlike the training images", "share of test images beyond the limit", lower_is_better=True),
     "map": ScoreName("mAP", "mean average precision, IoU .50 to .95"),
     "map50": ScoreName("mAP at IoU .50", "mean over classes of the area under precision against recall"),
+    "map50_75": ScoreName("mAP at IoU .50 and .75", "the mean of both, by which epochs and depths are chosen"),
     "map75": ScoreName("mAP at IoU .75", "the same, of boxes that fit well"),
     "map_small": ScoreName("mAP of small boxes", "areas below 32² pixels"),
     "map_medium": ScoreName("mAP of medium boxes", "areas from 32² to 96² pixels"),

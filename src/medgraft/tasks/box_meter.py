@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medgraft.scores.boxes import Detections
-from medgraft.scores.matching import match_boxes
+from medgraft.scores.matching import Matches, match_boxes
 from medgraft.scores.precision import precision_scores
 from medgraft.values import Boxes, Prediction
 
@@ -39,7 +39,16 @@ class BoxMeter:
         """Get (loss, score): COCO's mean of average precision at IoU .50 and .75, and what it lacks to one."""
         classes = self.task.answers.classes
         found = Detections(tuple(self.keys), tuple(self._truth), tuple(self._found), classes)
-        scores = precision_scores(match_boxes(found, by_size=False), np.ones((1, len(found))))
-        both = [float(scores[name][0]) for name in ("map50", "map75")]
-        score = float(np.mean([value if np.isfinite(value) else 0.0 for value in both]))
+        score = float(np.nan_to_num(both_limits(match_boxes(found, by_size=False), np.ones((1, len(found))))[0]))
         return 1.0 - score, score
+
+
+def both_limits(matches: Sequence[Matches], weights: np.ndarray) -> np.ndarray:
+    """Get the mean of average precision at IoU .50 and .75: `(B,)`; NaN where no truth counts.
+
+    Args:
+        matches: one a class, of `match_boxes`.
+        weights: `(B, n)` of the images.
+    """
+    scores = precision_scores(matches, weights)
+    return (scores["map50"] + scores["map75"]) / 2
