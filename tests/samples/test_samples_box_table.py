@@ -144,3 +144,15 @@ def test_files_that_are_missing_count_once(tmp_path):
     found = read_samples(table(tmp_path, *rows))
     assert len(found.samples) == 3 and [p.path for p in found.problems] == ["3.png"]
     assert "row 11 of labels.csv" in found.problems[0].reason
+
+
+def test_a_recipe_that_names_the_column_of_files_as_its_label_reads_the_same_boxes(tmp_path):
+    rows = ("path,annotation", "0.png,0.txt", "1.png,1.txt")
+    path = table(tmp_path, *rows, images=2)
+    for index in (0, 1):
+        (tmp_path / f"{index}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    first = read_samples(path)
+    again = read_samples(path, columns=Columns(label=first.label_column))
+    assert again.label_column == first.label_column == "annotation"
+    assert [sample.boxes.labels for sample in again.samples] == [sample.boxes.labels for sample in first.samples]
+    assert again.notes == first.notes

@@ -18,10 +18,11 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign, box_area, box_iou, clip_boxes_to_image
+from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
 from medgraft.errors import BadRecipe
 from medgraft.nets.pyramid import Pyramid
+from medgraft.nets.regions import RegionAlign
 
 ARMS = ("faster_rcnn", "fcos")
 _COVERED = 0.5  # part of an anchor that may lie on an ignored box
@@ -143,10 +144,9 @@ class TwoStage(nn.Module):
             post_nms_top_n={"training": kept, "testing": kept},
             nms_thresh=0.7,
         )
-        names = [str(index) for index in range(len(form.strides))]
         hidden = 4 * form.width
         self.regions = _Regions(
-            MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2),
+            RegionAlign(form.strides),
             TwoMLPHead(form.width * 49, hidden),
             _FloatPair(FastRCNNPredictor(hidden, outputs + 1)),
             fg_iou_thresh=0.5,

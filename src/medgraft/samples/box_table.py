@@ -71,12 +71,13 @@ def box_columns(sheet: Sheet, columns: Columns) -> BoxColumns | None:
         return None
     corners = _corner_columns(sheet)
     if asked is None:
-        if columns.label is not None and columns.label.lower() != "none":
-            return corners if corners and _several_rows(sheet) else None
         file = column_named("boxes", sheet.columns)
         named = file is not None and all(
             missing(row[file]) or row[file].strip().lower().endswith(_ENDINGS) for row in sheet.rows
         )
+        settled = named and columns.label == file  # the recipe of a run names where its classes came from
+        if columns.label is not None and columns.label.lower() != "none" and not settled:
+            return corners if corners and _several_rows(sheet) else None
         return BoxColumns(file) if named else corners
     name = pick_column("boxes", asked, sheet)
     return corners if corners and name in corners.corners else BoxColumns(name)
@@ -117,6 +118,7 @@ def read_box_table(sheet: Sheet, where: BoxColumns, columns: Columns, *, notes: 
             rows.setdefault(ref, []).append(index)
     roles = pick_roles(sheet, columns, notes)
     label = roles.pop("label")
+    label = None if label == where.file else label
     by_row = where.file is None
     _refuse_contradictions(sheet, rows, [*roles.values(), where.file])
     varying = _varying(sheet, rows) if by_row else set()
