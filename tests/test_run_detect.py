@@ -231,3 +231,11 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(boxed: Path, tmp_path: Pa
     process.stderr.close()
     finish(start(boxed, tmp_path / "cut", resume=True, **words))
     assert result(tmp_path / "whole") == result(tmp_path / "cut")
+
+
+def test_boxes_are_told_in_lines_and_in_numbers(run: Path, boxed: Path):
+    done = mg.predict(run, boxed / "images" / "001.png")
+    lines, rows = done.lines(), done.headline()["predictions"]
+    assert len(lines) == len(rows) + 1 and rows[0]["label"] in ("disc", "square")
+    assert rows[0]["x1"] > rows[0]["x0"] and 0 < rows[0]["score"] <= 1
+    assert f"{rows[0]['label']} {rows[0]['score']:.4f}" in lines[0]

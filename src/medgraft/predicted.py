@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 
+_EDGES = ("x0", "y0", "x1", "y1")
+
+
 class Done:
     """What `predict` did.
 
@@ -22,7 +25,7 @@ class Done:
 
     def lines(self) -> list[str]:
         """Get it in words."""
-        shown = [f"{row['key']}  {row.get('error') or row['predicted']}  {_chances(row)}".rstrip() for row in self.rows]
+        shown = [f"{row['key']}  {row.get('error') or _said(row)}  {_chances(row)}".rstrip() for row in self.rows]
         bad = f", {self.failed} could not be read (see the column error)" if self.failed else ""
         return [*shown, f"{self.count} images{bad}" + (f": {self.out}" if self.out else "")]
 
@@ -35,7 +38,15 @@ class Done:
 
 def _number(name: str, cell: Any) -> Any:
     """A cell of a table as JSON has it: probabilities and values are numbers there."""
-    return float(cell) if name == "value" or name.startswith(("p_", "zone_", "severity")) else cell
+    named = name in ("value", "score") or name.startswith(("p_", "zone_", "severity", *_EDGES))
+    return float(cell) if named else cell
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """The answer, or of a box its class, score and corners."""
+    if not row.get("label"):
+        return str(row["predicted"])
+    return f"{row['label']} {row['score']}  {', '.join(row[edge] for edge in _EDGES)}"
 
 
 def _chances(row: Mapping[str, Any]) -> str:
