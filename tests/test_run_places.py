@@ -17,7 +17,7 @@ from medgraft.assemble import graft
 from medgraft.errors import BadData
 from medgraft.files import read_pixels, write_dicom
 from medgraft.inspecting import _of_run
-from medgraft.run import _sample_prints
+from medgraft.resuming import _sample_prints
 from medgraft.samples.dataset import read_samples
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.base import ImageTask
