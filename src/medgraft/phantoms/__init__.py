@@ -20,6 +20,7 @@ KINDS = Registry(
         "fundus": "medgraft.phantoms.fundus:fundus",
         "chest": "medgraft.phantoms.chest:chest",
         "skin": "medgraft.phantoms.skin:skin",
+        "ct_nodules": "medgraft.phantoms.ct_nodules:ct_nodules",
     },
 )
 
