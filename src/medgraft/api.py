@@ -369,11 +369,13 @@ def backbones(word: str | None = None) -> dict[str, Any]:
     return {"default": default_backbone(), "backbones": list_backbones(word)}
 
 
-def draw_phantoms(kind: str, *, count: int, out: Data, size: int | None = None, seed: int = 0) -> Path:
+def draw_phantoms(
+    kind: str, *, count: int, out: Data, size: int | None = None, seed: int = 0, form: str | None = None
+) -> Path:
     """Write a phantom data set with its ground truth and get the path of its table."""
     from medgraft.phantoms import write_set
 
-    return write_set(kind, count=count, out=Path(out), seed=seed, size=size)
+    return write_set(kind, count=count, out=Path(out), seed=seed, size=size, form=form)
 
 
 def demo(*, out: Data = "demo", listen: Listen = _silent) -> Report:

@@ -271,18 +271,22 @@ def backbones(
 @app.command()
 @talks
 def phantoms(
-    kind: Annotated[str, typer.Argument(help="fundus, chest or skin.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help="fundus, chest, skin or ct_nodules.", show_default=False)],
     out: Out,
     *,
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 100,
     size: Annotated[Optional[int], typer.Option(min=32, help="Side in pixels.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
+    form: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="png, png16 or dicom; of volumes nifti or dicom.", show_default=False),
+    ] = None,
     screen: Screen,
 ) -> Result:
     """Write a phantom data set (procedural images, no patients) with its ground truth."""
     from medgraft import api
 
-    table = api.draw_phantoms(kind, count=count, out=out, size=size, seed=seed)
+    table = api.draw_phantoms(kind, count=count, out=out, size=size, seed=seed, form=form)
     return [f"{count} phantoms: {table}"], {"out": str(out), "manifest": str(table), "count": count}
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medgraft.files.pixels import content_key, fingerprint, network_pixels, read_pixels, way_back
     from medgraft.files.pool import read_many
     from medgraft.files.read import header, read_image
+    from medgraft.files.series import write_series
     from medgraft.files.write import save_nifti, save_png, write_dicom
 
 FORMATS = Registry(
@@ -47,6 +48,7 @@ _HOMES = {
     "save_nifti": "write",
     "save_png": "write",
     "write_dicom": "write",
+    "write_series": "series",
 }
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "save_png",
     "way_back",
     "write_dicom",
+    "write_series",
 ]
 
 

@@ -1,6 +1,6 @@
 """Phantoms: procedural medical images of nobody, with every lesion known.
 
-A kind is a function `kind(index, *, seed, size) -> Case`. Each image depends on
+A kind is a function `kind(index, *, seed, size) -> Case`; a picture, or a volume if it is in `VOLUMES`. Each image depends on
 its seed and index alone, so a set can be made in any order and in parts.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medgraft.registry import Registry
 
 if TYPE_CHECKING:
-    from medgraft.phantoms.case import Case, Lesion
+    from medgraft.phantoms.case import Case, Lesion, Nodule
     from medgraft.phantoms.write import write_set
 
 KINDS = Registry(
@@ -24,9 +24,11 @@ KINDS = Registry(
     },
 )
 
-_HOMES = {"Case": "case", "Lesion": "case", "write_set": "write"}
+VOLUMES = frozenset({"ct_nodules"})  # kinds that are volumes, written as NIfTI or DICOM series
 
-__all__ = ["KINDS", "Case", "Lesion", "write_set"]
+_HOMES = {"Case": "case", "Lesion": "case", "Nodule": "case", "write_set": "write"}
+
+__all__ = ["KINDS", "VOLUMES", "Case", "Lesion", "Nodule", "write_set"]
 
 
 def __getattr__(name: str) -> Any:

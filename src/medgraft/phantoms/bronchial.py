@@ -19,7 +19,8 @@ from medgraft.phantoms.space import Grid, Slices
 from medgraft.phantoms.trunk import Build, Lungs
 
 _STEPS = 26  # points of the longest branches
-_GENERATIONS = 16
+_GENERATIONS = 17
+_THINNEST = 0.9  # mm: what is thinner is not told from lung
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +74,8 @@ def grow(rng: np.random.Generator, targets: np.ndarray, *, root: np.ndarray, ahe
         share = np.where(count == 1, 1.0, rng.uniform(0.34, 0.52, len(count)))
         end = start + share[:, None] * (middle - start) + rng.normal(0, 0.6, middle.shape)
         line, out = _branches(start, end, heading)
-        size = radius * (count / whole) ** (1 / 3)
-        taper = np.where(count == 1, 0.5, 0.9)[:, None] ** np.linspace(0, 1, line.shape[1])
+        size = np.maximum(radius * (count / whole) ** (1 / 3), _THINNEST)
+        taper = np.where(count == 1, 0.7, 0.92)[:, None] ** np.linspace(0, 1, line.shape[1])
         lines.append(line.reshape(-1, 3))
         radii.append((size[:, None] * taper).ravel())
         ages.append(np.full(line.shape[0] * line.shape[1], generation))

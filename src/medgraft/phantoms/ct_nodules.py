@@ -14,7 +14,7 @@ ANATOMY = ("background", "body", "right_lung", "left_lung", "vessel", "airway", 
 SIZE = 192
 _BLOCK = 10
 _CLEAR = 2  # scans of a block without nodules
-_PLACES = 650  # pieces of each lung that each tree feeds
+_PLACES = 1000  # pieces of each lung that each tree feeds
 
 
 def ct_nodules(index: int, *, seed: int = 0, size: int = SIZE) -> Case:
@@ -77,7 +77,7 @@ def _painted(
     vessel *= room.outside < 0
     space.mix(volume, max(body.blood, 30.0), vessel)
     lumen = space.tubes(grid, airways.points, radii=airways.radii)
-    space.mix(volume, 30.0, space.tubes(grid, airways.points, radii=airways.radii * 1.25 + 0.55))
+    space.mix(volume, 30.0, space.tubes(grid, airways.points, radii=airways.radii * 1.18 + 0.45))
     space.mix(volume, trunk.AIR + 20, lumen)
     middle.paint_windpipe(grid, body, volume=volume)
     found = nodules.paint_nodules(rng, grid, wanted, room=room, tree=vessels, volume=volume)

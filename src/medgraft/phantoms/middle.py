@@ -65,7 +65,7 @@ def _great_vessels(rng: np.random.Generator, grid: Grid, body: Build, volume: np
     sizes = np.interp(np.linspace(0, 1, 420), [0, 0.3, 0.6, 1], [16.5, 15, 12.5, 11.0]) * wide
     tubes: list[tuple[np.ndarray, np.ndarray]] = [(aorta, sizes)]
     for start, end, size in (
-        ([arch + 4, -0.20 * body.deep, -6], [0.62 * body.tall, -0.1 * body.deep, -16], 6.0),
+        ([arch + 4, -0.20 * body.deep, -6], [0.62 * body.tall, -0.1 * body.deep, -16], 7.0),
         ([arch + 5, -0.02 * body.deep, 5], [0.62 * body.tall, 0.05 * body.deep, 12], 4.2),
         ([arch + 3, 0.16 * body.deep, 13], [0.62 * body.tall, 0.22 * body.deep, 30], 4.6),
         ([-0.12 * body.tall, -0.18 * body.deep, -24], [0.34 * body.tall, -0.2 * body.deep, -26], 9.0),

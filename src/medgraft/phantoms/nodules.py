@@ -65,8 +65,8 @@ def plan_nodules(rng: np.random.Generator) -> list[Plan]:
     plans = []
     for _ in range(1 + int(rng.choice(len(_COUNTS), p=_COUNTS))):
         diameter = SMALLEST * (LARGEST / SMALLEST) ** float(rng.beta(1.25, 2.1))
-        small = diameter < 5
-        texture = str(rng.choice(TEXTURES, p=(0.88, 0.02, 0.10) if small else (0.62, 0.18, 0.20)))
+        # Nobody sees, or would report, ground glass that is smaller.
+        texture = str(rng.choice(TEXTURES, p=(1, 0, 0) if diameter < 5 else (0.60, 0.18, 0.22)))
         ragged = float(np.clip((diameter - 6) / 24, 0, 0.6))
         margin = str(rng.choice(["smooth", "lobulated", "spiculated"], p=[0.75 - ragged, 0.25, ragged]))
         attachment = str(rng.choice(["none", "vessel", "pleura"], p=[0.56, 0.18, 0.26]))

@@ -76,7 +76,7 @@ def _ribs(rng: np.random.Generator, body: Build) -> tuple[np.ndarray, np.ndarray
         for number in range(_RIBS):
             head = body.tall / 2 - 4 - number * pitch + rng.normal(0, 1)
             t = np.linspace(0, 1, 120)
-            fall = (26 + 5.5 * number) * t**1.1 * (1 - 0.25 * t)
+            fall = (50 + 8 * number) * t**1.1 * (1 - 0.2 * t)
             angle = np.pi / 2 - t * (2.62 - 0.05 * max(number - 6, 0) ** 2)
             z = head - fall
             line = _on_cage(body, z, angle, side)
@@ -88,7 +88,7 @@ def _ribs(rng: np.random.Generator, body: Build) -> tuple[np.ndarray, np.ndarray
                 radii.append(thick[bony] - 0.5 * abs(lift))
             if number < 8:
                 tail = line[~bony]
-                climb = np.linspace(0, 1, len(tail)) ** 1.3 * (4 + 5 * number)
+                climb = np.linspace(0, 1, len(tail)) ** 1.3 * (6 + 8 * number)
                 gristle.append(tail + np.stack([climb, 0 * climb, 0 * climb], axis=1))
     return np.concatenate(points), np.concatenate(radii), np.concatenate(gristle)
 

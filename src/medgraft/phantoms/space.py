@@ -216,7 +216,7 @@ def _stamp(flat: np.ndarray, grid: Grid, places: np.ndarray, radii: np.ndarray, 
         kept.append(((line >= 0) & (line < grid.shape[axis])).reshape(shape))
     distance = np.sqrt(squares[0] + squares[1] + squares[2])
     radius = radii.reshape(-1, 1, 1, 1)
-    thin = np.minimum(1, radius / (np.float32(0.75) * grid.voxel)) ** 1.2
+    thin = np.minimum(1, radius / (np.float32(0.75) * grid.voxel)) ** 0.9
     value = np.clip((radius + half - distance) / (2 * half), 0, 1) * thin
     good = (value > 0) & kept[0] & kept[1] & kept[2]
     _, height, width = grid.shape

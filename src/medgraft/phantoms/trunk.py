@@ -108,7 +108,7 @@ def lungs(rng: np.random.Generator, grid: Grid, body: Build) -> Lungs:
 def cage_distance(body: Build, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Get about the distance to the inside of the rib cage in mm, positive inside."""
     up = (z + body.tall / 2) / np.float32(body.tall)
-    close = np.clip((up - 0.36) / 0.66, 0, None) ** np.float32(2.9)
+    close = np.clip((up - 0.24) / 0.77, 0, None) ** np.float32(2.5)
     flare = 1 - np.float32(0.06) * np.clip(up - 0.25, -1, 1) ** 2
     across = np.abs(x / (body.wide * flare)) ** np.float32(_PLANE)
     along = np.abs((y + 6) / (body.deep + np.float32(6) * (y > -6))) ** np.float32(_PLANE)
@@ -122,7 +122,8 @@ def _domes(body: Build, y: np.ndarray, x: np.ndarray, tops: np.ndarray) -> np.nd
         across = (x - side * 0.47 * body.wide) / (0.62 * body.wide)
         along = (y + 0.2 * body.deep) / (1.12 * body.deep)
         sides.append(top - 0.30 * body.tall * (across**2 + along**2 * np.where(along > 0, 1.15, 0.35)))
-    return np.where(x < 0, sides[0], sides[1]).astype(np.float32)
+    share = np.clip(x / 50 + 0.5, 0, 1)
+    return (sides[0] * (1 - share) + sides[1] * share).astype(np.float32)
 
 
 def heart_shape(body: Build) -> tuple[tuple[float, float, float], tuple[float, float, float], float]:
@@ -140,10 +141,12 @@ def mediastinum_distance(grid: Grid, body: Build) -> np.ndarray:
     fixed = np.maximum(seam, back)
     up = grid.axes()[0] / np.float32(body.tall)
     half = 25 + 9 * np.exp(-(((up - 0.27) / 0.16) ** 2)) + 5 * np.exp(-(((up - 0.03) / 0.1) ** 2))
-    along = ((y + 4) / (0.80 * body.deep)) ** 2
+    reach = body.deep * (0.80 - 0.26 * np.clip((up - 0.12) / 0.3, 0, 1))
     for k in range(grid.shape[0]):
-        core = (1 - np.sqrt((x / half[k]) ** 2 + along)) * np.float32(22)
+        core = (1 - np.sqrt((x / half[k]) ** 2 + ((y + 4) / reach[k]) ** 2)) * np.float32(22)
         out[k] = np.maximum(core, fixed)[0]
+    part, pad = space.ball(grid, (-0.36 * body.tall, -0.86 * body.deep, 4), (0.22 * body.tall, 40, 58))
+    np.maximum(out[part], pad, out=out[part])  # fat in front of the heart
     centre, radii, lean = heart_shape(body)
     part, heart = space.ball(grid, centre, (radii[0] + 4, radii[1] + 4, radii[2] + 4), lean=lean)
     np.maximum(out[part], heart, out=out[part])
@@ -211,8 +214,8 @@ def _muscle(grid: Grid, body: Build, part: space.Slices) -> np.ndarray:
     """Get how thick the muscles outside the ribs are, in mm."""
     z, y, x = grid.axes(part)
     up = (z + body.tall / 2) / np.float32(body.tall)
-    behind = np.exp(-(((np.abs(x) - 0.85 * body.wide) / 55) ** 2)) * (y > -25) * np.clip((up - 0.4) * 4, 0, 1)
-    front = np.exp(-(((np.abs(x) - 65) / 45) ** 2)) * (y < 0) * np.exp(-(((up - 0.72) / 0.2) ** 2))
+    behind = np.exp(-(((np.abs(x) - 0.85 * body.wide) / 55) ** 2)) * np.clip((y + 50) / 45, 0, 1) * np.clip((up - 0.4) * 4, 0, 1)
+    front = np.exp(-(((np.abs(x) - 65) / 45) ** 2)) * np.clip(-y / 35, 0, 1) * np.exp(-(((up - 0.72) / 0.2) ** 2))
     return 4.5 + np.float32(body.muscle) * (0.45 + 2.2 * behind + 1.2 * front)
 
 

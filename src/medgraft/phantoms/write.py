@@ -11,7 +11,7 @@ import numpy as np
 
 from medgraft import files
 from medgraft.errors import BadRecipe, RunRefused
-from medgraft.phantoms import KINDS
+from medgraft.phantoms import KINDS, VOLUMES
 from medgraft.phantoms.case import Case
 from medgraft.storage import write_table, write_text
 
@@ -21,6 +21,13 @@ _SMALLEST = 32
 _FORMS = ("png", "png16", "dicom")
 _THREADS = 2
 _EFFORT = 2
+_PARTS = (
+    "images/       the pictures\n"
+    "masks/        lesions, same names; 0 is background, the other values are in lesions.csv\n"
+    "anatomy/      organs, same names, where the kind has them\n"
+    "manifest.csv  path, label, patient and what else is known\n"
+    "lesions.csv   one row a lesion: kind, value in the mask, centre and radius in pixels\n"
+)
 _FACTS = {"Software": "medgraft phantoms", "Comment": STAMP}
 
 
@@ -31,21 +38,23 @@ def write_set(
     out: Path,
     seed: int = 0,
     size: int | None = None,
-    form: str = "png",
+    form: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `count` phantoms and their truth into the folder `out`; get the path of `manifest.csv`.
 
     The folder holds `images/`, `masks/` (lesions) and, where the kind knows its organs, `anatomy/`, with the
-    same stems; `lesions.csv` with one row a lesion; and a README.txt. The table has no split.
+    same stems; `lesions.csv` with one row a lesion; of volumes `boxes.csv` with one row a box; and a README.txt. The
+    table has no split.
 
     Args:
         kind: a name in `KINDS`.
         count: how many images; the first n of a longer set are the same images.
         out: a folder that is absent, empty, or holds this very set.
         seed: another seed, other images.
-        size: width and height in pixels; 224 when None.
-        form: "png"; for kinds with gray pixels also "png16" and "dicom", both with 16 bits.
+        size: width and height in pixels; 224 when None, of volumes 192 and half as many slices.
+        form: "png", the default; for kinds with gray pixels also "png16" and "dicom", both with 16 bits. Of volumes
+            "nifti", the default, or "dicom", a folder of slices each.
         progress: is told (images done, images in all).
 
     Raises:
@@ -53,10 +62,14 @@ def write_set(
         BadRecipe: count, size or form cannot be.
         RunRefused: the folder holds something else.
     """
-    size = SIZE if size is None else size
+    if kind in VOLUMES:
+        from medgraft.phantoms.write_volumes import write_volumes
+
+        return write_volumes(kind, count=count, out=out, seed=seed, size=size, form=form or "nifti", progress=progress)
+    size, form = SIZE if size is None else size, form or "png"
     draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
     about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
-    _claim(out, about)
+    claim(out, about, parts=_PARTS)
     rows, lesions = [], []
     for done, case in enumerate(_cases(partial(_draw_and_save, draw, out=out, form=form), count), start=1):
         rows.append(_row(case, form=form))
@@ -86,18 +99,23 @@ def _drawer(kind: str, *, count: int, size: int, form: str) -> Callable[..., Cas
     return partial(draw, bits=16)
 
 
-def _claim(out: Path, about: str) -> None:
-    """Write the README first, so that a set that was cut short is known again and can be finished."""
+def claim(out: Path, about: str, *, parts: str) -> None:
+    """Write the README first, so that a set that was cut short is known again and can be finished.
+
+    Args:
+        out: the folder.
+        about: what makes this set and no other.
+        parts: lines that say what is in the folder.
+
+    Raises:
+        RunRefused: the folder holds something else.
+    """
     readme = out / "README.txt"
     text = (
         f"{STAMP}\n\nWritten by medgraft phantoms: {about}.\n\n"
         "Every image here was drawn by a program. No person was photographed, and no patient data were used.\n"
         "Scores on phantoms say that software works; they say nothing about patients.\n\n"
-        "images/       the pictures\n"
-        "masks/        lesions, same names; 0 is background, the other values are in lesions.csv\n"
-        "anatomy/      organs, same names, where the kind has them\n"
-        "manifest.csv  path, label, patient and what else is known\n"
-        "lesions.csv   one row a lesion: kind, value in the mask, centre and radius in pixels\n"
+        f"{parts}"
     )
     if out.exists() and any(out.iterdir()):
         same = readme.is_file() and readme.read_text(encoding="utf-8", errors="replace") == text
