@@ -349,7 +349,7 @@ def backbones(word: str | None = None) -> dict[str, Any]:
 
 
 def draw_phantoms(
-    kind: str, *, count: int, out: Data, size: int | None = None, seed: int = 0, form: str = "png"
+    kind: str, *, count: int, out: Data, size: int | None = None, seed: int = 0, form: str | None = None
 ) -> Path:
     """Write a phantom data set with its ground truth and get the path of its table."""
     from medgraft.phantoms import write_set
