@@ -69,12 +69,16 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
         BadRecipe: an option has no meaning for boxes.
     """
     recipe = recipe.changed({"medgraft": VERSION})
-    dataset, left = _with_boxes(dataset)
+    dataset, left = with_boxes(dataset)
     if left:
         listen({"event": "say", "text": f"{left} images have no annotation and are left out"})
     seen = gathering.peek(dataset)
     if seen.volume:
-        raise BadRecipe("these are volumes, and this detector takes flat images", where=dataset.root)
+        raise BadRecipe(
+            "these are volumes, and their boxes are flat",
+            where=dataset.root,
+            do="Give boxes of volumes, x0, y0, z0, x1, y1, z1, or slices as images.",
+        )
     known = [sample for sample in dataset.samples if sample.split != "test"]
     recipe = choices.choose_picture(recipe, known, longest=seen.longest, gray=seen.gray)
     side, channels = recipe.input.image_size or 0, 1 if recipe.input.channels == 1 else 3
@@ -106,7 +110,7 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
     say_weights(recipe, task.backbone, said=said, listen=listen)
     recipe = _planned(recipe, found, task, pixels)
     form = FinderForm(
-        arm=recipe.boxes.arm,
+        arm="fcos" if recipe.boxes.arm == "fcos" else "faster_rcnn",
         strides=tuple(recipe.boxes.strides or ()),
         ratios=tuple(recipe.boxes.ratios or ()),
         width=recipe.boxes.width,
@@ -115,7 +119,12 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
     return recipe, found, regraft(task.backbone, answers, form=form, task=recipe.task, seed=recipe.seed), pixels
 
 
-def _with_boxes(dataset: DataSet) -> tuple[DataSet, int]:
+def with_boxes(dataset: DataSet) -> tuple[DataSet, int]:
+    """Get the samples of which it is known what is in them, and how many are left out.
+
+    Raises:
+        BadData: no sample has a box.
+    """
     boxed = tuple(sample for sample in dataset.samples if sample.boxes is not None)
     if not any(len(sample.boxes or ()) for sample in boxed):
         raise BadData(

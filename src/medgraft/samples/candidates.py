@@ -151,7 +151,8 @@ def _alone(
 
     ways = _directions(60)
     places = centre[:, None] + ways * ((_FAR * radius + 1.5) / np.asarray(spacing))
-    shell = ndimage.map_coordinates(near, places.reshape(-1, 3).T, order=1, mode="nearest").reshape(len(centre), -1)
+    shell = ndimage.map_coordinates(near, places.reshape(-1, 3).T, order=1, mode="nearest")
+    shell = shell.reshape(len(centre), len(ways))
     here = ndimage.map_coordinates(near, centre.T, order=1, mode="nearest")
     low = search.ends_hu[0]
     bright = np.clip((shell - low) / np.maximum(here - low, 50.0)[:, None], 0, 1)
