@@ -13,6 +13,7 @@ from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
 
 if TYPE_CHECKING:
     from medgraft.detection.opened import BoxRun
+    from medgraft.detection.scans.opened import ScanRun
     from medgraft.opened import Run
     from medgraft.predicted import Done
     from medgraft.samples.survey import Survey
@@ -127,26 +128,26 @@ def survey(
     return surveying.survey_data(Path(data), chosen, out=None if out is None else Path(out), listen=listen)
 
 
-def open_run(folder: Data, *, device: str = "auto") -> Run | BoxRun:
-    """Open a finished run for predictions: a `Run`, or a `BoxRun` of one that finds boxes."""
-    from medgraft.detection.opened import open_any
+def open_run(folder: Data, *, device: str = "auto") -> Run | BoxRun | ScanRun:
+    """Open a finished run for predictions: a `Run`, or of one that finds boxes a `BoxRun`, in volumes a `ScanRun`."""
+    from medgraft.detection.arms import open_any
 
     return open_any(Path(folder), device=device)
 
 
-def _opened(run: Data | Run | BoxRun, device: str, *, verb: str) -> Run:
+def _opened(run: Data | Run | BoxRun | ScanRun, device: str, *, verb: str) -> Run:
     """A run that answers for whole images.
 
     Raises:
         RunRefused: it finds boxes.
     """
-    from medgraft.detection.opened import whole_only
+    from medgraft.detection.arms import whole_only
 
     return whole_only(open_run(run, device=device) if isinstance(run, str | Path) else run, verb=verb)
 
 
 def evaluate(
-    run: Data | Run | BoxRun,
+    run: Data | Run | BoxRun | ScanRun,
     data: Data,
     *,
     out: Data,
@@ -159,21 +160,21 @@ def evaluate(
 ) -> Report:
     """Score a trained run on other labelled data; nothing is fitted there."""
     from medgraft import outside
-    from medgraft.detection.opened import BoxRun
-    from medgraft.detection.outside import evaluate_boxes
+    from medgraft.detection import arms
+    from medgraft.opened import Run
     from medgraft.samples.dataset import Columns
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     columns = Columns(label_column, patient_column, split_column)
-    if isinstance(opened, BoxRun):
+    if not isinstance(opened, Run):
         words: dict[str, Any] = {"columns": columns, "percent_bad": limit_bad, "listen": listen}
-        return Report(evaluate_boxes(opened, Path(data), out=Path(out), **words))
+        return Report(arms.evaluate(opened, Path(data), out=Path(out), **words))
     found = outside.evaluate(opened, Path(data), out=Path(out), columns=columns, percent_bad=limit_bad, listen=listen)
     return Report(found)
 
 
 def predict(
-    run: Data | Run | BoxRun,
+    run: Data | Run | BoxRun | ScanRun,
     paths: Sequence[Data] | Data,
     *,
     out: Data | None = None,
@@ -185,17 +186,17 @@ def predict(
     """Predict files (of several frames each, or `FILE#2`) and folders; with `out`, rows go to a CSV as they come.
 
     A run that finds boxes writes a row a box, into a `.json` file COCO's list, into a `.geojson` what QuPath opens,
-    and into a folder all of them and pictures with the boxes drawn in.
+    and into a folder all of them and pictures with the boxes drawn in. One that finds boxes in volumes takes NIfTI
+    files and folders of DICOM series, and writes voxels and millimetres.
 
     Raises:
         BadData: a path is not there, or no image could be read.
     """
     from medgraft import opened as opening
-    from medgraft.detection.opened import BoxRun
     from medgraft.predicted import Done
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
-    if isinstance(opened, BoxRun):
+    if not isinstance(opened, opening.Run):
         return opened.predict_to(None if out is None else Path(out), paths, workers=workers, listen=listen)
     refs, passed = opening.images_in(paths)
     opening.say_passed(passed, listen)
@@ -355,7 +356,7 @@ def backbones(word: str | None = None) -> dict[str, Any]:
 
 
 def draw_phantoms(
-    kind: str, *, count: int, out: Data, size: int | None = None, seed: int = 0, form: str = "png"
+    kind: str, *, count: int, out: Data, size: int | None = None, seed: int = 0, form: str | None = None
 ) -> Path:
     """Write a phantom data set with its ground truth and get the path of its table."""
     from medgraft.phantoms import write_set

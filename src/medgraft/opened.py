@@ -200,8 +200,14 @@ def path_of(item: Any) -> Path:
         raise BadData(what, do="Give files or folders as texts or paths.") from error
 
 
-def images_in(paths: Sequence[str | Path] | str | Path) -> tuple[list[ImageRef], list[tuple[str, str]]]:
+def images_in(
+    paths: Sequence[str | Path] | str | Path, *, volumes: bool = False
+) -> tuple[list[ImageRef], list[tuple[str, str]]]:
     """Get the images of files (of several frames each, or `FILE#2`), folders and series: also (path, reason) passed by.
+
+    Args:
+        paths: files and folders.
+        volumes: True takes the slices of a DICOM series together, and files with their frames, as volumes.
 
     Raises:
         BadData: a path is not there, or there is no image at all.
@@ -213,7 +219,10 @@ def images_in(paths: Sequence[str | Path] | str | Path) -> tuple[list[ImageRef],
         if not is_there(ref_named(path).path):
             raise BadData("there is no such file or folder", where=path)
         refs += list_images(
-            path, series=False, frames=True, on_problem=lambda where, reason: passed.append((str(where), reason))
+            path,
+            series=volumes,
+            frames=not volumes,
+            on_problem=lambda where, reason: passed.append((str(where), reason)),
         )
     if not refs:
         reason = f" ({passed[0][0]}: {passed[0][1]})" if passed else ""

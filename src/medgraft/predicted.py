@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
 _EDGES = ("x0", "y0", "x1", "y1")
 
 

@@ -21,9 +21,9 @@ def plan(data: Path, recipe: Recipe, *, listen: Listen) -> Recipe:
     """Get the recipe that a training would use; arguments as in `prepare`."""
     dataset, recipe = opened(data, recipe, listen=listen)
     if TASKS[recipe.task].boxed:
-        from medgraft.detection.parts import prepare_boxes
+        from medgraft.detection import arms
 
-        return prepare_boxes(dataset, recipe, listen=listen)[0]
+        return arms.plan(dataset, recipe, listen=listen)
     return prepare(data, recipe, dataset=dataset, listen=listen)[0]
 
 

@@ -56,7 +56,9 @@ class Zones(Section):
 class Boxes(Section):
     """How boxes are found (task detect)."""
 
-    arm: Literal["faster_rcnn", "fcos"] = Field("faster_rcnn", description="in two stages, or in one")
+    arm: Literal["auto", "faster_rcnn", "fcos", "candidates"] = Field(
+        "auto", description="of images faster_rcnn, in two stages, or fcos, in one; of volumes candidates"
+    )
     weights: str | None = Field(None, description="a whole detector to begin with: a file of torchvision's, or coco")
     strides: list[int] | None = Field(None, min_length=1, description="of maps to look for boxes in; planned")
     ratios: list[float] | None = Field(None, min_length=1, description="heights of anchors by widths; planned")
@@ -64,7 +66,11 @@ class Boxes(Section):
     most: int | None = Field(None, ge=1, description="boxes an image at most; planned")
     crop: int | None = Field(None, ge=0, description="side of the windows that training looks at; 0 = whole; planned")
     um_per_px: float | None = Field(None, gt=0, description="micrometres a pixel of the images, where nothing says it")
-    hit: Literal["iou", "centre"] = Field("iou", description="when a box is a hit: by overlap, or by its centre")
+    sides_mm: list[float] | None = Field(None, min_length=1, description="of planes through a candidate; planned")
+    windows_hu: list[tuple[float, float]] | None = Field(None, description="(centre, width), one or three; planned")
+    candidates: int | None = Field(None, ge=1, description="places that are looked at in a volume at most; planned")
+    views: int | None = Field(None, ge=1, le=64, description="views of a candidate that is a finding; planned")
+    hit: Literal["auto", "iou", "centre"] = Field("auto", description="when a box is a hit: overlap, or its centre")
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a box is a hit, intersection over union")
 
 

@@ -271,13 +271,19 @@ def backbones(
 @app.command()
 @talks
 def phantoms(
-    kind: Annotated[str, typer.Argument(help="fundus, chest, skin or glomeruli.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help="fundus, chest, skin, glomeruli or ct_nodules.", show_default=False)],
     out: Out,
     *,
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 100,
     size: Annotated[Optional[int], typer.Option(min=32, help="Side in pixels.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
-    form: Annotated[str, typer.Option(help="png; of chest also png16 and dicom, of glomeruli slide.")] = "png",
+    form: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="png; of chest also png16 and dicom, of glomeruli slide; of ct_nodules nifti or dicom.",
+            show_default=False,
+        ),
+    ] = None,
     screen: Screen,
 ) -> Result:
     """Write a phantom data set (procedural images, no patients) with its ground truth."""

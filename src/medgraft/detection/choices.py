@@ -67,6 +67,10 @@ def choose_picture(recipe: Recipe, samples: Sequence[Sample], *, longest: int, g
     """
     changes: dict[str, Any] = {}
     reasons: dict[str, str] = {}
+    if recipe.boxes.arm == "auto":
+        changes["boxes.arm"], reasons["boxes.arm"] = "faster_rcnn", "these are flat images"
+    if recipe.boxes.hit == "auto":
+        changes["boxes.hit"], reasons["boxes.hit"] = "iou", "where the edges are matters in a flat image"
     boxes = [sample.boxes for sample in samples if sample.boxes is not None and len(sample.boxes)]
     if recipe.input.image_size is None and boxes:
         small = facts_of(boxes).sides[0]

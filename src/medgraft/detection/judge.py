@@ -16,7 +16,7 @@ from medgraft.scores.calling import choose_thresholds
 from medgraft.scores.froc import froc_band
 from medgraft.scores.hits import HitRule
 from medgraft.scores.score import Score
-from medgraft.tasks.detect import Detect
+from medgraft.tasks.box_calls import BoxCalls
 from medgraft.values import Boxes, Prediction, Sample
 
 _CURVE_RESAMPLES = 500  # bands are drawn, not quoted
@@ -24,10 +24,10 @@ _CURVE_RESAMPLES = 500  # bands are drawn, not quoted
 
 def rule_of(recipe: Recipe) -> HitRule:
     """Get when a found box is a hit."""
-    return HitRule(recipe.boxes.hit, recipe.boxes.iou)
+    return HitRule("iou" if recipe.boxes.hit == "auto" else recipe.boxes.hit, recipe.boxes.iou)
 
 
-def detections(task: Detect, found: Sequence[Prediction], samples: Mapping[str, Sample]) -> Detections:
+def detections(task: BoxCalls, found: Sequence[Prediction], samples: Mapping[str, Sample]) -> Detections:
     """Lay found boxes on the true ones of the same images, both in the files' own pixels."""
     own = [samples[one.key] for one in found]
     return Detections(
@@ -52,7 +52,7 @@ def thresholds(val: Detections, rule: HitRule) -> tuple[float, ...]:
 
 
 def verdicts(
-    task: Detect,
+    task: BoxCalls,
     seen: Mapping[str, Detections],
     rule: HitRule,
     *,

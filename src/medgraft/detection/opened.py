@@ -13,7 +13,7 @@ import torch
 from medgraft.detection.job import in_file
 from medgraft.detection.results import Results
 from medgraft.detection.slides import look, slides_in
-from medgraft.errors import BadData, BadImage, MissingExtra, RunRefused
+from medgraft.errors import BadData, BadImage, MissingExtra
 from medgraft.files import list_images, read_many, read_measured
 from medgraft.learn.detector import load_detector
 from medgraft.learn.engine import keep_memory, resolve_device
@@ -21,7 +21,6 @@ from medgraft.learn.infer import from_array
 from medgraft.opened import (
     Listen,
     Predictions,
-    Run,
     check_folder,
     images_in,
     path_of,
@@ -36,23 +35,6 @@ from medgraft.values import Batch, ImageRef, Prediction
 
 Measured = tuple[np.ndarray, tuple[int, int], tuple[float, ...] | None]
 _BATCH = 8
-
-
-def open_any(folder: Path, *, device: str) -> Run | BoxRun:
-    """Open a run of whichever kind; arguments and errors as in `BoxRun`."""
-    check_folder(folder)
-    return BoxRun(folder, device=device) if report_in(folder).get("task") == "detect" else Run(folder, device=device)
-
-
-def whole_only(run: Run | BoxRun, *, verb: str) -> Run:
-    """Get a run that answers for whole images.
-
-    Raises:
-        RunRefused: it finds boxes; `verb` is what cannot be done with it.
-    """
-    if isinstance(run, BoxRun):
-        raise RunRefused(f"this run finds boxes, and {verb} is for whole images", where=run.folder)
-    return run
 
 
 class BoxRun:

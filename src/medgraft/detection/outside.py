@@ -13,6 +13,7 @@ from medgraft import outside, pages, storage
 from medgraft.detection import drawn, judge, written
 from medgraft.detection.job import in_file
 from medgraft.detection.opened import BoxRun
+from medgraft.detection.scans.opened import ScanRun
 from medgraft.detection.told import box_counts
 from medgraft.errors import BadData, RunRefused
 from medgraft.gather import Listen
@@ -70,7 +71,7 @@ def evaluate_boxes(
     by_key = {sample.key: sample for sample in kept}
     seen = {"test": judge.detections(run.task, found, by_key)}
     seed, resamples = int(run.report["seed"]), load(run.folder / "recipe.yaml").scores.resamples
-    head = _head(run, whole, records, bad, notes)
+    head = head_of(run, whole, records, bad, notes)
     report = {
         **head,
         "warnings": [*head["warnings"], *doubts],
@@ -112,8 +113,18 @@ def _found(
     return found, len(found) / max(time.perf_counter() - began, 1e-9)
 
 
-def _head(run: BoxRun, whole: Any, records: Any, bad: list[tuple[str, str]], notes: list[str]) -> dict[str, Any]:
-    """What the report says of the data and of the run."""
+def head_of(
+    run: BoxRun | ScanRun, whole: Any, records: Any, bad: list[tuple[str, str]], notes: list[str]
+) -> dict[str, Any]:
+    """Get what the report says of the data and of the run.
+
+    Args:
+        run: that is scored.
+        whole: the data set.
+        records: of its images.
+        bad: (path, reason) of those that could not be read.
+        notes: what a person should know.
+    """
     surveyed = survey(whole, records, duplicates=duplicates.find(records), by_class=False)
     words: dict[str, Any] = {
         "kind": "labels",

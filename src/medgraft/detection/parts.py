@@ -70,12 +70,16 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
         BadRecipe: an option has no meaning for boxes.
     """
     recipe = recipe.changed({"medgraft": VERSION})
-    dataset, left = _with_boxes(dataset)
+    dataset, left = with_boxes(dataset)
     if left:
         listen({"event": "say", "text": f"{left} images have no annotation and are left out"})
     seen = gathering.peek(dataset)
     if seen.volume:
-        raise BadRecipe("these are volumes, and this detector takes flat images", where=dataset.root)
+        raise BadRecipe(
+            "these are volumes, and their boxes are flat",
+            where=dataset.root,
+            do="Give boxes of volumes, x0, y0, z0, x1, y1, z1, or slices as images.",
+        )
     known = [sample for sample in dataset.samples if sample.split != "test"]
     recipe, trained = _trained(recipe)
     recipe = choices.choose_picture(recipe, known, longest=seen.longest, gray=seen.gray)
@@ -94,7 +98,7 @@ def prepare_boxes(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
     task = _grafted(recipe, found, pixels, trained=trained, listen=listen)
     recipe = _planned(recipe, found, task, pixels)
     form = FinderForm(
-        arm=recipe.boxes.arm,
+        arm="fcos" if recipe.boxes.arm == "fcos" else "faster_rcnn",
         strides=tuple(recipe.boxes.strides or ()),
         ratios=tuple(recipe.boxes.ratios or ()),
         width=recipe.boxes.width,
@@ -111,7 +115,7 @@ def _trained(recipe: Recipe) -> tuple[Recipe, TrainedDetector | None]:
     """Open the whole detector that is to be begun with, where there is one, and settle what follows from it."""
     if recipe.boxes.weights is None:
         return recipe, None
-    if recipe.boxes.arm != "faster_rcnn" or recipe.backbone.name not in ("auto", ENCODER):
+    if recipe.boxes.arm not in ("auto", "faster_rcnn") or recipe.backbone.name not in ("auto", ENCODER):
         raise BadRecipe(
             "boxes.weights brings a Faster R-CNN with its own encoder", do="Leave out boxes.arm and --backbone."
         )
@@ -145,7 +149,12 @@ def _grafted(
     return task
 
 
-def _with_boxes(dataset: DataSet) -> tuple[DataSet, int]:
+def with_boxes(dataset: DataSet) -> tuple[DataSet, int]:
+    """Get the samples of which it is known what is in them, and how many are left out.
+
+    Raises:
+        BadData: no sample has a box.
+    """
     boxed = tuple(sample for sample in dataset.samples if sample.boxes is not None)
     if not any(len(sample.boxes or ()) for sample in boxed):
         raise BadData(

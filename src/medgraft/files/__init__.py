@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medgraft.files.pool import read_many
     from medgraft.files.pyramid import write_pyramid
     from medgraft.files.read import header, read_image
+    from medgraft.files.series import write_series
     from medgraft.files.slide import Level, Slide, open_slide
     from medgraft.files.write import save_nifti, save_png, write_dicom
     from medgraft.files.write_boxes import (
@@ -81,6 +82,7 @@ _HOMES = {
     "Level": "slide",
     "Slide": "slide",
     "open_slide": "slide",
+    "write_series": "series",
 }
 
 __all__ = [
@@ -116,6 +118,7 @@ __all__ = [
     "write_voc",
     "write_yolo",
     "write_pyramid",
+    "write_series",
 ]
 
 

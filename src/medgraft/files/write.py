@@ -55,22 +55,26 @@ def save_nifti(
     affine: np.ndarray | None = None,
     spacing_mm: tuple[float, ...] | None = None,
     note: str = "",
+    effort: int = 6,
 ) -> None:
     """Write numbers as a gzipped NIfTI file that lies on an image of the same grid, whole or not at all.
 
     Args:
         path: the file to write, NAME.nii.gz.
-        values: float32 `(H, W)` or `(D, H, W)`, as `read_image` lays out the axes.
+        values: `(H, W)` or `(D, H, W)`, as `read_image` lays out the axes; int16 and uint8 are written as they are,
+            everything else as float32.
         affine: of the image, array index `(d, h, w)` -> RAS millimetres; None says that no space is known.
         spacing_mm: of the image, in the order of the axes; not looked at where there is an affine.
         note: at most 79 characters that the header carries.
+        effort: 0 to 9; of a noisy scan 6 takes four times as long as 1 and saves a tenth of the bytes.
     """
     import nibabel
 
     solid = values[None] if values.ndim == 2 else values
     space = None if affine is None else np.asarray(affine, np.float64)[:, [2, 1, 0, 3]]
     kind = nibabel.Nifti2Image if max(solid.shape) > _LONGEST_NIFTI_1 else nibabel.Nifti1Image
-    made = kind(np.ascontiguousarray(solid.T, dtype=np.float32), space)
+    number = solid.dtype.newbyteorder("=") if solid.dtype in (np.int16, np.uint8) else np.float32
+    made = kind(np.ascontiguousarray(solid.T, dtype=number), space)
     header: Any = made.header
     if space is None:
         # Without a code readers know that directions are not known; a false "left" would be worse.
@@ -81,7 +85,7 @@ def save_nifti(
     if space is not None or spacing_mm:
         header.set_xyzt_units("mm")
     header["descrip"] = note.encode("ascii", "replace")[:79]
-    data = gzip.compress(made.to_bytes(), compresslevel=6, mtime=0)
+    data = gzip.compress(made.to_bytes(), compresslevel=effort, mtime=0)
     write_atomic(Path(path), lambda file: _write(file, data), needed_bytes=len(data))
 
 

@@ -1,7 +1,7 @@
 """Phantoms: procedural medical images of nobody, with every lesion known.
 
-A kind is a function `kind(index, *, seed, size) -> Case`. Each image depends on
-its seed and index alone, so a set can be made in any order and in parts.
+A kind is a function `kind(index, *, seed, size) -> Case`; a picture, or a volume if it is in `VOLUMES`. Each image
+depends on its seed and index alone, so a set can be made in any order and in parts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medgraft.registry import Registry
 
 if TYPE_CHECKING:
-    from medgraft.phantoms.case import Case, Lesion
+    from medgraft.phantoms.case import Case, Lesion, Nodule
     from medgraft.phantoms.slides import SlidePlan, slide_of, write_slide
     from medgraft.phantoms.write import write_set
 
@@ -22,19 +22,23 @@ KINDS = Registry(
         "chest": "medgraft.phantoms.chest:chest",
         "skin": "medgraft.phantoms.skin:skin",
         "glomeruli": "medgraft.phantoms.glomeruli:glomeruli",
+        "ct_nodules": "medgraft.phantoms.ct_nodules:ct_nodules",
     },
 )
+
+VOLUMES = frozenset({"ct_nodules"})  # kinds that are volumes, written as NIfTI or DICOM series
 
 _HOMES = {
     "Case": "case",
     "Lesion": "case",
+    "Nodule": "case",
     "SlidePlan": "slides",
     "slide_of": "slides",
     "write_slide": "slides",
     "write_set": "write",
 }
 
-__all__ = ["KINDS", "Case", "Lesion", "SlidePlan", "slide_of", "write_set", "write_slide"]
+__all__ = ["KINDS", "VOLUMES", "Case", "Lesion", "Nodule", "SlidePlan", "slide_of", "write_set", "write_slide"]
 
 
 def __getattr__(name: str) -> Any:

@@ -169,7 +169,7 @@ def write_slides(
     """
     size = SIZE if size is None else size
     plans = [slide_of(number, seed=seed, size=(size, size)) for number in range(count)]
-    claim(f"kind glomeruli, count {count}, seed {seed}, size {size}, form slide", files=_FILES)
+    claim(f"kind glomeruli, count {count}, seed {seed}, size {size}, form slide", parts=_FILES)
     strips = -(-size // STRIP)
     rows = []
     for number, plan in enumerate(plans):

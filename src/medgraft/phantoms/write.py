@@ -11,7 +11,7 @@ import numpy as np
 
 from medgraft import files
 from medgraft.errors import BadRecipe, RunRefused
-from medgraft.phantoms import KINDS, box_files
+from medgraft.phantoms import KINDS, VOLUMES, box_files
 from medgraft.phantoms.case import STAMP, Case
 from medgraft.phantoms.slides import write_slides
 from medgraft.storage import write_json, write_table, write_text
@@ -43,7 +43,7 @@ def write_set(
     out: Path,
     seed: int = 0,
     size: int | None = None,
-    form: str = "png",
+    form: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `count` phantoms and their truth into the folder `out`; get the path of `manifest.csv`.
@@ -51,16 +51,19 @@ def write_set(
     The folder holds `images/`, `masks/` (lesions) and, where the kind knows its organs, `anatomy/`, with the
     same stems; `lesions.csv` with one row a lesion; and a README.txt. The table has no split. Kinds with boxes
     have them twice: all in `boxes.json` (COCO), and of each image in `annotations/` (Pascal VOC), which the column
-    `annotation` of the table names. Slides are in `slides/`, each with its boxes beside it.
+    `annotation` of the table names. Slides are in `slides/`, each with its boxes beside it; boxes of volumes are in
+    `boxes.csv`, one row a box.
 
     Args:
         kind: a name in `KINDS`.
         count: how many images; the first n of a longer set are the same images.
         out: a folder that is absent, empty, or holds this very set.
         seed: another seed, other images.
-        size: width and height in pixels; the kind's own when None: 224, of glomeruli 512, of slides 8000.
-        form: "png"; for kinds with gray pixels also "png16" and "dicom", both with 16 bits; for glomeruli also
-            "slide", a pyramid of 0.5 um a pixel.
+        size: width and height in pixels; the kind's own when None: 224, of glomeruli 512, of slides 8000; of volumes
+            192 and half as many slices.
+        form: "png", the default; for kinds with gray pixels also "png16" and "dicom", both with 16 bits; for glomeruli
+            also "slide", a pyramid of 0.5 um a pixel. Of volumes "nifti", the default, or "dicom", a folder of slices
+            each.
         progress: is told (images done, images in all).
 
     Raises:
@@ -69,13 +72,17 @@ def write_set(
         RunRefused: the folder holds something else.
     """
     draw_one = KINDS[kind]
+    if kind in VOLUMES:
+        from medgraft.phantoms.write_volumes import write_volumes
+
+        return write_volumes(kind, count=count, out=out, seed=seed, size=size, form=form or "nifti", progress=progress)
     if form == "slide":
         _check_slides(kind, count)
-        return write_slides(count, out=out, seed=seed, size=size, claim=partial(_claim, out), progress=progress)
-    size = int(draw_one.__kwdefaults__["size"]) if size is None else size
+        return write_slides(count, out=out, seed=seed, size=size, claim=partial(claim, out), progress=progress)
+    size, form = int(draw_one.__kwdefaults__["size"]) if size is None else size, form or "png"
     draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
     about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
-    _claim(out, about, boxes=kind == "glomeruli")
+    claim(out, about, parts=_FILES + (_BOX_FILES if kind == "glomeruli" else ""))
     rows, lesions = [], []
     pictures: list[dict[str, object]] = []
     boxes: list[Boxes] = []
@@ -120,15 +127,24 @@ def _check_slides(kind: str, count: int) -> None:
         raise BadRecipe(f"{count} slides cannot be made", do="Ask for at least 1.")
 
 
-def _claim(out: Path, about: str, *, boxes: bool = False, files: str | None = None) -> None:
-    """Write the README first, so that a set that was cut short is known again and can be finished."""
+def claim(out: Path, about: str, *, parts: str) -> None:
+    """Write the README first, so that a set that was cut short is known again and can be finished.
+
+    Args:
+        out: the folder.
+        about: what makes this set and no other.
+        parts: lines that say what is in the folder.
+
+    Raises:
+        RunRefused: the folder holds something else.
+    """
     readme = out / "README.txt"
     text = (
         f"{STAMP}\n\nWritten by medgraft phantoms: {about}.\n\n"
         "Every image here was drawn by a program. No person was photographed, and no patient data were used.\n"
         "Scores on phantoms say that software works; they say nothing about patients.\n\n"
+        f"{parts}"
     )
-    text += (_FILES + (_BOX_FILES if boxes else "")) if files is None else files
     if out.exists() and any(out.iterdir()):
         same = readme.is_file() and readme.read_text(encoding="utf-8", errors="replace") == text
         if not same:

@@ -50,6 +50,7 @@ def view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
     return {
         "found_plot": froc(curve, label=label) if len(curve.get("x") or ()) else None,
         "found_rates": [(_rate(name), one) for name, one in (report.get("sensitivity_at_fp") or {}).items()],
+        "found_planes": any(one["image"].shape[1] > 2 * one["image"].shape[0] for one in close),
         "found_close": [(title, _cards(close, kind)) for kind, title in _KINDS.items()],
         "found_rule": sentence(str((report.get("operating_point") or {}).get("rule") or "")),
     }
@@ -58,7 +59,7 @@ def view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
 def _cards(close: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [
         {
-            "address": pictures.data_uri(one["image"]),
+            "address": pictures.data_uri(one["image"], most=int(one.get("most") or 224)),
             "label": one["label"],
             "score": None if one.get("score") is None else decimal(one["score"], 2),
             "key": one["key"],

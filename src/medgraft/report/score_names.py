@@ -83,6 +83,8 @@ NAMES = {
     "right": ScoreName("Right on all images", "as if it never abstained"),
     "unlike": ScoreName("Unlike the training images", "share of test images beyond the limit", lower_is_better=True),
     "map": ScoreName("mAP", "mean average precision, IoU .50 to .95"),
+    "map10": ScoreName("mAP at IoU .10", "mean over classes of the area under precision against recall"),
+    "map25": ScoreName("mAP at IoU .25", "the same, of boxes that fit better"),
     "map50": ScoreName("mAP at IoU .50", "mean over classes of the area under precision against recall"),
     "map50_75": ScoreName("mAP at IoU .50 and .75", "the mean of both, by which epochs and depths are chosen"),
     "map75": ScoreName("mAP at IoU .75", "the same, of boxes that fit well"),

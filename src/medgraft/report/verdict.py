@@ -43,6 +43,8 @@ def primary(report: Report) -> str | None:
     """Get the name of the score that the verdict is about."""
     test = of(report, "scores", "test")
     order = _ORDER if report.get("task") in ("grade", "regress") else (*_ORDER[2:], *_ORDER[:2])
+    if "map10" in test:  # boxes in volumes: a box of a few voxels hardly fits, and where it is counts
+        order = ("froc", *order)
     known = [name for name in order if name in test] or list(test)
     return next((name for name in known if value_of(test[name]) is not None), known[0] if known else None)
 

@@ -14,9 +14,9 @@ from medgraft.scores.collapse import flat_share
 from medgraft.scores.froc import NAMES, events, froc_scores, sensitivity_at
 from medgraft.scores.hits import HitRule, rule_of, verdicts
 from medgraft.scores.intervals import COUNT, Draws, Joint, bca, bootstrap_method, draws_together, proportion
-from medgraft.scores.matching import match_boxes, most_looked_at
+from medgraft.scores.matching import LOOSE, match_boxes, match_by_rule, most_looked_at
 from medgraft.scores.precision import average_precision, precision_scores
-from medgraft.scores.resample import known_patients, patient_codes
+from medgraft.scores.resample import known_patients, mean_known, patient_codes
 from medgraft.scores.score import Score
 
 _NO_TRUTH = "no image has a true box"
@@ -41,7 +41,8 @@ def box_table(
 ) -> dict[str, Score | dict[str, Score]]:
     """Get every score of found boxes, by the names of report.json.
 
-    Of COCO: map, map50, map75, map_small, map_medium, map_large, recall100. By the rule of a hit: sensitivity_at_fp
+    Of COCO: map, map50, map75, map_small, map_medium, map_large, recall100; of volumes also map10 and map25, at an
+    IoU that a box of a few voxels can reach. By the rule of a hit: sensitivity_at_fp
     (a dict of "0.125" to "8" false alarms an image), froc (their mean), and at the thresholds f1, precision, recall,
     count_mae, patient_sensitivity, patient_specificity. A score that cannot be computed is there without a value and
     says why.
@@ -61,8 +62,14 @@ def box_table(
     judged, matches = verdicts(found, hit=rule), match_boxes(found, by_size=True)
     some, called = events(judged, images=n), call(found, judged, thresholds=thresholds)
 
+    loose = match_by_rule(found, ranges=[(0.0, np.inf)], limits=LOOSE) if found.axes == 3 else []
+
     def joint(rows: np.ndarray) -> dict[str, np.ndarray]:
-        return precision_scores(matches, rows) | froc_scores(some, rows) | call_scores(called, rows)
+        table = precision_scores(matches, rows) | froc_scores(some, rows) | call_scores(called, rows)
+        if loose:
+            areas = np.stack([average_precision(each, rows)[0][0] for each in loose], axis=-1)
+            table |= {f"map{round(100 * limit)}": mean_known(area) for limit, area in zip(LOOSE, areas, strict=True)}
+        return table
 
     people = _people(found, called)
     rows = _coco_rows(found, called, people[0]) | _rule_rows(rule, people)
@@ -131,6 +138,9 @@ def _coco_rows(found: Detections, called: Called, people: int) -> dict[str, _Row
     for name, area in _AREAS.items():
         why = f"no true box has an area {area}" if found.axes == 2 else "COCO's sizes are areas; these are volumes"
         rows[f"map_{name}"] = _Row(f"{coco}, {_IOUS}, areas {area}", why, people)
+    if found.axes == 3:
+        for limit in LOOSE:
+            rows[f"map{round(100 * limit)}"] = _Row(f"{coco}, IoU {limit:.2f}{without}", _NO_TRUTH, people)
     return rows | {"recall100": _Row(f"{coco}, {_IOUS}{without}", _NO_TRUTH, people)}
 
 

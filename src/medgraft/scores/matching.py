@@ -14,6 +14,7 @@ from medgraft.scores.boxes import Detections, Pile, both_piles
 from medgraft.scores.overlap import greedy, iou, sizes
 
 LIMITS = np.linspace(0.5, 0.95, 10)  # IoU from .50 to .95 in steps of .05
+LOOSE = np.array([0.1, 0.25])  # of volumes: half a voxel off on each side of a small nodule costs half of the IoU
 MOST = 100  # found boxes of an image and class that are looked at, where no image holds more of a class
 ALL = (0.0, 1e10)
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # square pixels
@@ -81,8 +82,14 @@ def match_by_coco(found: Detections, *, ranges: Ranges) -> list[Matches]:
     return table
 
 
-def match_by_rule(found: Detections, *, ranges: Ranges) -> list[Matches]:
-    """Match boxes in planes or volumes by COCO's rule written anew; arguments as in `match_by_coco`."""
+def match_by_rule(found: Detections, *, ranges: Ranges, limits: np.ndarray = LIMITS) -> list[Matches]:
+    """Match boxes in planes or volumes by COCO's rule written anew.
+
+    Args:
+        found: truth and finds.
+        ranges: A of least and largest size, both within.
+        limits: T of IoU.
+    """
     true, called = both_piles(found)
     truths, finds = true.groups(), called.groups()
     none, most = np.zeros(0, dtype=np.int64), most_looked_at(found)
@@ -92,12 +99,14 @@ def match_by_rule(found: Detections, *, ranges: Ranges) -> list[Matches]:
         for image in range(len(found)):
             pair = truths.get((kind, image), none), finds.get((kind, image), none)[:most]
             for row, ends in zip(cells, ranges, strict=True):
-                row.append(_cell(true, called, pair, ends=ends))
-        table.append(_gathered(cells))
+                row.append(_cell(true, called, pair, ends=ends, limits=limits))
+        table.append(_gathered(cells, limits=limits))
     return table
 
 
-def _cell(true: Pile, called: Pile, pair: tuple[np.ndarray, np.ndarray], *, ends: tuple[float, float]) -> Any:
+def _cell(
+    true: Pile, called: Pile, pair: tuple[np.ndarray, np.ndarray], *, ends: tuple[float, float], limits: np.ndarray
+) -> Any:
     """What `COCOeval.evaluateImg` says of one image, class and range, under its names."""
     truths, finds = pair
     if len(truths) == 0 and len(finds) == 0:
@@ -106,7 +115,7 @@ def _cell(true: Pile, called: Pile, pair: tuple[np.ndarray, np.ndarray], *, ends
     corners = called.corners[finds], true.corners[truths]
     outside = [(size < ends[0]) | (size > ends[1]) for size in (sizes(corners[0]), sizes(corners[1]))]
     ignored = crowd | outside[1]
-    match = greedy(iou(*corners, crowd=crowd), LIMITS, ignored=ignored, crowd=crowd)
+    match = greedy(iou(*corners, crowd=crowd), limits, ignored=ignored, crowd=crowd)
     matched = match >= 0
     passed = matched & ignored[match] if len(truths) else matched
     return {
@@ -146,7 +155,7 @@ def _coco(boxes: Pile, found: Detections) -> Any:
     return whole
 
 
-def _gathered(cells: Sequence[Sequence[Any]]) -> Matches:
+def _gathered(cells: Sequence[Sequence[Any]], *, limits: np.ndarray = LIMITS) -> Matches:
     """Put the images of one class together, found boxes by falling score, equal ones in the order of the images."""
     n = len(cells[0])
     filled = [[cell for cell in row if cell is not None] for row in cells]
@@ -159,7 +168,7 @@ def _gathered(cells: Sequence[Sequence[Any]]) -> Matches:
     counts = [len(cell["dtScores"]) for cell in first]
     images = np.repeat(np.array([cell["image_id"] - 1 for cell in first], dtype=np.int64), counts)
     order = np.argsort(-scores, kind="stable")
-    none = np.zeros((len(LIMITS), 0), dtype=bool)
+    none = np.zeros((len(limits), 0), dtype=bool)
 
     def part(name: str) -> np.ndarray:
         rows = [np.concatenate([none, *(np.asarray(cell[name]) > 0 for cell in row)], axis=1) for row in filled]

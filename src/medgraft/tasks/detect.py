@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -15,11 +14,12 @@ from medgraft.nets import Backbone, freeze, train_mode
 from medgraft.nets.detector import BoxHead
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task, unknown_answers
+from medgraft.tasks.box_calls import BoxCalls
 from medgraft.tasks.box_meter import BoxMeter
 from medgraft.values import Batch, Boxes, Prediction, Sample
 
 
-class Detect(Task):
+class Detect(BoxCalls, Task):
     """Boxes of several classes in an image.
 
     Attributes:
@@ -119,17 +119,6 @@ class Detect(Task):
         labels = tuple(self.answers.classes[number] for number in found["labels"].cpu().numpy()[order].tolist())
         boxes = Boxes(found["boxes"].double().cpu().numpy()[order], labels, scores[order])
         return Prediction(key, scores[order], np.zeros(0), self.said(boxes), boxes=boxes)
-
-    def called(self, boxes: Boxes) -> Boxes:
-        """Get the boxes whose score reaches the threshold of their class."""
-        assert boxes.scores is not None
-        limits = dict(zip(self.answers.classes, self.threshold, strict=True))
-        return boxes.take(boxes.scores >= np.array([limits[name] for name in boxes.labels]))
-
-    def said(self, boxes: Boxes) -> str:
-        """Get in words what is called, such as "2 RBC, 1 WBC"; "none" where nothing is."""
-        counts = Counter(self.called(boxes).labels)
-        return ", ".join(f"{counts[name]} {name}" for name in self.answers.classes if counts[name]) or "none"
 
     def meter(self) -> BoxMeter:
         return BoxMeter(self)

@@ -1,0 +1,89 @@
+"""Which way boxes are found: the one place where flat images and volumes part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medgraft.detection.opened import BoxRun
+from medgraft.detection.outside import evaluate_boxes
+from medgraft.detection.scans.choices import ARM
+from medgraft.detection.scans.opened import ScanRun
+from medgraft.errors import BadRecipe, RunRefused
+from medgraft.gather import Listen
+from medgraft.opened import Run, check_folder, report_in
+from medgraft.recipe import Recipe
+from medgraft.samples.dataset import Columns, DataSet
+
+
+def by_candidates(dataset: DataSet, recipe: Recipe) -> bool:
+    """Say whether the boxes of a data set are found by candidates, as those of volumes are.
+
+    Raises:
+        BadRecipe: the recipe names an arm that is not for such data.
+    """
+    boxes = [sample.boxes.corners for sample in dataset.samples if sample.boxes is not None and len(sample.boxes)]
+    deep, arm = any(corners.shape[1] == 6 for corners in boxes), recipe.boxes.arm
+    if arm == ARM and not deep:
+        raise BadRecipe(
+            "boxes.arm candidates is for volumes, and these boxes are flat",
+            where=dataset.root,
+            do="Leave it out, or give boxes with x0, y0, z0, x1, y1, z1.",
+        )
+    if deep and arm not in ("auto", ARM):
+        raise BadRecipe(f"boxes.arm {arm} is for flat images, and these are volumes", where=dataset.root)
+    return deep
+
+
+def open_any(folder: Path, *, device: str) -> Run | BoxRun | ScanRun:
+    """Open a run of whichever kind; arguments and errors as in `Run`."""
+    check_folder(folder)
+    report = report_in(folder)
+    if report.get("task") != "detect":
+        return Run(folder, device=device)
+    return ScanRun(folder, device=device) if report.get("arm") == ARM else BoxRun(folder, device=device)
+
+
+def whole_only(run: Run | BoxRun | ScanRun, *, verb: str) -> Run:
+    """Get a run that answers for whole images.
+
+    Raises:
+        RunRefused: it finds boxes; `verb` is what cannot be done with it.
+    """
+    if isinstance(run, BoxRun | ScanRun):
+        raise RunRefused(f"this run finds boxes, and {verb} is for whole images", where=run.folder)
+    return run
+
+
+def evaluate(
+    run: BoxRun | ScanRun, data: Path, *, out: Path, columns: Columns, percent_bad: float, listen: Listen
+) -> dict[str, Any]:
+    """Score a run on other data with boxes; arguments and errors as in `outside.evaluate_boxes`."""
+    words: dict[str, Any] = {"out": out, "columns": columns, "percent_bad": percent_bad, "listen": listen}
+    if isinstance(run, ScanRun):
+        from medgraft.detection.scans.outside import evaluate_scans
+
+        return evaluate_scans(run, data, **words)
+    return evaluate_boxes(run, data, **words)
+
+
+def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dict[str, Any]:
+    """Do the main job for boxes and get what report.json holds; arguments and errors as in `job.train_boxes`."""
+    if by_candidates(dataset, recipe):
+        from medgraft.detection.scans.job import train_scans
+
+        return train_scans(out, dataset, recipe=recipe, listen=listen)
+    from medgraft.detection.job import train_boxes
+
+    return train_boxes(out, dataset, recipe=recipe, listen=listen)
+
+
+def plan(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Recipe:
+    """Get the recipe that a training would use."""
+    if by_candidates(dataset, recipe):
+        from medgraft.detection.scans.parts import prepare_scans
+
+        return prepare_scans(dataset, recipe, listen=listen)[0]
+    from medgraft.detection.parts import prepare_boxes
+
+    return prepare_boxes(dataset, recipe, listen=listen)[0]

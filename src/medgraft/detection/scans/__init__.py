@@ -1,0 +1,1 @@
+"""Boxes in volumes: candidates by a classical search, judged by the features of a net of pictures."""
