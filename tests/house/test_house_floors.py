@@ -52,7 +52,8 @@ LIBRARIES = {
     "safetensors": {"weights", "learn.resume"},
     "huggingface_hub": {"weights"},
     "sklearn": {"scores", "samples.split"},
-    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "files", "phantoms"},
+    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "files", "phantoms"}
+    | {"samples.lungs", "samples.candidates"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},

@@ -1,7 +1,7 @@
 """Phantoms: procedural medical images of nobody, with every lesion known.
 
-A kind is a function `kind(index, *, seed, size) -> Case`; a picture, or a volume if it is in `VOLUMES`. Each image depends on
-its seed and index alone, so a set can be made in any order and in parts.
+A kind is a function `kind(index, *, seed, size) -> Case`; a picture, or a volume if it is
+in `VOLUMES`. Each image depends on its seed and index alone, so a set can be made in any order and in parts.
 """
 
 from __future__ import annotations

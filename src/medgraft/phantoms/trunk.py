@@ -214,7 +214,11 @@ def _muscle(grid: Grid, body: Build, part: space.Slices) -> np.ndarray:
     """Get how thick the muscles outside the ribs are, in mm."""
     z, y, x = grid.axes(part)
     up = (z + body.tall / 2) / np.float32(body.tall)
-    behind = np.exp(-(((np.abs(x) - 0.85 * body.wide) / 55) ** 2)) * np.clip((y + 50) / 45, 0, 1) * np.clip((up - 0.4) * 4, 0, 1)
+    behind = (
+        np.exp(-(((np.abs(x) - 0.85 * body.wide) / 55) ** 2))
+        * np.clip((y + 50) / 45, 0, 1)
+        * np.clip((up - 0.4) * 4, 0, 1)
+    )
     front = np.exp(-(((np.abs(x) - 65) / 45) ** 2)) * np.clip(-y / 35, 0, 1) * np.exp(-(((up - 0.72) / 0.2) ** 2))
     return 4.5 + np.float32(body.muscle) * (0.45 + 2.2 * behind + 1.2 * front)
 

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 # Centre and width in HU, as radiologists set them.
-WINDOWS_HU = {"lung": (-600.0, 1500.0), "soft_tissue": (40.0, 400.0), "mediastinum": (50.0, 350.0), "bone": (400.0, 1800)}
+WINDOWS_HU = {
+    "lung": (-600.0, 1500.0),
+    "soft_tissue": (40.0, 400.0),
+    "mediastinum": (50.0, 350.0),
+    "bone": (400.0, 1800),
+}
 _MOST_VOXELS = 2**31
 
 
