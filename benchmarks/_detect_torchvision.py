@@ -65,7 +65,8 @@ class Levels(nn.Module):
         super().__init__()
         self.body = backbone(options["backbone"], channels=3, image_size=(options["side"],) * 2, offline=True)
         named = {"all": len(self.body.stages), "head": 0}
-        self.thawed = named.get(options["thawed"], options["thawed"])
+        thawed = options["thawed"]
+        self.thawed: int = named[thawed] if isinstance(thawed, str) else thawed
         freeze(self.body, thawed=self.thawed)
         last = {stride: level for level, stride in enumerate(self.body.strides)}
         missing = [stride for stride in options["strides"] if stride not in last]

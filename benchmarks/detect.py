@@ -49,19 +49,25 @@ class Arm:
     def run(self) -> None:
         """Answer stdin until it ends."""
         import medgraft as mg
+        from medgraft.detection.opened import BoxRun
         from medgraft.values import ImageRef
 
         shutil.rmtree(self.out, ignore_errors=True)
         self.began = clocks()
         report = mg.train(self.options["data"], out=self.out, recipe=self.options["recipe"], listen=self._listen)
         say({"seconds": self.seconds, "ended": True, "scores": report["scores"]["test"]["map50"]})
-        opened = mg.open_run(self.out)
+        opened = BoxRun(self.out)
         refs = [ImageRef(Path(row["path"])) for row in self.options["rows"]["test"]]
         for _ in sys.stdin:
             began = clocks()
-            answers = list(opened.files(refs, workers=self.options["predict_workers"]))  # type: ignore[union-attr]
+            answers = list(opened.files(refs, workers=self.options["predict_workers"]))
             seconds = since(began)
-            say({"seconds": seconds, "found": [self._plain(answer[0].boxes) for _, answer in answers]})
+            found = []
+            for ref, answer in answers:
+                if isinstance(answer, Exception):
+                    raise SystemExit(f"{ref}: {answer}")
+                found.append(self._plain(answer[0].boxes))
+            say({"seconds": seconds, "found": found})
 
     def _listen(self, event: dict[str, Any]) -> None:
         """Take the time of each step; validation, which comes between epochs, is left out."""
