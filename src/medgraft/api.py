@@ -286,6 +286,7 @@ def explain(
     """
     from medgraft import explaining
     from medgraft import opened as opening
+    from medgraft.detection.arms import whole_only
     from medgraft.detection.opened import BoxRun
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
@@ -297,7 +298,7 @@ def explain(
 
         told = explain_boxes(opened, refs, out=Path(out), **words)
     else:
-        told = explaining.explain(opened, refs, out=Path(out), masks=masks, **words)
+        told = explaining.explain(whole_only(opened, verb="explain"), refs, out=Path(out), masks=masks, **words)
     if not told["count"] and not told.get("nothing"):
         raise BadData(f"none of the {len(refs)} images could be read ({told['images'][0]['error']})", where=refs[0])
     return told

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from medgraft.phantoms import space
 from medgraft.phantoms.bronchial import Tree
@@ -88,7 +88,7 @@ def paint_nodules(
         volume: HU.
     """
     wide = tree.radii > 0.9
-    vessels = cKDTree(tree.points[wide]) if wide.any() else None
+    vessels = KDTree(tree.points[wide]) if wide.any() else None
     taken: list[tuple[np.ndarray, float]] = []
     painted = []
     for plan in plans:
@@ -110,7 +110,7 @@ def _place(
     plan: Plan,
     room: Lungs,
     tree: Tree,
-    vessels: cKDTree | None,
+    vessels: KDTree | None,
     taken: list[tuple[np.ndarray, float]],
 ) -> np.ndarray | None:
     """Get a place in mm that suits the attachment, or None."""

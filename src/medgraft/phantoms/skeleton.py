@@ -144,7 +144,7 @@ def _front(
 def _front_of(body: Build, z: float) -> float:
     """Get where the front wall of the cage lies in the middle, y in mm."""
     y = np.linspace(-1.3, 0, 200) * body.deep
-    inside = cage_distance(body, np.float32(z), y, np.float32(0)) > 0
+    inside = cage_distance(body, np.full(1, z, np.float32), y, np.zeros(1, np.float32)) > 0
     return float(y[np.argmax(inside)]) if inside.any() else -0.3 * body.deep
 
 

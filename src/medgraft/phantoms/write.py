@@ -83,10 +83,18 @@ def write_set(
     draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
     about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
     claim(out, about, parts=_FILES + (_BOX_FILES if kind == "glomeruli" else ""))
+    cases = _cases(partial(_draw_and_save, draw, out=out, form=form), count)
+    return _tables(out, cases, form=form, count=count, progress=progress)
+
+
+def _tables(
+    out: Path, cases: Iterator[Case], *, form: str, count: int, progress: Callable[[int, int], None] | None
+) -> Path:
+    """Write the tables of cases as they come; get the path of `manifest.csv`."""
     rows, lesions = [], []
     pictures: list[dict[str, object]] = []
     boxes: list[Boxes] = []
-    for done, case in enumerate(_cases(partial(_draw_and_save, draw, out=out, form=form), count), start=1):
+    for done, case in enumerate(cases, start=1):
         rows.append(_row(case, form=form))
         lesions += _lesion_rows(case, form=form)
         if case.boxes is not None:

@@ -123,9 +123,9 @@ def _save(case: Case, out: Path, form: str) -> Rows:
         if values is not None:
             target = out / folder / f"{case.name}.nii.gz"
             files.save_nifti(target, values, affine=case.affine, note=STAMP, effort=_EFFORT)
-    row = {"path": path, "label": case.label, "patient": case.patient, **case.covariates}
+    row: dict[str, object] = {"path": path, "label": case.label, "patient": case.patient, **case.covariates}
     row["mask"] = f"masks/{case.name}.nii.gz"
-    boxes = [
+    boxes: list[dict[str, object]] = [
         {"path": path, "label": label, **dict(zip(_BOX[2:], map(int, corners), strict=True))}
         for label, corners in zip(case.boxes.labels, case.boxes.corners, strict=True)
     ]

@@ -121,8 +121,8 @@ def _without_wall(hu: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """
     from scipy import ndimage
 
-    deep = ndimage.binary_erosion(inside, iterations=_WALL_STEPS)
-    foot = ndimage.binary_dilation(deep & (hu > _WALL_HU), iterations=_WALL_STEPS)
+    deep = np.asarray(ndimage.binary_erosion(inside, iterations=_WALL_STEPS), dtype=bool)
+    foot = np.asarray(ndimage.binary_dilation(deep & (hu > _WALL_HU), iterations=_WALL_STEPS), dtype=bool)
     return deep | (inside & (foot | (hu <= _WALL_HU)))
 
 
@@ -130,8 +130,8 @@ def _without_vessels(hu: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """Get the volume without what is bright or thin: vessels go with their edges, pale round things stay."""
     from scipy import ndimage
 
-    calm = ndimage.gaussian_filter(hu, 1.0 / np.asarray(spacing), truncate=3.0)
-    bright = ndimage.binary_dilation(calm > _BRIGHT_HU, iterations=1)
+    calm = np.asarray(ndimage.gaussian_filter(hu, 1.0 / np.asarray(spacing), truncate=3.0))
+    bright = np.asarray(ndimage.binary_dilation(calm > _BRIGHT_HU, iterations=1), dtype=bool)
     calm[bright] = np.float32(_LUNG_HU)
     return ndimage.maximum_filter(ndimage.minimum_filter(calm, 3), 3)
 

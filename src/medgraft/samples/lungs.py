@@ -38,7 +38,8 @@ def _air_inside(hu: np.ndarray, way: Regrid) -> np.ndarray:
 
     air = hu < _AIR_HU
     air &= ~_outside(air)
-    labels, count = ndimage.label(air)
+    found: tuple[np.ndarray, int] = ndimage.label(air)  # type: ignore[assignment]
+    labels, count = found
     if not count:
         return air
     sizes = np.bincount(labels.ravel())
@@ -54,7 +55,8 @@ def _outside(air: np.ndarray) -> np.ndarray:
 
     flat = ndimage.generate_binary_structure(3, 1)
     flat[0] = flat[2] = False
-    labels, _ = ndimage.label(air, structure=flat)
+    found: tuple[np.ndarray, int] = ndimage.label(air, structure=flat)  # type: ignore[assignment]
+    labels = found[0]
     rim = np.zeros(air.shape, bool)
     rim[:, [0, -1]] = True
     rim[:, :, [0, -1]] = True
@@ -81,10 +83,10 @@ def _closing(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
         return mask
     room = [int(np.ceil(_CLOSING_MM / step)) + 1 for step in spacing]
     wide = np.pad(mask, [(k, k) for k in room])
-    grown = ndimage.distance_transform_edt(~wide, sampling=spacing) <= _CLOSING_MM
-    closed = ndimage.distance_transform_edt(grown, sampling=spacing) > _CLOSING_MM
+    grown = np.asarray(ndimage.distance_transform_edt(~wide, sampling=spacing)) <= _CLOSING_MM
+    closed = np.asarray(ndimage.distance_transform_edt(grown, sampling=spacing)) > _CLOSING_MM
     closed = closed[tuple(slice(k, -k) for k in room)] | mask
-    return np.stack([ndimage.binary_fill_holes(layer) for layer in closed])
+    return np.stack([np.asarray(ndimage.binary_fill_holes(layer)) for layer in closed])
 
 
 def _grown_back(mask: np.ndarray, way: Regrid) -> np.ndarray:

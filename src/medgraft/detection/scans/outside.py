@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from medgraft.samples.dataset import Columns, read_samples
 from medgraft.samples.facts import facts_of
 from medgraft.samples.survey import limit_bad
 from medgraft.scores.hits import HitRule
+from medgraft.values import Sample
 
 
 def evaluate_scans(
@@ -42,10 +44,7 @@ def evaluate_scans(
     out.mkdir(parents=True, exist_ok=True)
     boxed, _ = with_boxes(read_samples(data, columns=columns, limit_bad=percent_bad))
     samples, notes = outside.chosen(boxed)
-    strange = sorted({name for one in samples if one.boxes for name in one.boxes.labels} - set(run.classes))
-    if strange:
-        known = ", ".join(run.classes)
-        raise BadData(f"there are boxes of a class that training did not know: {strange[0]!r}", do=f"Known: {known}.")
+    _check_classes(run, samples)
     records = []
     for start in range(0, len(samples), 8):
         stopping.check()
@@ -86,3 +85,10 @@ def evaluate_scans(
     write_pages(out, report, test, run.task, rule, images=images)
     storage.write_json(out / "report.json", report)
     return report
+
+
+def _check_classes(run: ScanRun, samples: Sequence[Sample]) -> None:
+    strange = sorted({name for one in samples if one.boxes for name in one.boxes.labels} - set(run.classes))
+    if strange:
+        known = ", ".join(run.classes)
+        raise BadData(f"there are boxes of a class that training did not know: {strange[0]!r}", do=f"Known: {known}.")
