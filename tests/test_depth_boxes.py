@@ -14,10 +14,13 @@ from medgraft.detection import depth
 from medgraft.detection.choices import depth_rule, untried_rule
 from medgraft.detection.fits import BoxFits
 from medgraft.errors import BadRecipe, Interrupted, NotFinite, RunRefused
+from medgraft.learn.detector import graft_detector
+from medgraft.nets.detector import FinderForm
 from medgraft.planning import Facts
-from medgraft.recipe import load
+from medgraft.recipe import Recipe, load
 from medgraft.report.depth_page import reason
 from medgraft.report.schema import problems
+from medgraft.tasks.answers import Answers
 from tiny_boxes import make_boxed_data
 
 QUICK: dict[str, Any] = {
@@ -55,7 +58,7 @@ def test_every_depth_has_a_score_with_its_interval_and_the_rule_holds(home: Path
     words = {**QUICK, "settings": settings, "epochs": 64, "batch_size": 4, "image_size": 128}
     found = mg.depth(boxed, out=home / "searched", **words)
     assert found == {**read(home / "searched" / "depth.json")}
-    assert [row["thawed"] for row in found["curve"]] == [0, 1, 2, 3, 5] and found["score"] == "map50_75"
+    assert [row["thawed"] for row in found["curve"]] == [0, 3, 5] and found["score"] == "map50_75"
     for row in found["curve"]:
         assert row["val"]["n"] == found["images"] and row["lr"] == 2e-3
         assert row["epochs"] == (8 if row["dropped"] else 16)
@@ -144,6 +147,18 @@ def test_the_plan_leaves_the_depth_to_training_where_there_are_patients_enough(b
     assert depth_rule(Facts(**words, train_patients=29))[0] == 3
     assert depth_rule(Facts(**{**words, "random": True}, train_patients=99))[0] == "all"
     assert untried_rule(stages=5, random=False, procedural=True)[0] == "all"
+
+
+@pytest.mark.parametrize(
+    ("strides", "tried"), [((8,), [0, 3, 5]), ((8, 16), [0, 2, 3, 5]), ((8, 16, 32), [0, 1, 2, 3, 5])]
+)
+def test_stages_that_the_detector_does_not_look_at_are_not_tried(strides: tuple[int, ...], tried: list[int]) -> None:
+    words: dict[str, Any] = {"task": "detect", "channels": 3, "image_size": (64, 64)}
+    with pytest.warns(UserWarning, match="random numbers"):
+        task = graft_detector(
+            Answers(classes=("a",)), FinderForm(strides=strides), backbone_name="none:timm:resnet10t", **words
+        )
+    assert [trial.thawed for trial in depth._candidates(Recipe(), task)] == tried  # type: ignore[call-arg]
 
 
 def test_found_boxes_are_scored_as_the_meter_does() -> None:

@@ -116,14 +116,16 @@ def _tried(
 
 
 def _candidates(recipe: Recipe, task: Detect) -> list[Trial]:
-    """The depths that are tried at the planned rate, the shallowest first: those of the recipe, or all.
+    """The depths that are tried at the planned rate, the shallowest first: those of the recipe, or all that differ.
 
     Raises:
         BadRecipe: a depth that the backbone does not have, or adapters.
     """
-    stages = len(task.backbone.stages)
+    stages, last = len(task.backbone.stages), max(task.head.pyramid.taken)
+    # Stages above the last level that the detector looks at change nothing, whether they are tuned or not.
+    used = [0, *(depth for depth in range(1, stages + 1) if stages - depth <= last)]
     # All but the stem is left out: it differs from all by one layer, and costs as much.
-    every: list[Thaw] = [depth for depth in range(stages + 1) if depth != stages - 1 or stages < 3]
+    every: list[Thaw] = [depth for depth in used if depth != stages - 1 or stages < 3]
     wanted = recipe.depth.candidates or every
     if "lora" in wanted:
         raise BadRecipe("adapters are not tried for boxes", do="Leave lora out of depth.candidates.")
