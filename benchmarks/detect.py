@@ -163,6 +163,8 @@ def compete(options: dict[str, Any], given: argparse.Namespace) -> dict[str, Any
     while not ended:
         pair = [one.ask("train", given.turn) for one in (ours, theirs)]
         turns.append((pair[0]["seconds"], pair[1]["seconds"]))
+        ratio = np.sum(pair[1]["seconds"], axis=0) / np.sum(pair[0]["seconds"], axis=0)
+        print(f"turn {len(turns)}: {ratio[0]:.2f} times, {ratio[1]:.2f} by processor time", file=sys.stderr, flush=True)
         ended = pair[0]["ended"]
         if ended != pair[1]["ended"]:
             raise SystemExit("the arms did not train as many steps")
