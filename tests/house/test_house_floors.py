@@ -54,7 +54,8 @@ LIBRARIES = {
     "huggingface_hub": {"weights"},
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
-    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue"} | {"files", "phantoms"},
+    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue"}
+    | {"files", "phantoms", "samples.lungs", "samples.candidates"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},

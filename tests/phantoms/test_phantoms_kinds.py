@@ -9,17 +9,18 @@ import pytest
 from scipy import ndimage
 
 from medgraft.errors import UnknownName
-from medgraft.phantoms import KINDS
+from medgraft.phantoms import KINDS, VOLUMES
 from medgraft.phantoms.case import Case, patient_of
 from medgraft.phantoms.opacities import severities
 
 SIZE = 96
+FLAT = [kind for kind in KINDS if kind not in VOLUMES]
 HEALTHY = {"fundus": "healthy", "chest": "clear", "glomeruli": "none"}
 
 
 @pytest.fixture(scope="module")
 def cases() -> dict[str, list[Case]]:
-    return {kind: [KINDS[kind](index, seed=3, size=SIZE) for index in range(30)] for kind in KINDS}
+    return {kind: [KINDS[kind](index, seed=3, size=SIZE) for index in range(30)] for kind in FLAT}
 
 
 def digest(case: Case) -> str:
@@ -27,20 +28,20 @@ def digest(case: Case) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", FLAT)
 def test_same_seed_gives_the_same_bits_in_any_order(kind: str, cases: dict[str, list[Case]]):
     for index in (17, 3, 0):
         assert digest(KINDS[kind](index, seed=3, size=SIZE)) == digest(cases[kind][index])
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", FLAT)
 def test_other_seeds_and_numbers_give_other_pictures(kind: str, cases: dict[str, list[Case]]):
     everything = [case.pixels.tobytes() for case in cases[kind]]
     everything += [KINDS[kind](index, seed=4, size=SIZE).pixels.tobytes() for index in range(5)]
     assert len(set(everything)) == len(everything)
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", FLAT)
 def test_shapes_names_and_statistics(kind: str, cases: dict[str, list[Case]]):
     for case in cases[kind]:
         assert case.pixels.dtype == np.uint8
@@ -55,7 +56,7 @@ def test_shapes_names_and_statistics(kind: str, cases: dict[str, list[Case]]):
     assert len({case.name for case in cases[kind]}) == len(cases[kind])
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", FLAT)
 def test_every_lesion_is_in_the_mask_at_its_centre(kind: str, cases: dict[str, list[Case]]):
     for case in cases[kind]:
         assert bool(case.lesions) == bool(case.mask.any())
@@ -73,7 +74,7 @@ def test_the_label_follows_from_the_lesions(kind: str, cases: dict[str, list[Cas
         assert (case.label == HEALTHY[kind]) == (not case.lesions)
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", FLAT)
 def test_both_classes_are_common(kind: str, cases: dict[str, list[Case]]):
     labels = [case.label for case in cases[kind]]
     counts = [labels.count(label) for label in set(labels)]

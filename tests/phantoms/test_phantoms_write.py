@@ -11,7 +11,7 @@ from PIL import Image
 
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.files import read_image
-from medgraft.phantoms import KINDS, write_set
+from medgraft.phantoms import KINDS, VOLUMES, write_set
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -19,7 +19,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in VOLUMES])
 def test_a_set_is_what_its_table_says(kind: str, tmp_path: Path):
     told: list[tuple[int, int]] = []
     manifest = write_set(kind, count=6, out=tmp_path / "set", seed=5, size=48, progress=lambda *n: told.append(n))

@@ -185,6 +185,12 @@ def tubes(grid: Grid, points: np.ndarray, *, radii: np.ndarray) -> np.ndarray:
     """
     points = np.asarray(points, np.float32).reshape(-1, 3)
     radii = np.broadcast_to(np.asarray(radii, np.float32), len(points))
+    layers = round(grid.spacing[0] / grid.voxel)
+    if layers > 1:  # a slice shows the mean of its thickness; else thin tubes that cross it would look like beads
+        depth, height, width = grid.shape
+        fine = Grid((depth * layers, height, width), (grid.spacing[0] / layers, *grid.spacing[1:]))
+        whole = tubes(fine, points, radii=radii).reshape(depth, layers, height, width)
+        return np.asarray(sum(whole[:, k] for k in range(layers))) / np.float32(layers)
     steps = np.array(grid.spacing, np.float32)
     half = np.float32(0.5 * grid.voxel)
     flat = np.zeros(int(np.prod(grid.shape)), np.float32)

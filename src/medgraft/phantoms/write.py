@@ -84,6 +84,13 @@ def write_set(
     draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
     about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
     claim(out, about, parts=_FILES + (_BOX_FILES if kind == "glomeruli" else ""))
+    return _write_pictures(draw, count, out=out, form=form, progress=progress)
+
+
+def _write_pictures(
+    draw: Callable[..., Case], count: int, *, out: Path, form: str, progress: Callable[[int, int], None] | None
+) -> Path:
+    """Draw and write pictures with their tables; get the path of `manifest.csv`."""
     rows, lesions = [], []
     pictures: list[dict[str, object]] = []
     boxes: list[Boxes] = []

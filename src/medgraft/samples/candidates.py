@@ -24,8 +24,12 @@ from medgraft.samples.resampling import resampled
 
 GRID_MM = 1.5
 _LUNG_HU = -860.0
-_WITHIN = 0.9  # of a voxel, to leave out those that the chest wall has a share in
-_FAR = 1.6  # radii at which a nodule is looked at from all sides
+_BRIGHT_HU = -330.0  # of vessels and solid nodules, which the search for ground glass leaves out
+_WALL_HU = -650.0
+_WALL_STEPS = 1  # voxels along the edge of the lung that are wall unless something reaches deeper
+_FAR, _FAR_MM = 1.3, 1.0  # a nodule is looked at from all sides at this many radii and so many mm more
+_SIDES = 150
+_EXITS = 0.96  # share of the sides that may be bright before it counts: a vessel that passes or leaves is narrow
 _ROUND = 3**0.5  # radius of a ball is this times the scale at which it answers most
 
 
@@ -56,6 +60,7 @@ class Search:
         ends_hu: HU below and above are cut off.
         least_hu: least answer of the Laplacian.
         least_round: least ratio of the smallest curvature to the largest.
+        weight: what scores are multiplied by.
     """
 
     kind: str
@@ -63,10 +68,11 @@ class Search:
     ends_hu: tuple[float, float]
     least_hu: float
     least_round: float
+    weight: float
 
 
-SOLID = Search("solid", (1.3, 1.9, 2.7, 3.9, 5.6, 8.0), (-860.0, 60.0), 110.0, 0.30)
-GROUND_GLASS = Search("ground_glass", (2.0, 2.9, 4.2, 6.0), (-860.0, -450.0), 55.0, 0.35)
+SOLID = Search("solid", (1.3, 1.9, 2.7, 3.9, 5.6, 8.0), (-860.0, 60.0), 90.0, 0.2, 1.0)
+GROUND_GLASS = Search("ground_glass", (2.0, 2.9, 4.2, 6.0), (-860.0, -400.0), 45.0, 0.2, 0.55)
 
 
 def candidates_of(hu: np.ndarray, spacing_mm: tuple[float, ...], *, most: int = 60) -> list[Candidate]:
@@ -88,12 +94,14 @@ def candidates_of(hu: np.ndarray, spacing_mm: tuple[float, ...], *, most: int = 
         for k, room in zip(np.nonzero(lung), margin, strict=True)
     )
     small, way = resampled(hu[part], spacing_mm, to_mm=GRID_MM)
-    inside = resampled(lung[part], spacing_mm, to_mm=GRID_MM)[0] > _WITHIN
-    small[~inside] = np.float32(_LUNG_HU)  # else the chest wall outshines what sits on it
-    found = _blobs(small, small, spacing_mm=way.spacing_mm, search=SOLID)
-    found = np.concatenate(
-        [found, _blobs(_without_vessels(small), small, spacing_mm=way.spacing_mm, search=GROUND_GLASS)]
-    )
+    inside = resampled(lung[part], spacing_mm, to_mm=GRID_MM)[0] > 0.5
+    small[~_without_wall(small, inside)] = np.float32(_LUNG_HU)
+    pale = _without_vessels(small, way.spacing_mm)
+    blobs = [
+        _blobs(small, small, spacing_mm=way.spacing_mm, search=SOLID),
+        _blobs(pale, small, spacing_mm=way.spacing_mm, search=GROUND_GLASS),
+    ]
+    found = np.concatenate(blobs)
     found = _merged(found, most=most)
     centres = way.points_back(found[:, :3] / way.spacing_mm) + [cut.start for cut in part]
     return [
@@ -107,11 +115,26 @@ def candidates_of(hu: np.ndarray, spacing_mm: tuple[float, ...], *, most: int = 
     ]
 
 
-def _without_vessels(hu: np.ndarray) -> np.ndarray:
-    """Get the volume opened by 4.5 mm: thin bright things vanish, pale round ones stay."""
+def _without_wall(hu: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Get the lung less the bits of chest wall along its edge, which would outshine what sits on it.
+
+    A nodule on the wall reaches deeper than the bits do, and keeps its foot.
+    """
     from scipy import ndimage
 
-    return ndimage.maximum_filter(ndimage.minimum_filter(hu, 3), 3)
+    deep = ndimage.binary_erosion(inside, iterations=_WALL_STEPS)
+    foot = ndimage.binary_dilation(deep & (hu > _WALL_HU), iterations=_WALL_STEPS)
+    return deep | (inside & (foot | (hu <= _WALL_HU)))
+
+
+def _without_vessels(hu: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Get the volume without what is bright or thin: vessels go with their edges, pale round things stay."""
+    from scipy import ndimage
+
+    calm = ndimage.gaussian_filter(hu, 1.0 / np.asarray(spacing), truncate=3.0)
+    bright = ndimage.binary_dilation(calm > _BRIGHT_HU, iterations=1)
+    calm[bright] = np.float32(_LUNG_HU)
+    return ndimage.maximum_filter(ndimage.minimum_filter(calm, 3), 3)
 
 
 def _blobs(hu: np.ndarray, around: np.ndarray, *, spacing_mm: tuple[float, ...], search: Search) -> np.ndarray:
@@ -137,7 +160,7 @@ def _blobs(hu: np.ndarray, around: np.ndarray, *, spacing_mm: tuple[float, ...],
         centre = (_refined(answer, places) + 0.5) * step - 0.5
         alone = _alone(near, centre, spacing_mm, scale * _ROUND, search)
         strength = np.clip(answer[tuple(places.T)] / (0.5 * (search.ends_hu[1] - search.ends_hu[0])), 0, 1)
-        score = strength**0.5 * np.clip(roundness, 0, 1) * alone**2
+        score = search.weight * strength**0.6 * np.clip(roundness, 0, 1) ** 1.5 * np.exp(1.5 * (alone - 1))
         size, number = np.full(len(places), scale * _ROUND), np.full(len(places), float(search is GROUND_GLASS))
         rows.append(np.column_stack([centre * spacing_mm, size, score, number]))
     return np.concatenate(rows)
@@ -146,17 +169,15 @@ def _blobs(hu: np.ndarray, around: np.ndarray, *, spacing_mm: tuple[float, ...],
 def _alone(
     near: np.ndarray, centre: np.ndarray, spacing: tuple[float, ...], radius: float, search: Search
 ) -> np.ndarray:
-    """Get how dark it is round each place, 0..1: 1 is lung on all sides, and each vessel that leaves takes away."""
+    """Get how dark it is round each place, 0..1: 1 is lung on nearly all sides, 0 as bright as the place itself."""
     from scipy import ndimage
 
-    ways = _directions(60)
-    places = centre[:, None] + ways * ((_FAR * radius + 1.5) / np.asarray(spacing))
-    shell = ndimage.map_coordinates(near, places.reshape(-1, 3).T, order=1, mode="nearest")
-    shell = shell.reshape(len(centre), len(ways))
+    places = centre[:, None] + _directions(_SIDES) * ((_FAR * radius + _FAR_MM) / np.asarray(spacing))
+    shell = ndimage.map_coordinates(near, places.reshape(-1, 3).T, order=1, mode="nearest").reshape(-1, _SIDES)
     here = ndimage.map_coordinates(near, centre.T, order=1, mode="nearest")
     low = search.ends_hu[0]
     bright = np.clip((shell - low) / np.maximum(here - low, 50.0)[:, None], 0, 1)
-    return 1 - bright.mean(axis=1)
+    return 1 - np.sort(bright, axis=1)[:, int(_EXITS * _SIDES)]
 
 
 def _directions(count: int) -> np.ndarray:
