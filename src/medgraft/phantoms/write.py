@@ -80,7 +80,7 @@ def write_set(
     if form == "slide":
         _check_slides(kind, count)
         return write_slides(count, out=out, seed=seed, size=size, claim=partial(claim, out), progress=progress)
-    size, form = draw_one.__kwdefaults__["size"] if size is None else size, form or "png"
+    size, form = int(draw_one.__kwdefaults__["size"] if size is None else size), form or "png"
     draw = partial(_drawer(kind, count=count, size=size, form=form), seed=seed, size=size)
     about = f"kind {kind}, count {count}, seed {seed}, size {size}, form {form}"
     claim(out, about, parts=_FILES + (_BOX_FILES if kind == "glomeruli" else ""))

@@ -208,7 +208,7 @@ def _changed(scan: Scan, candidate: Candidate, looks: Looks, rng: np.random.Gene
     for side in looks.sides_mm:
         planes = _planes(scan, moved, side * size, looks)
         for number, axes in enumerate(((1, 2), (0, 2), (0, 1))):
-            turned = [place - 2 for place, axis in enumerate(axes) if mirrored[axis]]
+            turned = tuple(place - 2 for place, axis in enumerate(axes) if mirrored[axis])
             planes[number] = np.flip(planes[number], turned)
         pictures.append(coloured(planes, looks.windows_hu))
     return np.stack(pictures)

@@ -82,7 +82,7 @@ class Turn:
 
     def volume(self, values: np.ndarray) -> np.ndarray:
         """Get a volume `(D, H, W)` upright; a view, nothing is copied."""
-        return np.flip(values.transpose(self.order), [k for k in range(3) if self.flipped[k]])
+        return np.flip(values.transpose(self.order), tuple(k for k in range(3) if self.flipped[k]))
 
     def places(self, places: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Get places (d, h, w) of the file, `(M, 3)`, in the upright volume.
