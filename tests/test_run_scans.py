@@ -84,7 +84,7 @@ def test_the_folder_and_the_page_tell_of_volumes(run: Path):
 
 def test_boxes_are_in_the_files_own_voxels_whatever_their_order(run: Path, tmp_path: Path):
     opened = mg.open_run(run)
-    hits = truths = 0
+    paths, truth = [], []
     for index in range(100, 104):
         hu, boxes = draw(index)
         # The same scan with its axes in another order and one of them backwards.
@@ -92,9 +92,13 @@ def test_boxes_are_in_the_files_own_voxels_whatever_their_order(run: Path, tmp_p
         affine = AFFINE[:, [*order, 3]].copy()
         affine[:, 3] += affine[:, 1] * (turned.shape[1] - 1)
         affine[:, 1] *= -1
-        save_nifti(tmp_path / f"{index}.nii.gz", hu, affine=AFFINE)
-        save_nifti(tmp_path / f"{index}-turned.nii.gz", turned, affine=affine)
-        (plain,), (other,) = (opened.predict(tmp_path / f"{index}{name}.nii.gz") for name in ("", "-turned"))
+        paths += [tmp_path / f"{index}.nii.gz", tmp_path / f"{index}-turned.nii.gz"]
+        save_nifti(paths[-2], hu, affine=AFFINE)
+        save_nifti(paths[-1], turned, affine=affine)
+        truth.append(boxes)
+    told = opened.predict(paths)
+    hits = truths = 0
+    for plain, other, boxes in zip(told[::2], told[1::2], truth, strict=True):
         assert plain.boxes is not None and other.boxes is not None and len(other.boxes) == len(plain.boxes)
         # x, y, z there are h, d, w here, and d runs backwards.
         there = plain.boxes.corners[:, [1, 2, 0, 4, 5, 3]].copy()

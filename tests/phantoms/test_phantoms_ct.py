@@ -133,6 +133,8 @@ def test_tables_tell_the_truth(tmp_path: Path):
     manifest = write_set("ct_nodules", count=3, out=tmp_path, seed=5, size=48)
     rows, lesions, boxes = table(manifest), table(tmp_path / "lesions.csv"), table(tmp_path / "boxes.csv")
     assert list(rows[0])[:3] == ["path", "label", "patient"] and {"kernel", "dose", "sex", "age"} <= set(rows[0])
+    assert {row["path"] for row in boxes} == {row["path"] for row in rows}  # also of a scan that has none
+    boxes = [row for row in boxes if row["x0"]]
     assert len(lesions) == len(boxes) > 0
     masks = {row["path"]: read_image(tmp_path / row["mask"]) for row in rows}
     for lesion, box in zip(lesions, boxes, strict=True):

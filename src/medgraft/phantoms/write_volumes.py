@@ -28,12 +28,13 @@ _PARTS = (
     "anatomy/      organs, NAME.nii.gz, by the numbers {organs}\n"
     "manifest.csv  path, label, patient and what else is known\n"
     "lesions.csv   one row a lesion: centre in voxels (0 is the centre of the first), in RAS and in LPS mm, diameter\n"
-    "boxes.csv     one row a box: its edges in voxels; voxel k reaches from k to k + 1\n"
+    "boxes.csv     one row a box: its edges in voxels; voxel k reaches from k to k + 1; empty where there is none\n"
 )
 _LESION = ("path", "kind", "value", "x_voxel", "y_voxel", "z_voxel")
 _LESION += tuple(f"{axis}_{space}_mm" for space in ("ras", "lps") for axis in "xyz")
 _LESION += ("diameter_mm", "texture", "margin", "attachment")
-_BOX = ("path", "label", "x0", "y0", "z0", "x1", "y1", "z1")
+_CORNERS = ("x0", "y0", "z0", "x1", "y1", "z1")
+_BOX = ("path", "label", *_CORNERS, "patient")
 
 Rows = tuple[dict[str, object], list[dict[str, object]], list[dict[str, object]]]
 
@@ -125,10 +126,12 @@ def _save(case: Case, out: Path, form: str) -> Rows:
             files.save_nifti(target, values, affine=case.affine, note=STAMP, effort=_EFFORT)
     row: dict[str, object] = {"path": path, "label": case.label, "patient": case.patient, **case.covariates}
     row["mask"] = f"masks/{case.name}.nii.gz"
+    own: dict[str, object] = {"path": path, "patient": case.patient}
     boxes: list[dict[str, object]] = [
-        {"path": path, "label": label, **dict(zip(_BOX[2:], map(int, corners), strict=True))}
+        {**own, "label": label, **dict(zip(_CORNERS, map(int, corners), strict=True))}
         for label, corners in zip(case.boxes.labels, case.boxes.corners, strict=True)
     ]
+    boxes = boxes or [own]  # a row without corners says that there is none
     return row, [_lesion(path, value, one) for value, one in enumerate(case.lesions, start=1)], boxes
 
 

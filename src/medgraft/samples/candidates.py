@@ -97,10 +97,11 @@ def candidates_of(hu: np.ndarray, spacing_mm: tuple[float, ...], *, most: int = 
     inside = resampled(lung[part], spacing_mm, to_mm=GRID_MM)[0] > 0.5
     small[~_without_wall(small, inside)] = np.float32(_LUNG_HU)
     pale = _without_vessels(small, way.spacing_mm)
-    found = np.concatenate([
+    blobs = [
         _blobs(small, small, spacing_mm=way.spacing_mm, search=SOLID),
         _blobs(pale, small, spacing_mm=way.spacing_mm, search=GROUND_GLASS),
-    ])  # fmt: skip
+    ]
+    found = np.concatenate(blobs)
     found = _merged(found, most=most)
     centres = way.points_back(found[:, :3] / way.spacing_mm) + [cut.start for cut in part]
     return [

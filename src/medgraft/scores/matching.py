@@ -14,7 +14,7 @@ from medgraft.scores.boxes import Detections, Pile, both_piles
 from medgraft.scores.overlap import greedy, iou, sizes
 
 LIMITS = np.linspace(0.5, 0.95, 10)  # IoU from .50 to .95 in steps of .05
-LOOSE = np.array([0.1, 0.25])  # of volumes: half a voxel off on each side of a small nodule costs half of the IoU
+LOOSE = np.array([0.1, 0.25])  # of volumes: half a voxel off along each axis leaves .27 of two voxels
 MOST = 100  # found boxes of an image and class that are looked at, where no image holds more of a class
 ALL = (0.0, 1e10)
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # square pixels
