@@ -24,9 +24,9 @@ from medgraft.samples.resampling import resampled
 
 GRID_MM = 1.5
 _LUNG_HU = -860.0
-_BRIGHT_HU = -330.0  # of vessels and solid nodules, which the search for ground glass leaves out
+_BRIGHT_HU = -370.0  # of vessels and solid nodules, which the search for ground glass leaves out
 _WALL_HU = -650.0
-_WALL_STEPS = 1  # voxels along the edge of the lung that are wall unless something reaches deeper
+_WALL_STEPS = 2  # voxels along the edge of the lung that are wall unless something reaches deeper
 _FAR, _FAR_MM = 1.3, 1.0  # a nodule is looked at from all sides at this many radii and so many mm more
 _SIDES = 150
 _EXITS = 0.96  # share of the sides that may be bright before it counts: a vessel that passes or leaves is narrow
@@ -72,7 +72,7 @@ class Search:
 
 
 SOLID = Search("solid", (1.3, 1.9, 2.7, 3.9, 5.6, 8.0), (-860.0, 60.0), 90.0, 0.2, 1.0)
-GROUND_GLASS = Search("ground_glass", (2.0, 2.9, 4.2, 6.0), (-860.0, -400.0), 45.0, 0.2, 0.55)
+GROUND_GLASS = Search("ground_glass", (2.0, 2.9, 4.2, 6.0), (-860.0, -450.0), 45.0, 0.2, 0.55)
 
 
 def candidates_of(hu: np.ndarray, spacing_mm: tuple[float, ...], *, most: int = 60) -> list[Candidate]:
