@@ -45,6 +45,7 @@ def main() -> None:
     given.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".json"))
     given.add_argument("--backbone", default="embedded:resnet10t")
     given.add_argument("--epochs", type=int, default=40)
+    given.add_argument("--depth", default="3", help="the same for all arms, so that they differ in augmentation alone")
     given.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     given.add_argument("--table", action="store_true")
     given.add_argument("--slide", choices=ARMS, help="look at one slide by this arm's model and stop")
@@ -102,6 +103,7 @@ def run(options: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
             task="detect",
             backbone=options.backbone,
             augment=arm,
+            depth=int(options.depth) if options.depth.isdigit() else options.depth,
             epochs=options.epochs,
             seed=seed,
             resume=(out / "recipe.yaml").exists(),

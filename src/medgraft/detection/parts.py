@@ -217,6 +217,8 @@ def assemble_boxes(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels
         BadData: a validation or test box of a class that training does not know.
         BadRecipe: the backbone has fewer stages than are to be thawed.
     """
+    if recipe.depth.thaw == "lora":
+        raise BadRecipe("adapters are not for detectors yet", do="Give --depth head, a number of stages, or all.")
     task.thaw(stages_of(recipe, task))
     sizes = sizes_of(found)
     chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
