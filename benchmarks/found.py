@@ -35,6 +35,12 @@ ARMS = {
     "embedded ResNet": "embedded:resnet10t",
     "random ResNet": "none:timm:resnet10t",
 }
+DEPTHS = {  # not searched: two stages of photographs' edges and textures stay, what has seen no real image is tuned
+    "ImageNet MobileNetV2": 3,
+    "random MobileNetV2": "all",
+    "embedded ResNet": "all",
+    "random ResNet": "all",
+}
 DETECTORS = {"faster_rcnn": "Faster R-CNN", "fcos": "FCOS"}
 SMALLEST = 4  # pixels that a nucleus must have
 HALF = 40.0  # pixels from a point to the edges of its box
@@ -86,6 +92,7 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
             backbone=ARMS[arm].format(weights=(options.shared / WEIGHTS).resolve()),
             seed=int(seed),
             epochs=options.epochs,
+            depth=DEPTHS[arm],
             patients_unknown=True,
             offline=True,
             resume=(out / "recipe.yaml").exists(),

@@ -218,7 +218,7 @@ def assemble_boxes(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels
         BadRecipe: the backbone has fewer stages than are to be thawed.
     """
     if recipe.depth.thaw == "lora":
-        raise BadRecipe("adapters are not for detectors yet", do="Give --depth head, a number of stages, or all.")
+        raise BadRecipe("adapters are not for detectors", do="Give --depth head, a number of stages, or all.")
     task.thaw(stages_of(recipe, task))
     sizes = sizes_of(found)
     chosen = preset(recipe.augment.preset).with_(strength=recipe.augment.strength)
