@@ -36,7 +36,8 @@ def opened(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[DataSet, Reci
     check_words(recipe)
     dataset = gathering.read(data, recipe)
     # The label's column is settled, so that another run of this recipe cannot take another one.
-    recipe = recipe.changed({"data.label_column": dataset.label_column})
+    if dataset.label_column is not None:
+        recipe = recipe.changed({"data.label_column": dataset.label_column})
     if recipe.task == "auto":
         kind, why = dataset.target_kind()
         word = planning.TASK_OF[kind]
