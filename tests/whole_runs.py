@@ -89,7 +89,8 @@ def stops(process: subprocess.Popen[str], code: int = 3) -> str:
 def result(out: Path) -> tuple[str, Any]:
     """Get what must not depend on how often a run was stopped: the weights' bytes and the scores."""
     report = json.loads((out / "report.json").read_text())
-    kept = {name: report[name] for name in ("scores", "operating_point", "calibration", "confusion")}
+    names = ("scores", "operating_point", "calibration", "confusion", "per_class")
+    kept = {name: report[name] for name in names if name in report}  # of boxes there is no confusion
     return sha256_file(out / "model.safetensors"), kept
 
 
