@@ -268,10 +268,10 @@ def test_subgroups_of_every_kind(kind: str):
 
 
 def test_long_identifiers_are_no_numbers_to_sort_groups_by():
-    from medgraft.scores.subgroups import _in_order
+    from medgraft.scores.subgroups import in_order
 
     uid = "1.2.826.0.1.3680043"
-    assert _in_order(["b", uid, "10 to below 20", "below 10", "other"]) == [
+    assert in_order(["b", uid, "10 to below 20", "below 10", "other"]) == [
         uid,
         "b",
         "below 10",

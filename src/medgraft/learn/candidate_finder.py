@@ -149,8 +149,8 @@ def graft_finder(
 def solve_finder(
     finder: Finder,
     features: np.ndarray,
-    targets: np.ndarray,
     *,
+    targets: np.ndarray,
     weights: np.ndarray,
     groups: Sequence[str],
     seed: int = 0,
