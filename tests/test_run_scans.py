@@ -158,6 +158,7 @@ def test_what_cannot_be_is_said(run: Path, scans: Path, tmp_path: Path):
         mg.plan(make_boxed_data(tmp_path / "flat", count=4), settings={"boxes.arm": "candidates"})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_from_the_scans_that_were_done(
     run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

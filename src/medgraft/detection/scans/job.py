@@ -86,9 +86,8 @@ def _fit(found: Gathered, finder: Finder, seen: Mapping[str, Seen], *, seed: int
     training = [found.samples[i] for i in found.of("train")]
     names = group_of(found.samples, found.survey.duplicates)
     rows = rows_of(training, seen, classes=finder.answers.classes, groups=names, views=finder.looks.views)
-    fitted = solve_finder(
-        finder, rows.features, targets=rows.targets, weights=rows.weights, groups=rows.groups, seed=seed
-    )
+    words: dict[str, Any] = {"targets": rows.targets, "weights": rows.weights, "groups": rows.groups}
+    fitted = solve_finder(finder, rows.features, seed=seed, **words)
     finder.grow = _growth(training, seen)
     counts = [int((rows.weights * (rows.targets == kind)).sum().round()) for kind in range(rows.targets.max() + 1)]
     return {**fitted, "candidates": sum(counts), "findings": sum(counts[1:]), **_reach(training, seen)}

@@ -15,6 +15,7 @@ from medgraft.detection.parts import with_boxes
 from medgraft.detection.scans.job import verdicts, write_pages
 from medgraft.detection.scans.opened import ScanRun
 from medgraft.detection.scans.parts import PREVIEW
+from medgraft.detection.scans.seen import Seen
 from medgraft.errors import BadData, RunRefused
 from medgraft.gather import Listen
 from medgraft.learn import stopping
@@ -23,7 +24,9 @@ from medgraft.samples.dataset import Columns, read_samples
 from medgraft.samples.facts import facts_of
 from medgraft.samples.survey import limit_bad
 from medgraft.scores.hits import HitRule
-from medgraft.values import Sample
+from medgraft.values import Prediction, Sample
+
+_DECODED = 8  # scans between two looks at whether it is to stop
 
 
 def evaluate_scans(
@@ -44,12 +47,11 @@ def evaluate_scans(
     out.mkdir(parents=True, exist_ok=True)
     boxed, _ = with_boxes(read_samples(data, columns=columns, limit_bad=percent_bad))
     samples, notes = outside.chosen(boxed)
-    _check_classes(run, samples)
-    records = []
-    for start in range(0, len(samples), 8):
-        stopping.check()
-        records += facts_of(samples[start : start + 8], workers=2, network=PREVIEW)
-        listen({"event": "decode", "done": len(records), "of": len(samples)})
+    strange = sorted({name for one in samples if one.boxes for name in one.boxes.labels} - set(run.classes))
+    if strange:
+        known = ", ".join(run.classes)
+        raise BadData(f"there are boxes of a class that training did not know: {strange[0]!r}", do=f"Known: {known}.")
+    records = _records(samples, listen)
     outside.refuse_training_images(run.folder, samples, records=records)
     doubts = outside.doubts_of(run.folder, samples, records=records)
     for text in (*doubts, *notes):
@@ -57,13 +59,8 @@ def evaluate_scans(
     whole = replace(boxed, samples=tuple(samples))
     bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
     good = [one for one, record in zip(samples, records, strict=True) if record["error"] is None]
-    began, found, seen = time.perf_counter(), [], {}
-    for sample, (_, answer) in zip(good, run.files([one.image for one in good], listen=listen), strict=True):
-        if isinstance(answer, Exception):
-            bad.append((str(sample.image), str(answer)))
-            continue
-        prediction, seen[sample.key] = answer
-        found.append(replace(prediction, key=sample.key))
+    began = time.perf_counter()
+    found, seen = _found(run, good, bad, listen)
     if not found:
         raise BadData(f"none of the {len(samples)} scans could be read ({bad[0][1]})", where=data)
     by_key = {sample.key: sample for sample in good}
@@ -87,8 +84,25 @@ def evaluate_scans(
     return report
 
 
-def _check_classes(run: ScanRun, samples: Sequence[Sample]) -> None:
-    strange = sorted({name for one in samples if one.boxes for name in one.boxes.labels} - set(run.classes))
-    if strange:
-        known = ", ".join(run.classes)
-        raise BadData(f"there are boxes of a class that training did not know: {strange[0]!r}", do=f"Known: {known}.")
+def _records(samples: Sequence[Sample], listen: Listen) -> list[dict[str, Any]]:
+    """Decode scans and get their facts, in order."""
+    records: list[dict[str, Any]] = []
+    for start in range(0, len(samples), _DECODED):
+        stopping.check()
+        records += facts_of(samples[start : start + _DECODED], workers=2, network=PREVIEW)
+        listen({"event": "decode", "done": len(records), "of": len(samples)})
+    return records
+
+
+def _found(
+    run: ScanRun, samples: Sequence[Sample], bad: list[tuple[str, str]], listen: Listen
+) -> tuple[list[Prediction], dict[str, Seen]]:
+    """Get predictions under the samples' keys, and what was seen of each; those that fail are added to `bad`."""
+    found, seen = [], {}
+    for sample, (_, answer) in zip(samples, run.files([one.image for one in samples], listen=listen), strict=True):
+        if isinstance(answer, Exception):
+            bad.append((str(sample.image), str(answer)))
+            continue
+        prediction, seen[sample.key] = answer
+        found.append(replace(prediction, key=sample.key))
+    return found, seen
