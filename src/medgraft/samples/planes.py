@@ -22,7 +22,7 @@ from medgraft.samples.resampling import windowed
 from medgraft.samples.scan import Scan, Space, read_scan
 from medgraft.values import Boxes, ImageRef
 
-SEARCH = 2
+SEARCH = 2  # raise it when the same scan must give other candidates than before
 LEFT_OUT = -2  # a candidate that is neither a hit nor wrong
 _SHIFT_MM, _STRETCH = 0.7, 0.12  # of further views: standard deviations of the shift and of the logarithm of the size
 _MARGIN_MM = 3.0  # around a true box: candidates whose centre lies there teach nothing
