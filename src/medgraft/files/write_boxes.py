@@ -42,7 +42,9 @@ def classes_of(images: Sequence[Pictured]) -> tuple[str, ...]:
     return tuple(sorted({label for image in images for label in image.boxes.labels}))
 
 
-def write_coco(path: Path, images: Sequence[Pictured], *, classes: Sequence[str] | None = None) -> None:
+def write_coco(
+    path: Path, images: Sequence[Pictured], *, classes: Sequence[str] | None = None, about: str = ""
+) -> None:
     """Write a data set as COCO JSON, with `images`, `annotations` and `categories`; ignored boxes as crowds.
 
     Images have the ids 1, 2 ... in their order, and so have categories; a score stands beside its bbox.
@@ -51,6 +53,7 @@ def write_coco(path: Path, images: Sequence[Pictured], *, classes: Sequence[str]
         path: of the JSON.
         images: those without boxes are listed too.
         classes: all there are; None takes those that occur, sorted.
+        about: what the data are, in words.
 
     Source: https://cocodataset.org/#format-data
     """
@@ -67,6 +70,7 @@ def write_coco(path: Path, images: Sequence[Pictured], *, classes: Sequence[str]
     storage.write_json(
         path,
         {
+            **({"info": {"description": about}} if about else {}),
             "images": [
                 {"id": number, "file_name": image.name, "width": image.size[0], "height": image.size[1]}
                 for number, image in enumerate(images, start=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from medgraft.errors import BadRecipe
 from medgraft.files.pyramid import STRIP, write_pyramid
-from medgraft.phantoms.box_files import geojson
+from medgraft.files.write_boxes import Pictured, write_geojson
 from medgraft.phantoms.case import STAMP
 from medgraft.phantoms.cortex import bodies_in
 from medgraft.phantoms.endless import Plane, Window
@@ -20,7 +20,7 @@ from medgraft.phantoms.pieces import PIECES, Tissue, piece_of
 from medgraft.phantoms.section import outline_of, section
 from medgraft.phantoms.stains import STAINS, Look, look_of
 from medgraft.seeds import permutation
-from medgraft.storage import write_table, write_text
+from medgraft.storage import write_table
 from medgraft.values import Boxes
 
 SIZE = 8000
@@ -139,7 +139,7 @@ def write_slide(path: Path, plan: SlidePlan, *, progress: Callable[[int, int], N
     strips = _strips(plan, progress)
     write_pyramid(path, strips, size=plan.size, um_per_px=plan.um_per_px, description=text)
     boxes = plan.boxes()
-    write_text(path.with_suffix(".geojson"), geojson(boxes))
+    write_geojson(path.with_suffix(".geojson"), Pictured(path.name, plan.size, boxes), kind="annotation")
     rows: list[dict[str, object]] = [
         dict(zip(COLUMNS, (path.name, label, *(round(v) for v in corners), int(ignored)), strict=True))
         for corners, label, ignored in zip(boxes.corners.tolist(), boxes.labels, boxes.ignored, strict=True)

@@ -11,11 +11,11 @@ import numpy as np
 
 from medgraft import files
 from medgraft.errors import BadRecipe, RunRefused
-from medgraft.phantoms import KINDS, VOLUMES, box_files
+from medgraft.files.write_boxes import Pictured, write_coco, write_voc
+from medgraft.phantoms import KINDS, VOLUMES
 from medgraft.phantoms.case import STAMP, Case
 from medgraft.phantoms.slides import write_slides
-from medgraft.storage import write_json, write_table, write_text
-from medgraft.values import Boxes
+from medgraft.storage import write_table, write_text
 
 _SMALLEST = 32
 _FORMS = ("png", "png16", "dicom", "slide")
@@ -92,21 +92,19 @@ def _tables(
 ) -> Path:
     """Write the tables of cases as they come; get the path of `manifest.csv`."""
     rows, lesions = [], []
-    pictures: list[dict[str, object]] = []
-    boxes: list[Boxes] = []
+    pictures: list[Pictured] = []
     for done, case in enumerate(cases, start=1):
         rows.append(_row(case, form=form))
         lesions += _lesion_rows(case, form=form)
         if case.boxes is not None:
             height, width = case.pixels.shape[:2]
-            pictures.append({"file_name": _image_path(case, form), "width": width, "height": height})
-            boxes.append(case.boxes)
+            pictures.append(Pictured(_image_path(case, form), (width, height), case.boxes))
         if progress:
             progress(done, count)
     if lesions:
         write_table(out / "lesions.csv", lesions, columns=list(lesions[0]))
-    if boxes:
-        write_json(out / "boxes.json", box_files.coco(pictures, boxes, about=STAMP))
+    if pictures:
+        write_coco(out / "boxes.json", pictures, about=STAMP)
     manifest = out / "manifest.csv"
     write_table(manifest, rows, columns=list(rows[0]))
     return manifest
@@ -177,7 +175,7 @@ def _draw_and_save(draw: Callable[..., Case], index: int, *, out: Path, form: st
     files.save_png(out / "masks" / f"{case.name}.png", case.mask, text=_FACTS, effort=_EFFORT)
     if case.boxes is not None:
         height, width = case.pixels.shape[:2]
-        write_text(out / _annotation_path(case), box_files.voc(path.name, (width, height), case.boxes))
+        write_voc((out / _annotation_path(case)).parent, [Pictured(path.name, (width, height), case.boxes)])
     if case.anatomy is not None:
         files.save_png(out / "anatomy" / f"{case.name}.png", case.anatomy, text=_FACTS, effort=_EFFORT)
     return case
