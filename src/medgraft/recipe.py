@@ -13,18 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from medgraft.errors import BadRecipe
+from medgraft.recipe_places import Boxes, Section, Zones
 from medgraft.storage import sha256_json, write_text
 
 Thaw = Literal["auto", "head", "lora", "all"] | int
-
-
-class Section(BaseModel):
-    """A part of the recipe: frozen, and unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Data(Section):
@@ -36,42 +31,6 @@ class Data(Section):
     boxes_column: str | None = Field(None, description="column of an annotation file an image; found by itself")
     patients_unknown: bool = Field(False, description="say that nobody knows the patients, which silences the question")
     limit_bad: float = Field(1.0, ge=0, le=100, description="percentage of unreadable images above which the run stops")
-
-
-class Zones(Section):
-    """Which zones of an image have severities of their own (task localise)."""
-
-    columns: list[str] | None = Field(
-        None, min_length=1, description="columns of the zones' severities, down the first column of the grid, then on"
-    )
-    mask_column: str | None = Field(
-        None, description="column of masks: the severity of a zone is the share of it that the mask covers"
-    )
-    region_column: str | None = Field(
-        None, description="column of masks of the organ, whose bounding box the grid parts; the image when empty"
-    )
-    grid: tuple[int, int] | None = Field(None, description="rows and columns of the zones; by their number when empty")
-
-
-class Boxes(Section):
-    """How boxes are found (task detect)."""
-
-    arm: Literal["auto", "faster_rcnn", "fcos", "candidates"] = Field(
-        "auto", description="of images faster_rcnn, in two stages, or fcos, in one; of volumes candidates"
-    )
-    weights: str | None = Field(None, description="a whole detector to begin with: a file of torchvision's, or coco")
-    strides: list[int] | None = Field(None, min_length=1, description="of maps to look for boxes in; planned")
-    ratios: list[float] | None = Field(None, min_length=1, description="heights of anchors by widths; planned")
-    width: int = Field(128, ge=32, multiple_of=32, description="channels of the maps")
-    most: int | None = Field(None, ge=1, description="boxes an image at most; planned")
-    crop: int | None = Field(None, ge=0, description="side of the windows that training looks at; 0 = whole; planned")
-    um_per_px: float | None = Field(None, gt=0, description="micrometres a pixel of the images, where nothing says it")
-    sides_mm: list[float] | None = Field(None, min_length=1, description="of planes through a candidate; planned")
-    windows_hu: list[tuple[float, float]] | None = Field(None, description="(centre, width), one or three; planned")
-    candidates: int | None = Field(None, ge=1, description="places that are looked at in a volume at most; planned")
-    views: int | None = Field(None, ge=1, le=64, description="views of a candidate that is a finding; planned")
-    hit: Literal["auto", "iou", "centre"] = Field("auto", description="when a box is a hit: overlap, or its centre")
-    iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a box is a hit, intersection over union")
 
 
 class Split(Section):

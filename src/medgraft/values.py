@@ -154,8 +154,8 @@ class Batch:
         pixels: `(N, C, [D,] H, W)` network pixels, normalised; or activations when `start` > 0.
         keys: N sample keys.
         targets: `(N,)` or `(N, K)` what the task encoded, of boxes `(N, M, 6)`: x0, y0, x1, y1 in network pixels, the
-            number of the class, and 1 for an ignored box; rows of NaN fill up to the largest M. None for unlabelled
-            samples.
+            number of the class, and 1 for an ignored box, in volumes `(N, M, 8)`; rows of NaN fill up to the largest
+            M. None for unlabelled samples.
         weights: `(N,)` weight of each sample in the loss, or None.
         start: index of the stage that `pixels` enters; 0 = image, k = output of the k-th stage.
         beside: `(N, F)` pooled features of the levels below that of `pixels`, where the head looks at them and

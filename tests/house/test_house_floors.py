@@ -16,7 +16,7 @@ FLOORS = {
     2: {"samples", "nets", "scores", "phantoms"},
     3: {"tasks"},
     4: {"learn"},
-    5: {"recipe"},
+    5: {"recipe", "recipe_places"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"depth_rounds"}
@@ -45,7 +45,7 @@ LIBRARIES = {
     "tifffile": {"files"},
     "imagecodecs": {"files"},
     "openslide": {"files"},
-    "pydantic": {"recipe", "server"},
+    "pydantic": {"recipe", "recipe_places", "server"},
     "yaml": {"recipe", "samples.yolo_names"},
     "typer": {"cli"},
     "click": {"cli"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from medgraft.detection.opened import BoxRun
 from medgraft.detection.outside import evaluate_boxes
-from medgraft.detection.scans.choices import ARM
+from medgraft.detection.scans.choices import ARM as CANDIDATES
 from medgraft.detection.scans.opened import ScanRun
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Listen
@@ -15,24 +16,31 @@ from medgraft.opened import Run, check_folder, report_in
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import Columns, DataSet
 
+RETINANET = "retinanet"
+_ENOUGH = 30  # scans with boxes from which a detector that learns finds more than candidates do
 
-def by_candidates(dataset: DataSet, recipe: Recipe) -> bool:
-    """Say whether the boxes of a data set are found by candidates, as those of volumes are.
+
+def in_volumes(dataset: DataSet, recipe: Recipe) -> str | None:
+    """Get the arm that finds the boxes of volumes, or None where the images are flat.
 
     Raises:
         BadRecipe: the recipe names an arm that is not for such data.
     """
-    boxes = [sample.boxes.corners for sample in dataset.samples if sample.boxes is not None and len(sample.boxes)]
-    deep, arm = any(corners.shape[1] == 6 for corners in boxes), recipe.boxes.arm
-    if arm == ARM and not deep:
+    boxed = [sample.boxes.corners for sample in dataset.samples if sample.boxes is not None and len(sample.boxes)]
+    deep, arm = any(corners.shape[1] == 6 for corners in boxed), recipe.boxes.arm
+    if arm in (CANDIDATES, RETINANET) and not deep:
         raise BadRecipe(
-            "boxes.arm candidates is for volumes, and these boxes are flat",
+            f"boxes.arm {arm} is for volumes, and these boxes are flat",
             where=dataset.root,
             do="Leave it out, or give boxes with x0, y0, z0, x1, y1, z1.",
         )
-    if deep and arm not in ("auto", ARM):
+    if not deep:
+        return None
+    if arm in (CANDIDATES, RETINANET):
+        return arm
+    if arm != "auto":
         raise BadRecipe(f"boxes.arm {arm} is for flat images, and these are volumes", where=dataset.root)
-    return deep
+    return RETINANET if len(boxed) >= _ENOUGH and find_spec("monai") is not None else CANDIDATES
 
 
 def open_any(folder: Path, *, device: str) -> Run | BoxRun | ScanRun:
@@ -41,7 +49,11 @@ def open_any(folder: Path, *, device: str) -> Run | BoxRun | ScanRun:
     report = report_in(folder)
     if report.get("task") != "detect":
         return Run(folder, device=device)
-    return ScanRun(folder, device=device) if report.get("arm") == ARM else BoxRun(folder, device=device)
+    if report.get("arm") == RETINANET:
+        from medgraft.detection.volumes.opened import VolumeRun  # MONAI is not there for everybody
+
+        return VolumeRun(folder, device=device)
+    return ScanRun(folder, device=device) if report.get("arm") == CANDIDATES else BoxRun(folder, device=device)
 
 
 def whole_only(run: Run | BoxRun | ScanRun, *, verb: str) -> Run:
@@ -69,7 +81,12 @@ def evaluate(
 
 def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dict[str, Any]:
     """Do the main job for boxes and get what report.json holds; arguments and errors as in `job.train_boxes`."""
-    if by_candidates(dataset, recipe):
+    arm = in_volumes(dataset, recipe)
+    if arm == RETINANET:
+        from medgraft.detection.volumes.job import train_volumes
+
+        return train_volumes(out, dataset, recipe=recipe, listen=listen)
+    if arm == CANDIDATES:
         from medgraft.detection.scans.job import train_scans
 
         return train_scans(out, dataset, recipe=recipe, listen=listen)
@@ -80,7 +97,12 @@ def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dic
 
 def plan(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Recipe:
     """Get the recipe that a training would use."""
-    if by_candidates(dataset, recipe):
+    arm = in_volumes(dataset, recipe)
+    if arm == RETINANET:
+        from medgraft.detection.volumes.parts import prepare_volumes
+
+        return prepare_volumes(dataset, recipe, listen=listen)[0]
+    if arm == CANDIDATES:
         from medgraft.detection.scans.parts import prepare_scans
 
         return prepare_scans(dataset, recipe, listen=listen)[0]

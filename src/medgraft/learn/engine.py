@@ -22,6 +22,7 @@ _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # what malloc.h calls M_MMAP_MAX and M_TRIM
 
 
 _WORTH = 0.9  # part of the plain time below which another arithmetic is taken
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by how many axes a tensor has
 
 
 class Engine:
@@ -30,7 +31,7 @@ class Engine:
     Args:
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: "fp32" or "bf16".
-        channels_last: memory layout of 4-D tensors and convolution weights.
+        channels_last: memory layout of pictures, volumes and convolution weights.
 
     Raises:
         BadRecipe: there is no such device.
@@ -65,14 +66,18 @@ class Engine:
     def place(self, module: nn.Module) -> nn.Module:
         """Put a module on the device in the chosen memory layout, in place."""
         module.to(self.device)
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return module.to(memory_format=layout)  # type: ignore[call-overload]
+        if not self.channels_last:
+            return module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for own in (*module.parameters(), *module.buffers()):
+            if own.ndim in LAYOUTS:  # nets of volumes hold both kinds
+                own.data = own.data.contiguous(memory_format=LAYOUTS[own.ndim])
+        return module
 
     def move(self, batch: Batch) -> Batch:
         """Put a batch on the device in the chosen memory layout."""
         pixels = batch.pixels.to(self.device, non_blocking=True)
-        if self.channels_last and pixels.ndim == 4:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if self.channels_last and pixels.ndim in LAYOUTS:
+            pixels = pixels.contiguous(memory_format=LAYOUTS[pixels.ndim])
         others = {"targets": batch.targets, "weights": batch.weights, "beside": batch.beside}
         moved = {k: None if t is None else t.to(self.device, non_blocking=True) for k, t in others.items()}
         return replace(batch, pixels=pixels, **moved)

@@ -174,9 +174,9 @@ class BoxLoader(Loader):
 
 
 def filled(boxes: list[np.ndarray]) -> torch.Tensor:
-    """Put boxes `(M, 6)` of several images into one tensor `(N, M, 6)`, filled up with NaN."""
+    """Put boxes `(M, 6)`, of volumes `(M, 8)`, of several images into one tensor `(N, M, 6)`, filled up with NaN."""
     most = max((len(rows) for rows in boxes), default=0)
-    found = torch.full((len(boxes), max(1, most), 6), torch.nan)
+    found = torch.full((len(boxes), max(1, most), boxes[0].shape[1] if boxes else 6), torch.nan)
     for own, rows in zip(found, boxes, strict=True):
         own[: len(rows)] = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
     return found

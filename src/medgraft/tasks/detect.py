@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ class Detect(BoxCalls, Task):
     """Boxes of several classes in an image.
 
     Attributes:
-        backbone: the encoder.
-        head: pyramid and detector.
+        backbone: the encoder, a `Backbone`.
+        head: pyramid and detector, a `BoxHead`.
         answers: its classes.
         thawed: stages that learn, from the head down.
         learning: how many numbers learn.
@@ -33,10 +33,13 @@ class Detect(BoxCalls, Task):
 
     wants: ClassVar[frozenset[str]] = frozenset({"boxes"})
     boxed: ClassVar[bool] = True
+    edges: ClassVar[int] = 4  # numbers of a box
 
-    def __init__(self, backbone: Backbone, head: BoxHead, answers: Answers) -> None:
+    def __init__(self, backbone: Any, head: Any, answers: Answers) -> None:
         super().__init__()
-        self.backbone, self.head, self.answers = backbone, head, answers
+        self.backbone: Backbone = backbone
+        self.head: BoxHead = head
+        self.answers = answers
         self.thawed, self.learning = len(backbone.stages), 0
         self.threshold: tuple[float, ...] = (0.5,) * len(answers.classes)
 
@@ -55,7 +58,7 @@ class Detect(BoxCalls, Task):
         return Answers(classes=tuple(sorted(names)))
 
     def encode(self, boxes: Sequence[Boxes]) -> np.ndarray:
-        """Turn boxes in network pixels into targets `(N, M, 6)` float32, filled up with NaN.
+        """Turn boxes in network pixels into targets `(N, M, edges + 2)` float32, filled up with NaN.
 
         Raises:
             BadData: a class that training did not know.
@@ -68,20 +71,21 @@ class Detect(BoxCalls, Task):
                 unknown_answers(strange, named, known=self.answers.classes, what="class").replace("image", "box", 1)
             )
         most = max((len(one) for one in boxes), default=0)
-        found = np.full((len(boxes), max(1, most), 6), np.nan, np.float32)
+        found = np.full((len(boxes), max(1, most), self.edges + 2), np.nan, np.float32)
         for row, one in zip(found, boxes, strict=True):
-            row[: len(one), :4] = one.corners
-            row[: len(one), 4] = [known[name] for name in one.labels]
-            row[: len(one), 5] = one.ignored
+            if len(one):
+                row[: len(one), :-2] = one.corners
+                row[: len(one), -2] = [known[name] for name in one.labels]
+                row[: len(one), -1] = one.ignored
         return found
 
     def decode(self, targets: np.ndarray) -> list[Boxes]:
-        """Get the boxes, in network pixels, that `encode` put into `(N, M, 6)`."""
+        """Get the boxes, in network pixels, that `encode` put into `(N, M, edges + 2)`."""
         found = []
         for rows in targets:
             known = rows[np.isfinite(rows[:, 0])]
-            labels = tuple(self.answers.classes[int(number)] for number in known[:, 4])
-            found.append(Boxes(known[:, :4], labels, ignored=known[:, 5] > 0))
+            labels = tuple(self.answers.classes[int(number)] for number in known[:, -2])
+            found.append(Boxes(known[:, :-2], labels, ignored=known[:, -1] > 0))
         return found
 
     def thaw(self, stages: int) -> None:
@@ -105,15 +109,16 @@ class Detect(BoxCalls, Task):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         assert batch.targets is not None
-        yield "all", self.head.losses(self.backbone(batch.pixels), batch.pixels, targets=_apart(batch.targets))
+        yield "all", self.head.losses(self.backbone(batch.pixels), batch.pixels, targets=apart(batch.targets))
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
         """Get one prediction a sample, its boxes in network pixels."""
         found = self.head.found(self.backbone(batch.pixels), batch.pixels)
-        return [self._told(key, one) for key, one in zip(batch.keys, found, strict=True)]
+        return [self.told(key, one) for key, one in zip(batch.keys, found, strict=True)]
 
-    def _told(self, key: str, found: dict[str, Tensor]) -> Prediction:
+    def told(self, key: str, found: dict[str, Tensor]) -> Prediction:
+        """Get the prediction of what a head found: `boxes`, `labels` and `scores` of one image."""
         scores = found["scores"].double().cpu().numpy()
         order = np.argsort(-scores, kind="stable")
         labels = tuple(self.answers.classes[number] for number in found["labels"].cpu().numpy()[order].tolist())
@@ -124,17 +129,17 @@ class Detect(BoxCalls, Task):
         return BoxMeter(self)
 
 
-def _apart(targets: Tensor) -> list[dict[str, Tensor]]:
-    """Take targets `(N, M, 6)` apart as the detectors want them."""
+def apart(targets: Tensor) -> list[dict[str, Tensor]]:
+    """Take targets `(N, M, edges + 2)` apart as the detectors want them."""
     found = []
     for rows in targets:
         known = rows[torch.isfinite(rows[:, 0])]
-        seen = known[:, 5] == 0
+        seen = known[:, -1] == 0
         found.append(
             {
-                "boxes": known[seen, :4].float(),
-                "labels": known[seen, 4].long(),
-                "ignored": known[~seen, :4].float(),
+                "boxes": known[seen, :-2].float(),
+                "labels": known[seen, -2].long(),
+                "ignored": known[~seen, :-2].float(),
             }
         )
     return found

@@ -29,6 +29,7 @@ from medgraft.scores.boxes import Detections
 from medgraft.scores.froc import events, froc_scores
 from medgraft.scores.hits import HitRule
 from medgraft.scores.hits import verdicts as verdicts_of
+from medgraft.tasks.box_calls import BoxCalls
 from medgraft.values import Prediction, Sample
 
 
@@ -179,7 +180,7 @@ def _finish(
 
 
 def verdicts(
-    finder: Finder,
+    finder: BoxCalls,
     parts: Mapping[str, Detections],
     rule: HitRule,
     *,
@@ -223,14 +224,17 @@ def write_pages(
     out: Path,
     report: dict[str, Any],
     test: Detections,
-    finder: Finder,
+    finder: BoxCalls,
     rule: HitRule,
     *,
     images: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]] = (),
 ) -> None:
-    """Write report.html and model-card.md, with pictures of test scans."""
+    """Write report.html and model-card.md, with pictures of test scans; `history` is of the epochs of a training."""
     limits = dict(zip(finder.answers.classes, finder.threshold, strict=True))
     shown, close = drawn.gallery(test, limits, rule, images=images)
     curves = {**judge.curves(test, rule, seed=int(report["seed"])), "close": close}
+    if history:
+        curves["train"] = list(history)
     write_report(report, folder=out, curves=curves, gallery=shown)
     write_card(report, out)

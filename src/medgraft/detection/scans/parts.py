@@ -44,7 +44,7 @@ def prepare_scans(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[
         warnings.simplefilter("ignore", UserWarning)
         net = backbone(recipe.backbone.name, channels=3, image_size=64, **words)  # before an hour of decoding
     found = gathering.gather(dataset, recipe, network=PREVIEW, listen=listen)
-    _check_records(found)
+    check_records(found)
     for note in found.notes:
         listen({"event": "say", "text": note})
     training = found.of("train")
@@ -93,7 +93,7 @@ def diameters(boxes: Boxes, spacing_mm: Any) -> np.ndarray:
     return np.cbrt(np.prod(sides, axis=1))
 
 
-def _check_records(found: Gathered) -> None:
+def check_records(found: Gathered) -> None:
     flat = [record["key"] for record in found.records if len(record["shape"]) != 4 or record["shape"][0] != 1]
     unknown = [record["key"] for record in found.records if record["key"] not in flat and not record["spacing_mm"]]
     for keys, what, do in (

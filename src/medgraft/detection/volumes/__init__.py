@@ -1,0 +1,1 @@
+"""Boxes in volumes by a detector that learns in volumes."""

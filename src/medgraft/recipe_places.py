@@ -1,0 +1,55 @@
+"""The parts of the recipe about places in an image: zones and boxes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Zones(Section):
+    """Which zones of an image have severities of their own (task localise)."""
+
+    columns: list[str] | None = Field(
+        None, min_length=1, description="columns of the zones' severities, down the first column of the grid, then on"
+    )
+    mask_column: str | None = Field(
+        None, description="column of masks: the severity of a zone is the share of it that the mask covers"
+    )
+    region_column: str | None = Field(
+        None, description="column of masks of the organ, whose bounding box the grid parts; the image when empty"
+    )
+    grid: tuple[int, int] | None = Field(None, description="rows and columns of the zones; by their number when empty")
+
+
+class Boxes(Section):
+    """How boxes are found (task detect)."""
+
+    arm: Literal["auto", "faster_rcnn", "fcos", "retinanet", "candidates"] = Field(
+        "auto", description="of images faster_rcnn or fcos; of volumes retinanet, or candidates, which tunes nothing"
+    )
+    weights: str | None = Field(None, description="a whole detector to begin with: a file of torchvision's, or coco")
+    strides: list[int] | None = Field(None, min_length=1, description="of maps to look for boxes in; planned")
+    ratios: list[float] | None = Field(None, min_length=1, description="heights of anchors by widths; planned")
+    width: int = Field(128, ge=32, multiple_of=32, description="channels of the maps; of volumes a quarter")
+    most: int | None = Field(None, ge=1, description="boxes an image at most; planned")
+    crop: int | None = Field(None, ge=0, description="side of the windows that training looks at; 0 = whole; planned")
+    um_per_px: float | None = Field(None, gt=0, description="micrometres a pixel of the images, where nothing says it")
+    sides_mm: list[float] | None = Field(None, min_length=1, description="of planes through a candidate; planned")
+    windows_hu: list[tuple[float, float]] | None = Field(None, description="(centre, width), one or three; planned")
+    candidates: int | None = Field(None, ge=1, description="places that are looked at in a volume at most; planned")
+    views: int | None = Field(None, ge=1, le=64, description="views of a candidate that is a finding; planned")
+    spacing_mm: tuple[float, float, float] | None = Field(None, description="(z, y, x) of a net's voxel; planned")
+    region: Literal["auto", "lungs", "all"] = Field("auto", description="where in a scan a net looks; planned")
+    anchors_mm: list[float] | None = Field(None, min_length=1, description="sides of cubes on the finest map; planned")
+    maps: int | None = Field(None, ge=1, le=5, description="maps of a volume that boxes are looked for in; planned")
+    patch: tuple[int, int, int] | None = Field(None, description="(D, H, W) voxels that a net learns from; planned")
+    patches: int | None = Field(None, ge=1, description="patches a scan that an epoch shows; planned")
+    hit: Literal["auto", "iou", "centre"] = Field("auto", description="when a box is a hit: overlap, or its centre")
+    iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a box is a hit, intersection over union")

@@ -1,0 +1,157 @@
+"""Boxes around findings in volumes: learnt on patches, looked for in windows that lie over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import ClassVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgraft.nets import VolumeBackbone
+from medgraft.nets.volume_detector import VolumeBoxHead
+from medgraft.scores.boxes import Detections
+from medgraft.scores.froc import events, froc_scores
+from medgraft.scores.hits import HitRule, verdicts
+from medgraft.tasks.answers import Answers
+from medgraft.tasks.box_meter import BoxMeter
+from medgraft.tasks.detect import Detect, apart
+from medgraft.values import Batch, Prediction
+
+_SAME_IOU = 0.15  # of two boxes that two windows found
+
+
+class DetectVolume(Detect):
+    """Boxes of several classes in a volume.
+
+    Args:
+        backbone: an encoder of volumes.
+        head: pyramid and detector.
+        answers: the classes.
+        window: (D, H, W) in voxels of what is looked at at once.
+        lap: (D, H, W) voxels that neighbouring windows share.
+        hit: the rule by which an epoch is judged.
+    """
+
+    edges: ClassVar[int] = 6
+
+    def __init__(
+        self,
+        backbone: VolumeBackbone,
+        head: VolumeBoxHead,
+        answers: Answers,
+        *,
+        window: tuple[int, int, int],
+        lap: tuple[int, int, int],
+        hit: HitRule,
+    ) -> None:
+        super().__init__(backbone, head, answers)
+        self.window, self.lap, self.hit = window, lap, hit
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        assert batch.targets is not None
+        yield "all", self.head.losses(self._levels(batch.pixels), batch.pixels, targets=apart(batch.targets))
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Get one prediction a volume `(C, D, H, W)` of any size, its boxes in network voxels."""
+        return [self._whole(key, pixels[None]) for key, pixels in zip(batch.keys, batch.pixels, strict=True)]
+
+    def _levels(self, pixels: Tensor) -> list[Tensor]:
+        reads = cast("VolumeBoxHead", self.head).reads  # the stages above would run for nothing
+        return self.backbone(pixels, 0, reads)
+
+    def _whole(self, key: str, pixels: Tensor) -> Prediction:
+        found: dict[str, list[Tensor]] = {"boxes": [], "labels": [], "scores": []}
+        shape = (int(pixels.shape[2]), int(pixels.shape[3]), int(pixels.shape[4]))
+        starts = [starts_of(*one) for one in zip(shape, self.window, self.lap, strict=True)]
+        for start in product(*starts):
+            part = self._window(pixels, start)
+            one = self.head.found(self._levels(part), part)[0]
+            own = self._own(one["boxes"], start, shape)
+            shift = torch.tensor(start[::-1] * 2, device=pixels.device)
+            found["boxes"].append(one["boxes"][own].float() + shift)
+            found["labels"].append(one["labels"][own])
+            found["scores"].append(one["scores"][own].float())
+        joined = {name: torch.cat(parts) for name, parts in found.items()}
+        kept = once(joined["boxes"], joined["labels"], joined["scores"], most=self.head.form.most)
+        return self.told(key, {name: values[kept] for name, values in joined.items()})
+
+    def _window(self, pixels: Tensor, start: tuple[int, ...]) -> Tensor:
+        """Cut out a window, filled up with the volume's darkest to whole places of the coarsest map."""
+        d, h, w = start
+        part = pixels[:, :, d : d + self.window[0], h : h + self.window[1], w : w + self.window[2]]
+        steps = cast("VolumeBackbone", self.backbone).strides[cast("VolumeBoxHead", self.head).reads - 1]
+        missing = [-has % step for has, step in zip(part.shape[2:], steps, strict=True)]
+        if any(missing):
+            low = part.amin(dim=(2, 3, 4), keepdim=True)
+            sizes = [has + more for has, more in zip(part.shape[2:], missing, strict=True)]
+            whole = low.expand(1, part.shape[1], *sizes).clone()
+            whole[:, :, : part.shape[2], : part.shape[3], : part.shape[4]] = part
+            part = whole
+        return part.contiguous(memory_format=torch.channels_last_3d)
+
+    def _own(self, boxes: Tensor, start: tuple[int, ...], shape: tuple[int, int, int]) -> Tensor:
+        """Tell which boxes of a window are its own: the outer half of what it shares belongs to its neighbours."""
+        kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+        for axis in range(3):
+            middle = (boxes[:, 2 - axis] + boxes[:, 5 - axis]) / 2
+            first = 0.0 if start[axis] == 0 else self.lap[axis] / 2
+            ends = start[axis] + self.window[axis] >= shape[axis]
+            last = float(shape[axis] - start[axis] if ends else self.window[axis] - self.lap[axis] / 2)
+            kept &= (middle >= first) & (middle < last)
+        return kept
+
+    def meter(self) -> VolumeMeter:
+        return VolumeMeter(self)
+
+
+class VolumeMeter(BoxMeter):
+    """Found boxes of volumes beside the truth: an epoch is judged by the FROC score."""
+
+    task: DetectVolume
+
+    def watch(self) -> tuple[float, float]:
+        """Get (loss, score): the mean sensitivity at 1/8 to 8 false alarms a scan, and what it lacks to one."""
+        found = Detections(tuple(self.keys), tuple(self._truth), tuple(self._found), self.task.answers.classes)
+        some = events(verdicts(found, hit=self.task.hit), images=len(found))
+        score = float(np.nan_to_num(froc_scores(some, np.ones((1, len(found))))["froc"][0]))
+        return 1.0 - score, score
+
+
+def starts_of(size: int, window: int, lap: int) -> list[int]:
+    """Get where windows begin along an axis, so that the last one ends with it.
+
+    Example:
+        >>> starts_of(100, 64, 16)
+        [0, 36]
+    """
+    if size <= window:
+        return [0]
+    count = int(np.ceil((size - lap) / (window - lap)))
+    return np.rint(np.linspace(0, size - window, count)).astype(int).tolist()
+
+
+def once(boxes: Tensor, labels: Tensor, scores: Tensor, *, most: int) -> Tensor:
+    """Get which boxes are kept where several windows found the same: the surest of those that overlap, of each class.
+
+    Args:
+        boxes: `(M, 6)`.
+        labels: `(M,)`.
+        scores: `(M,)`.
+        most: how many at most.
+    """
+    order, kept = torch.argsort(scores, descending=True, stable=True), []
+    sizes = (boxes[:, 3:] - boxes[:, :3]).prod(dim=1)
+    while len(order) and len(kept) < most:
+        first = order[0]
+        kept.append(first)
+        others = order[1:]
+        low = torch.maximum(boxes[first, :3], boxes[others, :3])
+        high = torch.minimum(boxes[first, 3:], boxes[others, 3:])
+        shared = (high - low).clamp_min(0).prod(dim=1)
+        same = (shared > _SAME_IOU * (sizes[first] + sizes[others] - shared)) & (labels[others] == labels[first])
+        order = others[~same]
+    return torch.stack(kept) if kept else torch.zeros(0, dtype=torch.int64, device=boxes.device)
