@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 from medgraft.errors import BadRecipe
 
@@ -206,11 +207,21 @@ def _finder_of(outputs: int, form: VolumeFinderForm) -> Any:
                     own[(own == -1) & _in(places, one["ignored"])] = -2
             return found
 
+        def compute_cls_loss(self, cls_logits: Any, targets: Any, matched_idxs: Any) -> Tensor:
+            """The focal loss of all places but the left out ones, by how many places are positive."""
+            total, positive = cls_logits.new_zeros(()), 0
+            for logits, one, matched in zip(cls_logits, targets, matched_idxs, strict=True):
+                wanted, hit = torch.zeros_like(logits), matched >= 0
+                wanted[hit, one["labels"][matched[hit]]] = 1.0
+                own = matched != -2
+                total = total + sigmoid_focal_loss(logits[own], wanted[own], reduction="sum")
+                positive += int(hit.sum())
+            return total / max(1, positive)
+
     scales = tuple(2**level for level in range(form.maps))
     anchors = AnchorGeneratorWithAnchorShape(feature_map_scales=scales, base_anchor_shapes=form.anchors)
     finder = Retina(_Faces(outputs, len(form.anchors)), anchors)
     finder.set_atss_matcher(num_candidates=4, center_in_gt=False)
-    finder.set_hard_negative_sampler(batch_size_per_image=64, positive_fraction=0.3, pool_size=20, min_neg=16)
     finder.set_box_selector_parameters(
         score_thresh=_LEAST_SCORE, topk_candidates_per_level=500, nms_thresh=_NMS_IOU, detections_per_img=3 * form.most
     )

@@ -132,9 +132,10 @@ def framed(ref: ImageRef, form: FrameForm) -> Framed:
     scan = read_scan(ref)
     start, stop = region_of(scan) if form.region == LUNGS else ((0, 0, 0), scan.hu.shape)
     kept = scan.hu[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+    count = np.prod(np.array(kept.shape) * scan.spacing_mm / form.spacing_mm)
+    if count > _MOST_VOXELS:
+        raise BadImage(f"would be {count:.0f} voxels of {form.spacing_mm} mm", where=ref, do="Cut the scan smaller.")
     way = regrid(kept.shape, scan.spacing_mm, to_mm=form.spacing_mm)
-    if np.prod(way.to_shape) > _MOST_VOXELS:
-        raise BadImage(f"would be {way.to_shape} voxels of {form.spacing_mm} mm", where=ref, do="Cut the scan smaller.")
     small = stretched(kept, way.to_shape)
     voxels = np.stack([np.rint(255 * one).astype(np.uint8) for one in _channels(small, form)])
     return Framed(voxels, Frame(scan.space, scan.turn, start, way))
