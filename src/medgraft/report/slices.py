@@ -20,7 +20,7 @@ MOST = 60  # slices of a scan
 BUTTONS = 30  # boxes of a scan to which a button leads
 BYTES = 650_000  # of the slices of a scan on the page: six scans stay below 4 MB
 # Side and quality, from good to small: what is as hard to squeeze as noise still comes out.
-_LADDER = ((SIDE, 75), (SIDE, 60), (SIDE, 45), (256, 45), (192, 40), (128, 30))
+_LADDER = ((SIDE, 75), (SIDE, 60), (SIDE, 45), (SIDE, 30), (256, 35), (192, 35), (128, 30))
 _KINDS = {"missed": "missed", "alarm": "false alarm", "hit": "hit"}
 
 
