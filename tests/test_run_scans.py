@@ -140,7 +140,10 @@ def test_evaluation_uses_the_runs_thresholds_and_refuses_its_scans(run: Path, sc
     assert report["evaluated_run"] == "run" and report["data"]["images"] == {"test": 6}
     assert report["operating_point"]["threshold"] == json.loads((run / "calibration.json").read_text())["threshold"]
     assert report["scores"]["test"]["froc"]["n"] == 6 and "val" not in report["scores"]
-    assert (tmp_path / "eval" / "report.html").exists()
+    page = (tmp_path / "eval" / "report.html").read_text()
+    wrong = page.count('<li class="wrong')
+    assert 0 < wrong == page.count('<li class="wrong stack">') == page.count("<template>")
+    assert page.count("data-level=") == wrong * SHAPE[0] and page.count("<script") == 1 and len(page) < 4_000_000
     with pytest.raises(Leak):
         mg.evaluate(run, scans, out=tmp_path / "same")
 

@@ -22,6 +22,7 @@ from medgraft.report import (
     rendering,
     severity,
     shortcuts,
+    slices,
     stress,
     verdict,
 )
@@ -133,7 +134,8 @@ def render_report(
     }
     largest = {"mistakes": "The largest errors"} if not report.get("classes") or found.is_found(report) else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
-    return rendering.page(sections, frame="report.html", view=view)
+    script = "slices.js" if view["stacked"] else None
+    return rendering.page(sections, frame="report.html", view=view, script=script)
 
 
 def _note(words: str) -> dict[str, str]:
@@ -360,7 +362,8 @@ def _gallery_view(gallery: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             address = pictures.data_uri(one["image"], most=int(one.get("most") or 224))
             picture = {"address": address, "tiny": pictures.is_tiny(one["image"])}
             words = {k: one.get(k) for k in ("key", "truth", "predicted", "probability", "patient", "note")}
-            view[kind].append({**words, **picture, **maps.beside(one)})
-    mapped = [row for row in view["mistake"] if row.get("map")]
-    rest = [row for row in view["mistake"] if not row.get("map")]
-    return {"mapped": mapped, "mistakes": rest, "rights": view["right"]}
+            view[kind].append({**words, **picture, **maps.beside(one), **slices.beside(one)})
+    mapped = [row for row in view["mistake"] if row.get("map") and not row.get("stack")]
+    stacked = [row for row in view["mistake"] if row.get("stack")]
+    rest = [row for row in view["mistake"] if not row.get("map") and not row.get("stack")]
+    return {"mapped": mapped, "stacked": stacked, "mistakes": rest, "rights": view["right"]}

@@ -1,4 +1,7 @@
-"""Templates to one inert page: autoescape, a content policy without scripts, numbered figures."""
+"""Templates to one page that loads nothing: autoescape, a strict content policy, numbered figures.
+
+Pages are inert, but for those with slices of scans to turn over: these run the one script that their policy names.
+"""
 
 from __future__ import annotations
 
@@ -74,13 +77,14 @@ def _shown(value: object) -> object:
     return phrases.clean(value) if isinstance(value, str) else value
 
 
-def page(sections: Sequence[tuple[str, str]], *, frame: str, view: Mapping[str, Any]) -> str:
+def page(sections: Sequence[tuple[str, str]], *, frame: str, view: Mapping[str, Any], script: str | None = None) -> str:
     """Get the page: each section is a template that is dropped when it renders to nothing.
 
     Args:
         sections: (file stem, title) in order.
         frame: the template around them.
         view: what the templates read.
+        script: a file beside the templates that the page runs; most pages run none.
     """
     made = environment()
     shown = []
@@ -88,16 +92,22 @@ def page(sections: Sequence[tuple[str, str]], *, frame: str, view: Mapping[str, 
         body = made.get_template(f"{stem}.html").render(view).strip()
         if body:
             shown.append({"id": stem.replace("_", "-"), "title": title, "body": Markup(body)})
-    return made.get_template(frame).render({**view, "sections": shown, "style": Markup(_style()), "policy": _policy()})
+    style, run = _text("style.css"), _text(script) if script else ""
+    words = {"sections": shown, "style": Markup(style), "script": Markup(run), "policy": _policy(style, run)}
+    return made.get_template(frame).render({**view, **words})
 
 
 @functools.cache
-def _style() -> str:
-    return (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-@functools.cache
-def _policy() -> str:
-    """Get the content policy: nothing is loaded or run; the one style block is named by its hash."""
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+def _policy(style: str, script: str) -> str:
+    """Get the content policy: nothing is loaded; the style block and any script are named by their hashes."""
+    run = f"script-src '{_hash(script)}'; " if script else ""
+    rest = "base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; {run}{rest}"
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -92,7 +92,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
 
 `gallery`: `{"kind": "mistake" | "right", "image": uint8 (H, W), (H, W, 1) or (H, W, 3), "key", "truth",
 "predicted", "probability" of what was predicted, "patient", "note"}`, most certain first; a mistake may have a
-"map" (H, W) in 0..1 of the image's size, "shows", what its warm places do, and "faults", what is wrong with the map.
+"map" (H, W) in 0..1 of the image's size, "shows", what its warm places do, and "faults", what is wrong with the map;
+of a scan a "stack", `report.slices.Stack`, of which "image" is then one slice.
 `augmented`: uint8 arrays as above, up to sixteen, or one ready sheet.
 
 The page itself warns of: phantoms, allowed leaks, splits by image, quarantined files, fewer than

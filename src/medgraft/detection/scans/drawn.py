@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medgraft.detection.scans.stacks import layer, marks_of, stack_of
 from medgraft.report.boxes import ALARM, HIT, MISSED, with_boxes
 from medgraft.samples.candidates import Candidate, patches_of
 from medgraft.samples.resampling import windowed
@@ -20,12 +21,13 @@ _SLICES = 6  # scans with most mistakes of which a slice is shown
 _PIXELS = 128
 _LEAST_MM = 40.0  # width of a plane, and twice as wide as a box that is larger
 _GAP = 2
+_COLOURS = {"hit": HIT, "missed": MISSED, "alarm": ALARM}
 
 
 def gallery(
     found: Detections, thresholds: Mapping[str, float], rule: HitRule, *, images: Mapping[str, ImageRef]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Get slices of the scans with most mistakes, boxes drawn in; and close-ups of single boxes in three planes.
+    """Get slices of the scans with most mistakes, boxes drawn in, and close-ups of single boxes in planes.
 
     Args:
         found: test scans.
@@ -43,8 +45,8 @@ def gallery(
         scan = read_scan(images[found.keys[row]])
         for kind, image, box, _ in close:
             if image == row:
-                colour = {"hit": HIT, "missed": MISSED, "alarm": ALARM}[kind]
-                pictures[kind, row, box] = three_planes(scan, _box_of(found, kind, row, box).corners[0], colour)
+                corners = _box_of(found, kind, row, box).corners[0]
+                pictures[kind, row, box] = three_planes(scan, corners, _COLOURS[kind])
         if row in worst:
             shown[row] = _slice_entry(scan, found, row, told[row])
     cards = []
@@ -109,32 +111,19 @@ def _upright(scan: Scan, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _slice_entry(scan: Scan, found: Detections, row: int, one: Outcome) -> dict[str, Any]:
     """The axial slice through the surest false alarm, or else through what was missed, with all boxes in it."""
-    alarms = found.found[row].take(one.alarms)
-    main = alarms.corners[0] if len(alarms) else found.truth[row].corners[one.missed[0]]
-    level = _upright(scan, main)[0][0]
-    marks = []
-    for boxes, rows, colour in (
-        (found.found[row], one.hits[:, 0], HIT),
-        (found.truth[row], one.missed, MISSED),
-        (found.found[row], one.alarms, ALARM),
-    ):
-        for corners in boxes.corners[rows]:
-            centre, sides = _upright(scan, corners)
-            half = sides / 2 / np.array(scan.spacing_mm)
-            if abs(centre[0] - level) <= max(half[0], 0.5):
-                low, high = centre[1:] + 0.5 - half[1:], centre[1:] + 0.5 + half[1:]
-                marks.append((np.array([low[1], low[0], high[1], high[0]]), colour))
-    layer = scan.hu[int(np.clip(np.rint(level), 0, len(scan.hu) - 1))]
-    picture = with_boxes(np.rint(windowed(layer, "lung") * 255).astype(np.uint8), marks)
+    marks = marks_of(scan, found, row, one=one)
+    level = next((mark for mark in marks if mark.kind == "alarm"), marks[0]).middle
+    there = [(np.array(mark.frame), _COLOURS[mark.kind]) for mark in reversed(marks) if mark.on(level)]
     counts = f"{len(one.hits)} hits, {len(one.alarms)} false alarms, {len(one.missed)} missed"
     truth = f"{len(found.truth[row])} boxes"
     return {
         "kind": "mistake",
-        "image": picture,
+        "image": with_boxes(layer(scan, level), there),
         "most": 480,
         "key": found.keys[row],
         "truth": truth,
         "predicted": counts,
+        "stack": stack_of(scan, marks, begin=level),
     }
 
 
@@ -147,7 +136,7 @@ def sheet(scan: Scan, boxes: Boxes, *, most: int = 12) -> np.ndarray:
         most: how many.
     """
     if not len(boxes):
-        return with_boxes(np.rint(windowed(scan.hu[len(scan.hu) // 2], "lung") * 255).astype(np.uint8), [])
+        return with_boxes(layer(scan, len(scan.hu) // 2), [])
     rows = [three_planes(scan, corners, HIT) for corners in boxes.corners[:most]]
     gap = np.zeros((_GAP, rows[0].shape[1], 3), np.uint8)
     return np.concatenate([part for row in rows for part in (row, gap)][:-1])
