@@ -64,7 +64,7 @@ LIBRARIES = {
     "onnxscript": {"exporting"},
     "torch": {"values", "weights", "nets", "tasks", "learn", "api"}
     | (TOGETHER - {"report", "planning", "gather", "surveying"})
-    | {"samples.loader", "samples.augment", "samples.crew", "samples.stress", "samples.box_loader"},
+    | {"samples.loader", "samples.augment", "samples.crew", "samples.stress", "samples.box_loader", "samples.patches"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
 DISTRIBUTIONS |= {"openslide": "openslide-python"}

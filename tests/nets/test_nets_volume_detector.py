@@ -38,9 +38,7 @@ def grafted(window: tuple[int, int, int] = (64, 64, 64)) -> DetectVolume:
     net = volume_backbone("embedded:resnet10t_small", channels=1, size=PATCH)
     torch.manual_seed(0)
     head = VolumeBoxHead(net.channels, outputs=1, form=FORM)
-    task = DetectVolume(
-        net, head, Answers(classes=("ball",)), window=window, lap=(8, 8, 8), hit=HitRule("centre", 0.5)
-    )
+    task = DetectVolume(net, head, Answers(classes=("ball",)), window=window, lap=(8, 8, 8), hit=HitRule("centre", 0.5))
     task.thaw(len(net.stages))
     return task
 

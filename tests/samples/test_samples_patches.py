@@ -34,7 +34,7 @@ def volumes(seed: int = 0, count: int = 3, size: tuple[int, int, int] = (20, 30,
 def test_every_box_of_a_patch_lies_exactly_around_what_is_bright(seed: int, epoch: int):
     source = Patches(volumes(seed), spec=SPEC, shape=SHAPE, each=4, batch_size=2, seed=seed)
     for place in range(3):
-        pixels, boxes = source.patch(place, 1, epoch)
+        pixels, boxes = source.patch(place, number=1, epoch=epoch)
         assert pixels.shape == (1, 1, *SHAPE)
         bright = (pixels[0, 0] > 0.5).numpy()
         assert len(boxes) == int(bright.any())
@@ -56,7 +56,7 @@ def test_an_epoch_is_the_same_whenever_and_wherever_it_begins():
 
 def test_half_of_the_patches_and_more_show_a_finding_whole():
     source = Patches(volumes(count=1, size=(60, 80, 90)), spec=SPEC, shape=SHAPE, each=1, seed=1)
-    shown = [source.patch(0, number, 0)[1] for number in range(200)]
+    shown = [source.patch(0, number=number, epoch=0)[1] for number in range(200)]
     whole = sum(len(boxes) == 1 and not boxes[0, 7] for boxes in shown)
     assert 80 < whole < 140
 

@@ -75,14 +75,14 @@ class Patches:
         keys = self.volumes.keys
         for part in batch_slices(total, self.batch_size, training=True)[start_step:]:
             places = [divmod(int(row), len(keys)) for row in order[part]]
-            rows = [self.patch(place, number, epoch) for number, place in places]
+            rows = [self.patch(place, number=number, epoch=epoch) for number, place in places]
             yield Batch(
                 torch.cat([pixels for pixels, _ in rows]).contiguous(memory_format=torch.channels_last_3d),
                 tuple(keys[place] for _, place in places),
                 filled([boxes for _, boxes in rows]),
             )
 
-    def patch(self, place: int, number: int, epoch: int) -> tuple[torch.Tensor, np.ndarray]:
+    def patch(self, place: int, *, number: int, epoch: int) -> tuple[torch.Tensor, np.ndarray]:
         """Get a patch `(1, C, D, H, W)`, normalised, and the boxes `(M, 8)` in it."""
         voxels, boxes = self.volumes.voxels[place], self.volumes.boxes[place]
         rng = seeds.generator(self.seed, "patch", epoch, f"{self.volumes.keys[place]} {number}")

@@ -94,6 +94,11 @@ def diameters(boxes: Boxes, spacing_mm: Any) -> np.ndarray:
 
 
 def check_records(found: Gathered) -> None:
+    """Refuse what is no gray volume with a size of its voxels.
+
+    Raises:
+        BadData: how many are none, and which for instance.
+    """
     flat = [record["key"] for record in found.records if len(record["shape"]) != 4 or record["shape"][0] != 1]
     unknown = [record["key"] for record in found.records if record["key"] not in flat and not record["spacing_mm"]]
     for keys, what, do in (
