@@ -64,3 +64,16 @@ def test_letters_can_be_read():
     sign = paint.letters("L", scale=2)
     assert sign.shape == (14, 12)
     assert sign[:, 0].all() and sign[-1, :10].all() and not sign[0, 4:].any()
+
+
+@pytest.mark.parametrize("slab", [1, 10_000])
+def test_a_volume_is_mixed_alike_slice_by_slice_and_at_once(monkeypatch: pytest.MonkeyPatch, slab: int):
+    from medgraft.phantoms import space
+
+    monkeypatch.setattr(space, "_SLAB", slab)
+    random = np.random.default_rng(0)
+    volume, value = random.random((4, 5, 6), np.float32), random.random((4, 5, 6), np.float32)
+    share = random.random((4, 1, 6), np.float32)
+    expected = volume + (value - volume) * share
+    space.mix(volume, value, share)
+    np.testing.assert_allclose(volume, expected, rtol=1e-6)

@@ -65,13 +65,7 @@ class Engine:
 
     def place(self, module: nn.Module) -> nn.Module:
         """Put a module on the device in the chosen memory layout, in place."""
-        module.to(self.device)
-        if not self.channels_last:
-            return module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        for own in (*module.parameters(), *module.buffers()):
-            if own.ndim in LAYOUTS:  # nets of volumes hold both kinds
-                own.data = own.data.contiguous(memory_format=LAYOUTS[own.ndim])
-        return module
+        return laid_out(module.to(self.device), last=self.channels_last)
 
     def move(self, batch: Batch) -> Batch:
         """Put a batch on the device in the chosen memory layout."""
@@ -81,6 +75,14 @@ class Engine:
         others = {"targets": batch.targets, "weights": batch.weights, "beside": batch.beside}
         moved = {k: None if t is None else t.to(self.device, non_blocking=True) for k, t in others.items()}
         return replace(batch, pixels=pixels, **moved)
+
+
+def laid_out(module: nn.Module, *, last: bool) -> nn.Module:
+    """Put weights into the memory layout with channels last, of pictures and of volumes, or the plain one; in place."""
+    for own in (*module.parameters(), *module.buffers()):
+        layout = LAYOUTS.get(own.ndim, torch.contiguous_format) if last else torch.contiguous_format
+        own.data = own.data.contiguous(memory_format=layout)
+    return module
 
 
 def keep_memory() -> None:
@@ -120,7 +122,7 @@ def fastest(
 
     Args:
         module: what `run` multiplies with; left in the memory layout of the fastest arm.
-        pixels: `(N, C, H, W)`, like the batches to come.
+        pixels: `(N, C, [D,] H, W)`, like the batches to come.
         run: the work to time. Where layers learn it should go backward too: there are nets whose forward pass is
             faster in bfloat16 and whose backward pass is slower.
 
@@ -129,12 +131,11 @@ def fastest(
     """
     if pixels.device.type == "cuda":
         return ("bf16" if torch.cuda.is_bf16_supported() else "fp32"), pixels.ndim == 4
-    layouts = (torch.contiguous_format, torch.channels_last)
-    arms = {("fp32", layouts[0]): 0.0, ("fp32", layouts[1]): 0.0, ("bf16", layouts[1]): 0.0}
+    arms = {("fp32", False): 0.0, ("fp32", True): 0.0, ("bf16", True): 0.0}
     share = seconds / len(arms)
-    for precision, layout in arms:
-        module.to(memory_format=layout)  # type: ignore[call-overload]
-        batch = pixels.contiguous(memory_format=layout)
+    for precision, last in arms:
+        laid_out(module, last=last)
+        batch = pixels.contiguous(memory_format=LAYOUTS[pixels.ndim] if last else torch.contiguous_format)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             run(batch)  # the first call compiles kernels
             best, until = float("inf"), time.perf_counter() + share
@@ -142,13 +143,13 @@ def fastest(
                 began = time.perf_counter()
                 run(batch)
                 best = min(best, time.perf_counter() - began)
-        arms[precision, layout] = best
-    plain = ("fp32", torch.contiguous_format)
-    precision, layout = min(arms, key=lambda arm: arms[arm])
-    if arms[precision, layout] > _WORTH * arms[plain]:  # noise of a busy machine must not decide
-        precision, layout = plain
-    module.to(memory_format=layout)  # type: ignore[call-overload]
-    return precision, layout is torch.channels_last
+        arms[precision, last] = best
+    plain = ("fp32", False)
+    precision, last = min(arms, key=lambda arm: arms[arm])
+    if arms[precision, last] > _WORTH * arms[plain]:  # noise of a busy machine must not decide
+        precision, last = plain
+    laid_out(module, last=last)
+    return precision, last
 
 
 @contextlib.contextmanager

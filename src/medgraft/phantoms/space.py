@@ -90,8 +90,9 @@ def mix(volume: np.ndarray, value: np.ndarray | float, share: np.ndarray) -> Non
     if volume.size <= 2 * _SLAB:
         volume += (value - volume) * share
         return
+    values, shares = np.broadcast_to(value, volume.shape), np.broadcast_to(share, volume.shape)
     for k, layer in enumerate(volume):
-        layer += (value - layer) * share[k]
+        layer += (values[k] - layer) * shares[k]
 
 
 def noise(rng: np.random.Generator, grid: Grid, *, bump_mm: float, octaves: int = 1, keep: float = 0.5) -> np.ndarray:

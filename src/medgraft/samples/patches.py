@@ -1,4 +1,4 @@
-"""Patches of volumes with boxes: around findings and anywhere else, mirrored and brightened; and whole volumes.
+"""Patches of volumes with boxes: around findings and anywhere else, mirrored, stretched, brightened; whole volumes.
 
 Every patch is a function of (seed, epoch, scan, its number), so a resumed epoch shows the same ones.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from medgraft import seeds
 from medgraft.samples.box_loader import filled
@@ -20,6 +21,7 @@ from medgraft.values import Batch, InputSpec
 _AROUND_A_BOX = 0.5  # of the patches of a scan that has boxes
 _SEEN = 0.3  # a box of which less than this is left in a patch is neither to be found nor wrong to find
 _CONTRAST, _BRIGHTNESS = 0.1, 0.06  # of white
+_ZOOM, _STRETCH = 0.16, 0.06  # logarithms of sizes: of all axes together, and of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +88,17 @@ class Patches:
         """Get a patch `(1, C, D, H, W)`, normalised, and the boxes `(M, 8)` in it."""
         voxels, boxes = self.volumes.voxels[place], self.volumes.boxes[place]
         rng = seeds.generator(self.seed, "patch", epoch, f"{self.volumes.keys[place]} {number}")
-        start = _place(rng, np.array(voxels.shape[1:]), np.array(self.shape), boxes)
-        pixels, boxes = cut_out(voxels, boxes, start=start, shape=self.shape)
+        zoom = rng.uniform(-_ZOOM, _ZOOM) + rng.uniform(-_STRETCH, _STRETCH, 3)
+        wide = np.maximum(1, np.rint(np.array(self.shape) * np.exp(zoom))).astype(int)
+        start = _place(rng, np.array(voxels.shape[1:]), wide, boxes)
+        pixels, boxes = cut_out(voxels, boxes, start=start, shape=(int(wide[0]), int(wide[1]), int(wide[2])))
         pixels, boxes = _mirrored(rng, pixels, boxes)
-        bright = 1 + rng.uniform(-_CONTRAST, _CONTRAST), 255 * rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)
-        changed = np.clip(pixels.astype(np.float32) * np.float32(bright[0]) + np.float32(bright[1]), 0, 255)
-        return normalised((changed / np.float32(255))[None], self.spec), boxes
+        values = torch.from_numpy(pixels)[None].float() / 255
+        if tuple(wide) != self.shape:
+            values = F.interpolate(values, size=self.shape, mode="trilinear", align_corners=False)
+            boxes[:, :6] *= np.tile((np.array(self.shape) / wide)[::-1], 2)
+        contrast, brightness = 1 + rng.uniform(-_CONTRAST, _CONTRAST), rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)
+        return normalised((values * contrast + brightness).clamp_(0, 1), self.spec), boxes
 
 
 class Wholes:
@@ -112,7 +119,7 @@ class Wholes:
         """Yield a batch a scan, the same ones in every epoch."""
         del epoch
         for place in range(start_step, len(self)):
-            pixels = normalised(np.asarray(self.volumes.voxels[place])[None], self.spec)
+            pixels = normalised(np.array(self.volumes.voxels[place])[None], self.spec)
             yield Batch(pixels, (self.volumes.keys[place],), filled([self.volumes.boxes[place]]))
 
 
@@ -146,7 +153,7 @@ def cut_out(
         `(C, D, H, W)` and `(M, 8)`, boxes that are not in it left out.
     """
     stop = start + np.array(shape)
-    part = np.asarray(voxels[:, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]])
+    part = np.array(voxels[:, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]])
     missing = [(0, 0)] + [(0, wanted - has) for wanted, has in zip(shape, part.shape[1:], strict=True)]
     if any(after for _, after in missing):
         part = np.pad(part, missing)

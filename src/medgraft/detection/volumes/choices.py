@@ -21,11 +21,13 @@ from medgraft.samples.framing import FrameForm
 ARM = "retinanet"  # the word of `boxes.arm`
 WINDOWS_HU = [(-600.0, 1500.0), (40.0, 400.0), (-650.0, 700.0)]
 _ACROSS = 5  # voxels that a small box should have along an axis, where the scans have them
-_PATCH_VOXELS = 2**17
+_PATCH_VOXELS = 2**14  # many small patches a step show more findings than a few large ones at the same cost
+_STEP_VOXELS = 2**19
+_FEWEST_A_STEP = 2
+_ROOM = 1.4  # sides of a large box that a patch has
 _WINDOW_VOXELS = 2**22
-_PATCHES_WANTED = 9600
-_EPOCHS = 12
-_FEWEST_PATCHES, _MOST_PATCHES = 4, 32
+_STEPS_WANTED = 4800
+_EPOCHS = 15
 
 
 @dataclass(frozen=True)
@@ -114,18 +116,20 @@ def choose_rest(
     while maps < min(4, stages) and anchors[-1] * 2 ** (maps - 1) * 1.5 < large:
         maps += 1
     epochs = recipe.fit.epochs or _EPOCHS
-    each = int(np.clip(round(_PATCHES_WANTED / (epochs * facts.scans)), _FEWEST_PATCHES, _MOST_PATCHES))
-    batch = recipe.fit.batch_size or 4
-    steps = epochs * math.ceil(each * facts.scans / batch)
+    patch, why = _patch_rule(spacing, large, halvings=(recipe.boxes.maps or maps) + 1)
+    patch = recipe.boxes.patch or patch
+    batch = recipe.fit.batch_size or max(_FEWEST_A_STEP, _STEP_VOXELS // math.prod(patch))
+    each = max(1, round(_STEPS_WANTED * batch / (epochs * facts.scans)))
+    steps = epochs * math.ceil((recipe.boxes.patches or each) * facts.scans / batch)
     fresh = random or procedural
-    rate = (1e-3, "layers that have seen no real image learn faster") if fresh else (3e-4, "trained layers keep much")
+    rate = (2e-3, "layers that have seen no real image learn faster") if fresh else (5e-4, "trained layers keep much")
     planned: dict[str, tuple[Any, str]] = {
         "boxes.anchors_mm": (anchors, f"boxes measure {tenth:.1f} mm (10th of a hundred) and more"),
         "boxes.maps": (maps, f"each has boxes twice as large as the one before, up to {large:.0f} mm"),
-        "boxes.patch": _patch_rule(spacing, halvings=(recipe.boxes.maps or maps) + 1),
-        "boxes.patches": (each, f"about {_PATCHES_WANTED} patches in all from {facts.scans} scans"),
+        "boxes.patch": (patch, why),
+        "boxes.patches": (each, f"about {each * facts.scans * epochs} patches in all from {facts.scans} scans"),
         "boxes.most": (100, "more are hardly looked at in a scan"),
-        "augment.preset": ("none", "patches are mirrored along all axes and brightened instead"),
+        "augment.preset": ("none", "patches are mirrored along all axes, stretched and brightened instead"),
         "depth.thaw": untried_rule(stages=stages, random=random, procedural=procedural),
         "backbone.recalibrate": (norms, "a step sees too few patches to normalise by its own statistics"),
         "fit.batch_size": (batch, f"{batch} patches a step"),
@@ -133,7 +137,7 @@ def choose_rest(
         "fit.patience": (0, "the falling rate still brings gains"),
         "fit.norms": ("stored", "a step sees too few patches to normalise by its own statistics"),
         "fit.lr": rate,
-        "fit.head_lr": (1e-3, "pyramid and detector are new"),
+        "fit.head_lr": (2e-3, "pyramid and detector are new"),
         "fit.layer_decay": (1.0, "no layer has seen a real image yet") if fresh else (0.75, "early features serve all"),
         "fit.ema": average_rule(steps),
     }
@@ -148,12 +152,12 @@ def _filled(recipe: Recipe, planned: dict[str, tuple[Any, str]]) -> Recipe:
     return with_reasons(changed, {name: planned[name][1] for name in empty})
 
 
-def _patch_rule(spacing_mm: Sequence[float], *, halvings: int) -> tuple[tuple[int, int, int], str]:
-    """Choose a patch as wide in all directions, of whole places of the coarsest map."""
-    side = float(np.cbrt(_PATCH_VOXELS * np.prod(spacing_mm)))
+def _patch_rule(spacing_mm: Sequence[float], large: float, *, halvings: int) -> tuple[tuple[int, int, int], str]:
+    """Choose a patch as wide in all directions, with room for large boxes, of whole places of the coarsest map."""
+    side = max(float(np.cbrt(_PATCH_VOXELS * np.prod(spacing_mm))), _ROOM * large)
     steps = steps_of(spacing_mm, halvings=halvings)
     shape = [max(1, round(side / size / step)) * step for size, step in zip(spacing_mm, steps, strict=True)]
-    return (shape[0], shape[1], shape[2]), f"about {side:.0f} mm wide, as many voxels as a step can bear"
+    return (shape[0], shape[1], shape[2]), f"about {side:.0f} mm wide; large boxes are {large:.0f}"
 
 
 def steps_of(spacing_mm: Sequence[float], *, halvings: int) -> tuple[int, int, int]:
