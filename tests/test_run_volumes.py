@@ -119,6 +119,8 @@ def test_the_arm_follows_from_how_many_scans_there_are_and_what_cannot_be_is_sai
     assert in_volumes(few, Recipe()) == "candidates" and in_volumes(many, Recipe()) == "retinanet"
     with pytest.raises(BadRecipe, match="is for volumes"):
         mg.plan(make_boxed_data(tmp_path / "flat", count=4), settings={"boxes.arm": "retinanet"})
+    with pytest.raises(BadRecipe, match="not searched for boxes in volumes"):
+        mg.depth(scans, out=tmp_path / "depth", task="detect")
     with pytest.raises(BadRecipe, match="adapters"):
         mg.plan(scans, depth="lora", settings=SETTINGS)
     with pytest.raises(BadRecipe, match="1 or 3 channels"):

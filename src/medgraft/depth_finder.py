@@ -24,6 +24,7 @@ from medgraft import caching, planning, storage
 from medgraft.assemble import Parts, assemble, planned, rank_of, stages_of
 from medgraft.depth_rounds import FILE, FOLDER, Round, clear, entry_of, halved, keep_measured, kept, measured, settled
 from medgraft.depth_trials import Finder
+from medgraft.detection.arms import in_volumes
 from medgraft.detection.depth import depth_of_boxes
 from medgraft.detection.parts import prepare_boxes
 from medgraft.errors import BadData, BadRecipe, RunRefused
@@ -91,6 +92,9 @@ def search(data: Path, recipe: Recipe, *, out: Path, listen: Listen) -> dict[str
 def _of_boxes_or_images(dataset: DataSet, recipe: Recipe, *, out: Path, listen: Listen) -> tuple[dict[str, Any], bool]:
     """What depth.json holds, by the way that suits the task, and whether the images are phantoms."""
     kind = TASKS[recipe.task]
+    if kind.boxed and in_volumes(dataset, recipe):
+        what = "how deep is not searched for boxes in volumes"
+        raise BadRecipe(what, where=dataset.root, do="Give --depth to train; without it a rule decides.")
     if kind.boxed:
         recipe, found, detect, pixels = prepare_boxes(dataset, recipe, listen=listen)
         work = partial(depth_of_boxes, recipe, found, detect, pixels)

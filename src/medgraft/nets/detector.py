@@ -62,6 +62,9 @@ class BoxHead(nn.Module):
         outputs: classes, the background not among them.
         form: what it is built from.
 
+    Attributes:
+        reads: how many levels of the encoder are looked at, from the first.
+
     Raises:
         BadRecipe: there is no such arm.
     """
@@ -74,12 +77,13 @@ class BoxHead(nn.Module):
         self.outputs, self.form = outputs, form
         self.pyramid = Pyramid(channels, strides, wanted=form.strides, width=form.width)
         self.finder = arms[form.arm](outputs, form)
+        self.reads = max(self.pyramid.taken) + 1
 
     def losses(self, levels: Sequence[Tensor], pixels: Tensor, *, targets: Sequence[dict[str, Tensor]]) -> Tensor:
         """Get the sum of the losses.
 
         Args:
-            levels: of the encoder.
+            levels: of the encoder, at least `reads`.
             pixels: `(N, C, H, W)` that they are of; only the size is looked at.
             targets: an image each: `boxes` `(M, 4)` float32 x0, y0, x1, y1 in pixels, `labels` `(M,)` int64 from 0,
                 and `ignored` `(K, 4)` boxes in which finding something is neither right nor wrong.

@@ -109,12 +109,16 @@ class Detect(BoxCalls, Task):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         assert batch.targets is not None
-        yield "all", self.head.losses(self.backbone(batch.pixels), batch.pixels, targets=apart(batch.targets))
+        yield "all", self.head.losses(self.levels(batch.pixels), batch.pixels, targets=apart(batch.targets))
+
+    def levels(self, pixels: Tensor) -> list[Tensor]:
+        """Get the levels of the encoder that the head looks at; the stages above them would run for nothing."""
+        return self.backbone(pixels, 0, self.head.reads)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
         """Get one prediction a sample, its boxes in network pixels."""
-        found = self.head.found(self.backbone(batch.pixels), batch.pixels)
+        found = self.head.found(self.levels(batch.pixels), batch.pixels)
         return [self.told(key, one) for key, one in zip(batch.keys, found, strict=True)]
 
     def told(self, key: str, found: dict[str, Tensor]) -> Prediction:

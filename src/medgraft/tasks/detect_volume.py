@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from typing import ClassVar, cast
 
@@ -17,7 +16,7 @@ from medgraft.scores.froc import events, froc_scores
 from medgraft.scores.hits import HitRule, verdicts
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.box_meter import BoxMeter
-from medgraft.tasks.detect import Detect, apart
+from medgraft.tasks.detect import Detect
 from medgraft.values import Batch, Prediction
 
 _SAME_IOU = 0.15  # of two boxes that two windows found
@@ -50,18 +49,10 @@ class DetectVolume(Detect):
         super().__init__(backbone, head, answers)
         self.window, self.lap, self.hit = window, lap, hit
 
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        assert batch.targets is not None
-        yield "all", self.head.losses(self._levels(batch.pixels), batch.pixels, targets=apart(batch.targets))
-
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
         """Get one prediction a volume `(C, D, H, W)` of any size, its boxes in network voxels."""
         return [self._whole(key, pixels[None]) for key, pixels in zip(batch.keys, batch.pixels, strict=True)]
-
-    def _levels(self, pixels: Tensor) -> list[Tensor]:
-        reads = cast("VolumeBoxHead", self.head).reads  # the stages above would run for nothing
-        return self.backbone(pixels, 0, reads)
 
     def _whole(self, key: str, pixels: Tensor) -> Prediction:
         found: dict[str, list[Tensor]] = {"boxes": [], "labels": [], "scores": []}
@@ -69,7 +60,7 @@ class DetectVolume(Detect):
         starts = [starts_of(*one) for one in zip(shape, self.window, self.lap, strict=True)]
         for start in product(*starts):
             part = self._window(pixels, start)
-            one = self.head.found(self._levels(part), part)[0]
+            one = self.head.found(self.levels(part), part)[0]
             own = self._own(one["boxes"], start, shape)
             shift = torch.tensor(start[::-1] * 2, device=pixels.device)
             found["boxes"].append(one["boxes"][own].float() + shift)
@@ -83,7 +74,7 @@ class DetectVolume(Detect):
         """Cut out a window, filled up with the volume's darkest to whole places of the coarsest map."""
         d, h, w = start
         part = pixels[:, :, d : d + self.window[0], h : h + self.window[1], w : w + self.window[2]]
-        steps = cast("VolumeBackbone", self.backbone).strides[cast("VolumeBoxHead", self.head).reads - 1]
+        steps = cast("VolumeBackbone", self.backbone).strides[self.head.reads - 1]
         missing = [-has % step for has, step in zip(part.shape[2:], steps, strict=True)]
         if any(missing):
             low = part.amin(dim=(2, 3, 4), keepdim=True)
