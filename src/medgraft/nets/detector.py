@@ -75,6 +75,11 @@ class BoxHead(nn.Module):
         self.pyramid = Pyramid(channels, strides, wanted=form.strides, width=form.width)
         self.finder = arms[form.arm](outputs, form)
 
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """Get which levels of the encoder are looked at, rising."""
+        return tuple(sorted(self.pyramid.taken))
+
     def losses(self, levels: Sequence[Tensor], pixels: Tensor, *, targets: Sequence[dict[str, Tensor]]) -> Tensor:
         """Get the sum of the losses.
 

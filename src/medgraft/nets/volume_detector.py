@@ -146,6 +146,40 @@ class VolumeBoxHead(nn.Module):
             {"boxes": _reversed(one["boxes"]), "labels": one["labels"], "scores": one["labels_scores"]} for one in told
         ]
 
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """Get which levels of the encoder are looked at, rising."""
+        return tuple(range(self.reads))
+
+    @torch.no_grad()
+    def places(self, levels: Sequence[Tensor], pixels: Tensor, *, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Get the numbers `(M,)` of the anchors that boxes of one volume came from: the surest that overlap most.
+
+        Args:
+            levels: of the encoder.
+            pixels: `(1, C, D, H, W)` that they are of; only the size is looked at.
+            boxes: `(M, 6)` as `found` gave them.
+            labels: `(M,)` from 0.
+        """
+        from monai.data.box_utils import box_iou, clip_boxes_to_image
+
+        flat, anchors, _ = self._flat(self._maps(levels), pixels)
+        corners = self._finder.box_coder.decode_single(flat["box_regression"][0], anchors[0])
+        corners, _ = clip_boxes_to_image(corners, list(pixels.shape[2:]), remove_empty=False)
+        shared: Any = box_iou(corners, _reversed(boxes).to(corners))
+        return (shared * flat["classification"][0].sigmoid()[:, labels]).argmax(dim=0)
+
+    def odds(self, levels: Sequence[Tensor], pixels: Tensor, *, places: Tensor, labels: Tensor) -> Tensor:
+        """Get the log-odds `(N, M)` of each label at the same anchors of each volume.
+
+        Args:
+            levels: of the encoder; gradients flow back to them.
+            pixels: not looked at: anchors of volumes of one size have the same numbers.
+            places: `(M,)` of `places`.
+            labels: `(M,)` from 0.
+        """
+        return self._finder._reshape_maps(self._maps(levels)["classification"])[:, places, labels]
+
     def _maps(self, levels: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """Logits and shifts of each map, float32."""
         maps = [self.shared(one) for one in self.pyramid(list(levels)[: self.reads])]
