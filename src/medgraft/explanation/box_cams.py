@@ -1,7 +1,8 @@
 """Which places of the encoder's levels speak for the class of a box that was found, and what such a map is worth.
 
 The maps are those of `cams`, of the log-odds of the box's class where the box came from: for Faster R-CNN in the
-proposal, through RoIAlign; for FCOS at its place; for RetinaNet in volumes at its anchor. The levels are those that the detector's pyramid takes.
+proposal, through RoIAlign; for FCOS at its place; for RetinaNet in volumes at its anchor. The levels are those that the
+detector's pyramid takes.
 
 Any net's map of a box lies near the box, since nothing else is pooled for it. So the checks ask what is left: whether,
 in the surroundings of the box, the map depends on what was learnt and carries the score better than moved aside.
@@ -102,7 +103,7 @@ class BoxMapMaker:
 
 
 def surroundings(corners: np.ndarray, size: tuple[int, ...]) -> tuple[slice, ...]:
-    """Get [slices,] rows and columns of a picture or volume that a box lies in, twice as wide as it is if there is room.
+    """Get what a box lies in, twice as wide as it is where there is room, along each axis of a picture or volume.
 
     Args:
         corners: x0, y0, x1, y1, or x0, y0, z0, x1, y1, z1.

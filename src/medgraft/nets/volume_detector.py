@@ -19,6 +19,7 @@ from torchvision.ops import sigmoid_focal_loss
 from medgraft.errors import BadRecipe
 
 INSTALL = 'Install MONAI: pip install "medgraft[volume]".'
+_ALIKE = 0.9  # of the largest overlap: anchors from there on have nearly the same box
 _COVERED = 0.5  # part of an anchor that may lie in an ignored box
 _LEAST_SCORE = 0.01
 _NMS_IOU = 0.15  # two things of a body do not lie in each other
@@ -153,7 +154,9 @@ class VolumeBoxHead(nn.Module):
 
     @torch.no_grad()
     def places(self, levels: Sequence[Tensor], pixels: Tensor, *, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Get the numbers `(M,)` of the anchors that boxes of one volume came from: the surest that overlap most.
+        """Get the numbers `(M,)` of the anchors that boxes of one volume came from: the surest of those that overlap them most.
+
+        A surer anchor with nearly the same box would have been found in its place.
 
         Args:
             levels: of the encoder.
@@ -165,9 +168,10 @@ class VolumeBoxHead(nn.Module):
 
         flat, anchors, _ = self._flat(self._maps(levels), pixels)
         corners = self._finder.box_coder.decode_single(flat["box_regression"][0], anchors[0])
-        corners, _ = clip_boxes_to_image(corners, list(pixels.shape[2:]), remove_empty=False)
-        shared: Any = box_iou(corners, _reversed(boxes).to(corners))
-        return (shared * flat["classification"][0].sigmoid()[:, labels]).argmax(dim=0)
+        clipped: Any = clip_boxes_to_image(corners, list(pixels.shape[2:]), remove_empty=False)[0]
+        shared: Any = box_iou(clipped, _reversed(boxes).to(clipped))
+        sure = flat["classification"][0].sigmoid()[:, labels]
+        return sure.masked_fill(shared < _ALIKE * shared.amax(dim=0), -1.0).argmax(dim=0)
 
     def odds(self, levels: Sequence[Tensor], pixels: Tensor, *, places: Tensor, labels: Tensor) -> Tensor:
         """Get the log-odds `(N, M)` of each label at the same anchors of each volume.
