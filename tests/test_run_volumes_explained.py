@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import permutations, product
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from medgraft.learn.volume_detector import VolumeForm, graft_volume_detector, sa
 from medgraft.nets.volume_detector import VolumeFinderForm
 from medgraft.samples.framing import FrameForm, framed
 from medgraft.scores.hits import HitRule
+from medgraft.tasks.detect_volume import DetectVolume
 from medgraft.values import Batch, Boxes, ImageRef
 
 pytest.importorskip("monai", reason="boxes.arm retinanet needs the extra volume")
@@ -59,7 +61,7 @@ def turned(values: np.ndarray, order: tuple[int, ...], flips: tuple[bool, ...]) 
     for axis in np.flatnonzero(flips):
         affine[:, 3] += affine[:, axis] * (moved.shape[axis] - 1)
         affine[:, axis] *= -1
-    return np.ascontiguousarray(np.flip(moved, np.flatnonzero(flips).tolist())), affine
+    return np.ascontiguousarray(np.flip(moved, tuple(axis for axis in range(3) if flips[axis]))), affine
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = graft_volume_detector(("ball",), FORM, backbone_name="embedded:resnet10t_small", hit=HitRule("centre", 0.5))
     task.thaw(len(task.backbone.stages))
     with torch.no_grad():
-        task.head.to_classes.bias.fill_(-2.0)  # findings are not rare here, and steps are few
+        task.head.get_parameter("to_classes.bias").fill_(-2.0)  # findings are not rare here, and steps are few
     optimiser = torch.optim.AdamW([one for one in task.parameters() if one.requires_grad], lr=3e-3)
     task.train()
     for step in range(60):
@@ -237,16 +239,14 @@ def test_tables_name_scans_and_what_cannot_be_explained_is_said(folder: Path, ru
     sides=st.tuples(*[st.floats(1, 30)] * 3),
 )
 def test_the_part_holds_the_box_and_lies_on_the_places_of_a_window(shape: Any, where: Any, sides: Any):
-    from medgraft.tasks.detect_volume import starts_of
-
     task: Any = SimpleNamespace(steps=(4, 8, 8), window=(32, 48, 48), lap=(12, 16, 16))
+    begins = task.begins = partial(DetectVolume.begins, task)
     low = np.array([share * max(0, size - side) for share, size, side in zip(where, shape, sides, strict=True)])
     high = np.minimum(low + sides, shape)
     start, size = part_around(task, np.array([*low[::-1], *high[::-1]]), shape=shape, patch=(24, 32, 32))
     for axis in range(3):
         assert 0 <= start[axis] < shape[axis] and size[axis] % task.steps[axis] == 0
-        begins = starts_of(shape[axis], task.window[axis], task.lap[axis])
-        assert any((start[axis] - begin) % task.steps[axis] == 0 for begin in begins)
+        assert any((start[axis] - begin) % task.steps[axis] == 0 for begin in begins(shape)[axis])
         middle = (low[axis] + high[axis]) / 2
         assert start[axis] <= middle < start[axis] + size[axis]
         if high[axis] - low[axis] <= 12:  # twice as wide is no more than the patch, places of the net aside

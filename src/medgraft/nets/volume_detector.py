@@ -154,9 +154,9 @@ class VolumeBoxHead(nn.Module):
 
     @torch.no_grad()
     def places(self, levels: Sequence[Tensor], pixels: Tensor, *, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Get the numbers `(M,)` of the anchors that boxes of one volume came from: the surest of those that overlap them most.
+        """Get the numbers `(M,)` of the anchors that boxes of one volume came from.
 
-        A surer anchor with nearly the same box would have been found in its place.
+        They are the surest of those that overlap a box most: a surer one would have been found in its place.
 
         Args:
             levels: of the encoder.

@@ -66,8 +66,7 @@ class DetectVolume(Detect):
     def _whole(self, key: str, pixels: Tensor) -> Prediction:
         found: dict[str, list[Tensor]] = {"boxes": [], "labels": [], "scores": []}
         shape = (int(pixels.shape[2]), int(pixels.shape[3]), int(pixels.shape[4]))
-        starts = [starts_of(*one) for one in zip(shape, self.window, self.lap, strict=True)]
-        for start in product(*starts):
+        for start in product(*self.begins(shape)):
             part = self.part(pixels, start=start, size=self.window)
             one = self.head.found(self._levels(part), part)[0]
             own = self._own(one["boxes"], start, shape)
@@ -78,6 +77,10 @@ class DetectVolume(Detect):
         joined = {name: torch.cat(parts) for name, parts in found.items()}
         kept = once(joined["boxes"], joined["labels"], joined["scores"], most=self.head.form.most)
         return self.told(key, {name: values[kept] for name, values in joined.items()})
+
+    def begins(self, shape: tuple[int, int, int]) -> list[list[int]]:
+        """Get where windows begin along each axis of a volume (D, H, W)."""
+        return [starts_of(*one) for one in zip(shape, self.window, self.lap, strict=True)]
 
     @property
     def steps(self) -> tuple[int, int, int]:

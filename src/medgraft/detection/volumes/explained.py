@@ -27,7 +27,7 @@ from medgraft.report.maps import for_page, write_maps_page
 from medgraft.samples.framing import Frame, framed
 from medgraft.samples.loader import normalised
 from medgraft.samples.scan import Scan, Space, read_scan
-from medgraft.tasks.detect_volume import DetectVolume, starts_of
+from medgraft.tasks.detect_volume import DetectVolume
 from medgraft.values import Batch, Boxes, ImageRef
 
 _GAP, _PAGE_PIXELS = 2, 480
@@ -177,12 +177,12 @@ def part_around(
         shape: (D, H, W) of the volume.
         patch: (D, H, W) that it learnt from.
     """
-    found, sizes = [], []
+    found, sizes, begins = [], [], task.begins(shape)
     for axis, step in enumerate(task.steps):
         low, high = float(corners[2 - axis]), float(corners[5 - axis])
         window, middle = task.window[axis], (low + high) / 2
         size = min(max(patch[axis], math.ceil(AROUND * (high - low) / step) * step), max(patch[axis], window))
-        begin = min(starts_of(shape[axis], window, task.lap[axis]), key=lambda one: abs(one + window / 2 - middle))
+        begin = min(begins[axis], key=lambda one: abs(one + window / 2 - middle))
         last = math.ceil((shape[axis] - size - begin) / step)  # the first from which the volume's end is seen
         turn = min(round((middle - size / 2 - begin) / step), last)
         found.append(begin + max(turn, -(begin // step)) * step)
