@@ -134,6 +134,12 @@ def test_predict_writes_voxels_and_millimetres_of_files_and_series(run: Path, sc
         mg.predict(run, tmp_path / "in", out=tmp_path / "x.geojson")
 
 
+def test_maps_are_refused_where_no_layer_has_learnt(run: Path, scans: Path, tmp_path: Path):
+    with pytest.raises(RunRefused, match="candidates tunes none"):
+        mg.explain(run, scans.parent / "images" / "scan_000.nii.gz", out=tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
 def test_evaluation_uses_the_runs_thresholds_and_refuses_its_scans(run: Path, scans: Path, tmp_path: Path):
     other = make_scans(tmp_path / "other", count=6, first=200)
     report = mg.evaluate(run, other, out=tmp_path / "eval")

@@ -1,4 +1,4 @@
-"""A detector that learns in volumes, end to end: train, report, predict, evaluate; killed and resumed, the same bits."""
+"""A detector that learns in volumes, end to end: train, report, predict, evaluate; killed and resumed alike."""
 
 from __future__ import annotations
 

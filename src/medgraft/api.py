@@ -256,7 +256,7 @@ def stress(runs: Sequence[Data | Run], *, out: Data, device: str = "auto", liste
 
 
 def explain(
-    run: Data | Run | BoxRun,
+    run: Data | Run | BoxRun | ScanRun,
     paths: Sequence[Data] | Data,
     *,
     out: Data,
@@ -268,7 +268,7 @@ def explain(
 ) -> dict[str, Any]:
     """Show where a run looked: a map a file in the file's own pixels, each with figures of what it is worth.
 
-    Of a run that finds boxes there is a map for each of the surest boxes that are called in a file.
+    Of a run that finds boxes there is a map for each of the surest boxes that are called in a file, in volumes too.
 
     Args:
         run: the run, or its folder.
@@ -286,19 +286,18 @@ def explain(
     """
     from medgraft import explaining
     from medgraft import opened as opening
-    from medgraft.detection.arms import whole_only
+    from medgraft.detection import arms
     from medgraft.detection.opened import BoxRun
+    from medgraft.detection.scans.opened import ScanRun
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
-    refs, masks, passed = explaining.listed(paths, listen=listen)
+    refs, masks, passed = explaining.listed(paths, volumes=isinstance(opened, ScanRun), listen=listen)
     opening.say_passed(passed, listen)
     words: dict[str, Any] = {"method": method, "target": target, "nifti": nifti, "listen": listen}
-    if isinstance(opened, BoxRun):
-        from medgraft.detection.explaining import explain_boxes
-
-        told = explain_boxes(opened, refs, out=Path(out), **words)
+    if isinstance(opened, BoxRun | ScanRun):
+        told = arms.explain(opened, refs, out=Path(out), **words)
     else:
-        told = explaining.explain(whole_only(opened, verb="explain"), refs, out=Path(out), masks=masks, **words)
+        told = explaining.explain(opened, refs, out=Path(out), masks=masks, **words)
     if not told["count"] and not told.get("nothing"):
         raise BadData(f"none of the {len(refs)} images could be read ({told['images'][0]['error']})", where=refs[0])
     return told

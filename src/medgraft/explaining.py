@@ -13,6 +13,7 @@ from medgraft import storage
 from medgraft.errors import BadData, BadImage, BadTable
 from medgraft.explanation.explainer import Explained, Explainer
 from medgraft.explanation.forms import save_numbers
+from medgraft.explanation.sanity import Sanity
 from medgraft.files import list_images, save_png
 from medgraft.gather import Listen
 from medgraft.learn import stopping
@@ -77,12 +78,13 @@ def name_of(ref: ImageRef) -> str:
 
 
 def listed(
-    paths: Sequence[str | Path] | str | Path, *, listen: Listen = lambda event: None
+    paths: Sequence[str | Path] | str | Path, *, volumes: bool = False, listen: Listen = lambda event: None
 ) -> tuple[list[ImageRef], dict[str, tuple[ImageRef, ...]], list[tuple[str, str]]]:
     """Get the images of files, folders and tables, each once, the masks that tables name, and what was passed over.
 
     Args:
         paths: as `medgraft predict` takes them; or a CSV with the columns `path` and `mask`, relative to its folder.
+        volumes: True takes files with all their frames, and the slices of a series, as one image; masks are left out.
         listen: is told of odd rows.
 
     Raises:
@@ -94,9 +96,9 @@ def listed(
     passed: list[tuple[str, str]] = []
     for path in paths_of(paths):
         if path.is_file() and find_table(path):
-            found = _in_table(read_sheet(path), listen)
+            found = _in_table(read_sheet(path), volumes, listen)
         else:
-            refs, over = images_in([path])
+            refs, over = images_in([path], volumes=volumes)
             found, passed = [(ref, None) for ref in refs], [*passed, *over]
         for ref, mask in found:
             key = str(once.setdefault((os.path.realpath(ref.path), ref.index or 0), ref))
@@ -105,7 +107,7 @@ def listed(
     return list(once.values()), masks, passed
 
 
-def _in_table(sheet: Sheet, listen: Listen) -> list[tuple[ImageRef, ImageRef | None]]:
+def _in_table(sheet: Sheet, volumes: bool, listen: Listen) -> list[tuple[ImageRef, ImageRef | None]]:
     """The images of a table with their masks, found as a training finds them; what is missing fails when it is read."""
     root, path_column, mask_column = sheet.path.parent, path_column_of(sheet), column_named("mask", sheet.columns)
     cells = [row[path_column].strip() for row in sheet.rows]
@@ -120,8 +122,8 @@ def _in_table(sheet: Sheet, listen: Listen) -> list[tuple[ImageRef, ImageRef | N
         listen({"event": "warning", "text": str(lost)})
     found: list[tuple[ImageRef, ImageRef | None]] = []
     for row, number, cell, ref in zip(sheet.rows, sheet.numbers, cells, refs, strict=True):
-        frames = [ImageRef(root / cell)] if ref is None else _frames(ref)
-        text = row[mask_column].strip() if mask_column else ""
+        frames = [ImageRef(root / cell)] if ref is None else [ref] if volumes else _frames(ref)
+        text = row[mask_column].strip() if mask_column and not volumes else ""
         if not text:
             found += [(frame, None) for frame in frames]
             continue
@@ -169,21 +171,21 @@ def _row(found: Explained) -> dict[str, Any]:
         "predicted": found.prediction.predicted,
         "probabilities": found.prediction.probabilities.tolist(),
         "answer": found.answer,
-        **sanity_row(found),
+        **sanity_row(found.sanity, pointed=found.pointed),
         "mask_error": found.mask_fault or None,
         "abstain": found.prediction.abstain,
     }
 
 
-def sanity_row(found: Explained) -> dict[str, Any]:
+def sanity_row(sanity: Sanity, *, pointed: bool | None) -> dict[str, Any]:
     """Get what a map is worth, as explain.json holds it."""
     return {
-        "randomised": found.sanity.randomised,
-        "deletion": found.sanity.deletion,
-        "insertion": found.sanity.insertion,
-        "chance": found.sanity.chance,
-        "faults": list(found.sanity.faults),
-        "pointed": found.pointed,
+        "randomised": sanity.randomised,
+        "deletion": sanity.deletion,
+        "insertion": sanity.insertion,
+        "chance": sanity.chance,
+        "faults": list(sanity.faults),
+        "pointed": pointed,
     }
 
 
@@ -218,9 +220,15 @@ def write_map(found: Explained, ref: ImageRef, picture: np.ndarray, stem: Path, 
         stem: folder and beginning of the names.
         nifti: True writes NIfTI of files that are none, too.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    png = stem.with_name(f"{stem.name}.png")
-    words = {"Comment": "; ".join(found.sanity.faults) or "passed its checks", "Software": "medgraft explain"}
-    save_png(png, stamped(picture, STAMP) if found.sanity.faults else picture, text=words)
+    png = write_picture(picture, found.sanity, stem=stem)
     written = {"png": png, **save_numbers(found, ref, stem=stem, nifti=nifti)}
     return {form: f"{stem.parent.name}/{path.name}" for form, path in written.items()}
+
+
+def write_picture(picture: np.ndarray, sanity: Sanity, *, stem: Path) -> Path:
+    """Write a picture under a map, `(H, W, 3)` uint8, stamped where the map fails, as STEM.png, and get its path."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = stem.with_name(f"{stem.name}.png")
+    words = {"Comment": "; ".join(sanity.faults) or "passed its checks", "Software": "medgraft explain"}
+    save_png(path, stamped(picture, STAMP) if sanity.faults else picture, text=words)
+    return path

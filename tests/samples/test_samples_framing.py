@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from medgraft.errors import BadImage
 from medgraft.files import save_nifti
 from medgraft.samples.framing import LUNGS, Frame, FrameForm, framed
-from medgraft.samples.resampling import regrid
+from medgraft.samples.resampling import regrid, stretched
 from medgraft.samples.scan import Space, Turn
 from medgraft.values import ImageRef
 from tiny_scans import AFFINE, SHAPE, SPACING, draw
@@ -41,6 +41,47 @@ def test_boxes_of_a_file_come_back_from_the_net_in_all_48_orders(turn, start, to
     assert (there[:, 3:] > there[:, :3]).all()
     np.testing.assert_allclose(frame.boxes_back(there), corners, atol=1e-9)
     assert Frame.from_dict(frame.to_dict()) == frame
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(EVERY),
+    st.tuples(*[st.integers(0, 3)] * 3),
+    st.tuples(*[st.floats(0.7, 5.0)] * 3),
+    st.integers(0, 2**31),
+)
+def test_a_part_of_the_net_is_the_same_part_of_the_file_in_all_48_orders(turn, start, to_mm, seed):
+    shape = (12, 17, 23)
+    upright = [shape[axis] for axis in turn.order]
+    kept = tuple(size - first for size, first in zip(upright, start, strict=True))
+    frame = Frame(Space(shape, (3.0, 1.0, 2.0), None), turn, start, regrid(kept, (2.0, 2.0, 2.0), to_mm=to_mm))
+    random = np.random.default_rng(seed)
+    whole = np.zeros(frame.way.to_shape, np.float32)
+    at = [int(random.integers(side)) for side in whole.shape]
+    ends = [int(random.integers(first + 1, side + 1)) for first, side in zip(at, whole.shape, strict=True)]
+    inside = tuple(slice(a, b) for a, b in zip(at, ends, strict=True))
+    whole[inside] = random.uniform(0.5, 1, whole[inside].shape)
+    part, first = frame.part_back(whole[inside], (at[0], at[1], at[2]))
+    own = np.zeros(shape, np.float32)
+    own[tuple(slice(a, a + n) for a, n in zip(first, part.shape, strict=True))] = part
+    # The long way: the whole volume brought back, then put where it was cut out of the upright file.
+    there = np.zeros(upright, np.float32)
+    there[tuple(slice(first, None) for first in start)] = stretched(whole, frame.way.shape)
+    np.testing.assert_allclose(turn.volume(own), there, atol=1e-5)
+    np.testing.assert_array_equal(turn.volume_back(turn.volume(own)), own)
+    low, high = frame.boxes_back(np.array([[*at[::-1], *ends[::-1]]], float))[0].reshape(2, 3)
+    assert (np.array(first[::-1]) <= low + 1e-9).all() and (np.array(first) + part.shape >= high[::-1] - 1e-9).all()
+
+
+def test_on_the_files_own_grid_a_part_comes_back_number_by_number():
+    for turn in EVERY:
+        shape = (4, 5, 6)
+        values = np.arange(120, dtype=np.float32).reshape(shape)
+        upright = turn.volume(values)
+        frame = Frame(Space(shape, (1.0,) * 3, None), turn, (0, 0, 0), regrid(upright.shape, (1.0,) * 3, to_mm=1.0))
+        part, (d, h, w) = frame.part_back(upright[1:3, 2:4, 1:4], (1, 2, 1))
+        depth, height, width = part.shape
+        np.testing.assert_array_equal(part, values[d : d + depth, h : h + height, w : w + width])
 
 
 def test_a_box_holds_the_same_voxels_in_the_file_and_in_the_net(tmp_path: Path):

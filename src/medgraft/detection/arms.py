@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from medgraft.gather import Listen
 from medgraft.opened import Run, check_folder, report_in
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import Columns, DataSet
+from medgraft.values import ImageRef
 
 RETINANET = "retinanet"
 _ENOUGH = 30  # scans with boxes from which a detector that learns finds more than candidates do
@@ -77,6 +79,34 @@ def evaluate(
 
         return evaluate_scans(run, data, **words)
     return evaluate_boxes(run, data, **words)
+
+
+def explain(
+    run: BoxRun | ScanRun,
+    refs: Sequence[ImageRef],
+    *,
+    out: Path,
+    method: str,
+    target: str | None,
+    nifti: bool,
+    listen: Listen,
+) -> dict[str, Any]:
+    """Write maps of found boxes; arguments and errors as in `explaining.explain_boxes`.
+
+    Raises:
+        RunRefused: it finds boxes by candidates, none of whose layers has learnt to find them.
+    """
+    from medgraft.detection.explaining import explain_boxes
+    from medgraft.detection.volumes.explained import explain_volumes
+    from medgraft.detection.volumes.opened import VolumeRun
+
+    words: dict[str, Any] = {"out": out, "method": method, "target": target, "listen": listen}
+    if isinstance(run, VolumeRun):
+        return explain_volumes(run, refs, **words)
+    if isinstance(run, ScanRun):
+        what = f"explain is for nets that learnt to find boxes, and boxes.arm {CANDIDATES} tunes none"
+        raise RunRefused(what, where=run.folder, do=f"Train one with boxes.arm={RETINANET}.")
+    return explain_boxes(run, refs, nifti=nifti, **words)
 
 
 def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from medgraft import storage
 from medgraft.detection.job import in_file
 from medgraft.detection.opened import BoxRun
+from medgraft.detection.volumes.opened import VolumeRun
 from medgraft.errors import BadImage, BadRecipe, UnknownName
 from medgraft.explaining import name_of, sanity_row, summary, write_map
 from medgraft.explanation.box_cams import BoxMapMaker
@@ -24,6 +25,7 @@ from medgraft.learn import stopping
 from medgraft.report.boxes import HIT, with_boxes
 from medgraft.report.maps import for_page, laid_over, write_maps_page
 from medgraft.samples.loader import normalised
+from medgraft.tasks.detect import Detect
 from medgraft.values import Boxes, ImageRef
 
 MOST = 5  # boxes of an image that get a map: the surest
@@ -72,10 +74,7 @@ def explain_boxes(
     Raises:
         UnknownName, BadRecipe: no such method, or one that is for whole images; no such class.
     """
-    how = _method_for(method)
-    if target is not None and target not in run.classes:
-        raise UnknownName(f"there is no class {target!r}", do=f"Known: {', '.join(run.classes)}.")
-    maker = BoxMapMaker(run.task, method=how, seed=int(run.card.get("seed") or 0))
+    maker = maker_for(run, method=method, target=target)
     rows: list[dict[str, Any]] = []
     pictures, nothing = [], []
     for done, ref in enumerate(refs):
@@ -94,10 +93,18 @@ def explain_boxes(
             pictures.append(for_page(picture, faults=one.found.sanity.faults))
         listen({"event": "explain", "done": done + 1, "of": len(refs)})
     said = {"of": "box", "aim": "box", "elsewhere": "the same map moved to ten other places around the box"}
-    told = {"run": str(run.folder), "method": how, "images": rows, "nothing": nothing, **said, **summary(rows)}
+    told = {"run": str(run.folder), "method": maker.method, "images": rows, "nothing": nothing, **said, **summary(rows)}
     storage.write_json(out / "explain.json", told)
     write_maps_page(told, pictures, folder=out)
     return told
+
+
+def maker_for(run: BoxRun | VolumeRun, *, method: str, target: str | None) -> BoxMapMaker:
+    """Get what makes the maps of a run's boxes; arguments and errors as in `explain_boxes`."""
+    how = _method_for(method)
+    if target is not None and target not in run.classes:
+        raise UnknownName(f"there is no class {target!r}", do=f"Known: {', '.join(run.classes)}.")
+    return BoxMapMaker(run.task, method=how, seed=int(run.card.get("seed") or 0))
 
 
 def _method_for(word: str) -> str:
@@ -133,9 +140,7 @@ def explained_boxes(
     (told,) = run.found(rows, [str(ref)])
     prediction = in_file(run.task, told, pixels, size)
     assert prediction.boxes is not None
-    called = run.task.called(prediction.boxes)
-    kept = np.array([target in (None, label) for label in called.labels], dtype=bool)
-    boxes = called.take(np.flatnonzero(kept)[:MOST])
+    boxes = surest(run.task, prediction.boxes, target=target)
     if not len(boxes):
         return
     inside = network_corners(boxes.corners, size=size, network=pixels.size, fit=pixels.fit)
@@ -148,6 +153,13 @@ def explained_boxes(
         label, hit = boxes.labels[row], _points(own, boxes, row)
         found = Explained(str(ref), prediction, label, maker.method, own, under, one.sanity, source, hit)
         yield _measured(found, boxes, row)
+
+
+def surest(task: Detect, boxes: Boxes, *, target: str | None) -> Boxes:
+    """Get the boxes of an image that get a map: those that are called, of one class or all, the surest first."""
+    called = task.called(boxes)
+    kept = np.array([target in (None, label) for label in called.labels], dtype=bool)
+    return called.take(np.flatnonzero(kept)[:MOST])
 
 
 def _measured(found: Explained, boxes: Boxes, row: int) -> ExplainedBox:
@@ -181,7 +193,7 @@ def _row(one: ExplainedBox) -> Mapping[str, Any]:
         "answer": one.found.answer,
         "score": one.score,
         "box": [round(value, 2) for value in one.corners.tolist()],
-        **sanity_row(one.found),
+        **sanity_row(one.found.sanity, pointed=one.found.pointed),
         "inside": one.inside,
         "area": one.area,
         "abstain": None,

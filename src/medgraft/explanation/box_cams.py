@@ -1,7 +1,8 @@
 """Which places of the encoder's levels speak for the class of a box that was found, and what such a map is worth.
 
 The maps are those of `cams`, of the log-odds of the box's class where the box came from: for Faster R-CNN in the
-proposal, through RoIAlign; for FCOS at its place. The levels are those that the detector's pyramid takes.
+proposal, through RoIAlign; for FCOS at its place; for RetinaNet in volumes at its anchor. The levels are those that the
+detector's pyramid takes.
 
 Any net's map of a box lies near the box, since nothing else is pooled for it. So the checks ask what is left: whether,
 in the surroundings of the box, the map depends on what was learnt and carries the score better than moved aside.
@@ -9,6 +10,7 @@ in the surroundings of the box, the map depends on what was learnt and carries t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,10 +30,17 @@ _LARGE_BUDGET = 2**29
 
 @dataclass(frozen=True, eq=False)
 class BoxMap:
-    """A map `(H, W)` float32 in network pixels, at least 0, and what it is worth."""
+    """A map of one box.
+
+    Attributes:
+        map: `([D,] H, W)` float32 in network pixels, at least 0.
+        sanity: what it is worth.
+        odds: the log-odds that it is a map of.
+    """
 
     map: np.ndarray
     sanity: Sanity
+    odds: float
 
 
 class BoxMapMaker:
@@ -47,73 +56,81 @@ class BoxMapMaker:
         self.task, self.method = task.eval().requires_grad_(False), method
         self.random = randomised(task, seed=seed)
 
-    def make(self, pixels: Tensor, *, boxes: np.ndarray, labels: Sequence[int]) -> list[BoxMap]:
+    def make(self, pixels: Tensor, *, boxes: np.ndarray, labels: Sequence[int], before: int = 0) -> list[BoxMap]:
         """Make the maps of some boxes of one image.
 
         Hiding and showing takes a hundred pictures a box, so it is asked of the first ones alone, as far as a budget
         reaches.
 
         Args:
-            pixels: `(1, C, H, W)` normalised, on the task's device.
-            boxes: `(M, 4)` corners in network pixels, as they were found.
+            pixels: `(1, C, [D,] H, W)` normalised, on the task's device.
+            boxes: `(M, 4)` or `(M, 6)` corners in network pixels, as they were found.
             labels: M numbers of classes.
+            before: boxes of the same image that got their maps before.
         """
         corners, kinds = torch.from_numpy(boxes).float().to(pixels.device), torch.tensor(labels, device=pixels.device)
         with torch.no_grad():
-            places = self.task.head.places(self.task.backbone(pixels), pixels, boxes=corners, labels=kinds)
+            levels = self.task.levels(pixels)
+            places = self.task.head.places(levels, pixels, boxes=corners, labels=kinds)
+            odds = self.task.head.odds(levels, pixels, places=places, labels=kinds)[0].tolist()
         maps, others = (
             box_maps(net, pixels, places=places, labels=kinds, how=self.method).cpu()
             for net in (self.task, self.random)
         )
-        size = (int(pixels.shape[2]), int(pixels.shape[3]))
-        affordable = _BUDGET.get(pixels.device.type, _LARGE_BUDGET) // (_PASSED * size[0] * size[1])
+        size = tuple(int(side) for side in pixels.shape[2:])
+        affordable = _BUDGET.get(pixels.device.type, _LARGE_BUDGET) // (_PASSED * math.prod(size))
         found = []
         for row, (own, other) in enumerate(zip(maps, others, strict=True)):
             near = surroundings(boxes[row], size)
             same = alike(own[near].numpy(), other[near].numpy())
             figures: tuple[float | None, ...] = (None, None, None)
-            if row < affordable:
+            if before + row < affordable:
                 figures = self._hidden(pixels, own, near, places[row : row + 1], kinds[row : row + 1])
-            found.append(BoxMap(own.numpy(), Sanity(same, *figures)))
+            found.append(BoxMap(own.numpy(), Sanity(same, *figures), odds[row]))
         return found
 
     def _hidden(
-        self, pixels: Tensor, own: Tensor, near: tuple[slice, slice], place: Tensor, label: Tensor
+        self, pixels: Tensor, own: Tensor, near: tuple[slice, ...], place: Tensor, label: Tensor
     ) -> tuple[float, float, float]:
         """Hide and show places of the surroundings; what lies outside stays as it is."""
 
         def says(inside: Tensor) -> Tensor:
-            batch = pixels.repeat(len(inside), 1, 1, 1)
-            batch[:, :, near[0], near[1]] = inside
-            return self.task.head.odds(self.task.backbone(batch), batch, places=place, labels=label)[:, 0]
+            batch = pixels.expand(len(inside), *pixels.shape[1:]).clone()
+            batch[:, :, *near] = inside
+            return self.task.head.odds(self.task.levels(batch), batch, places=place, labels=label)[:, 0]
 
-        return hidden_and_shown(says, pixels[:, :, near[0], near[1]], order=own[near])
+        return hidden_and_shown(says, pixels[:, :, *near], order=own[near])
 
 
-def surroundings(corners: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
-    """Get rows and columns of a picture (H, W) that a box lies in, twice as wide as it is where there is room."""
-    x0, y0, x1, y1 = (float(value) for value in corners)
+def surroundings(corners: np.ndarray, size: tuple[int, ...]) -> tuple[slice, ...]:
+    """Get what a box lies in, twice as wide as it is where there is room, along each axis of a picture or volume.
+
+    Args:
+        corners: x0, y0, x1, y1, or x0, y0, z0, x1, y1, z1.
+        size: ([D,] H, W).
+    """
+    lows, highs = np.split(np.asarray(corners, np.float64)[::-1], 2)[::-1]
     found = []
-    for low, high, side in ((y0, y1, size[0]), (x0, x1, size[1])):
+    for low, high, side in zip(lows.tolist(), highs.tolist(), size, strict=True):
         middle, half = (low + high) / 2, max(AROUND * (high - low) / 2, 2.0)
         first = int(np.clip(np.floor(middle - half), 0, side - 1))
         found.append(slice(first, int(np.clip(np.ceil(middle + half), first + 1, side))))
-    return found[0], found[1]
+    return tuple(found)
 
 
 def box_maps(task: Detect, pixels: Tensor, *, places: Tensor, labels: Tensor, how: str = "hirescam") -> Tensor:
-    """Get `(M, H, W)` float32, at least 0: the larger, the more the place speaks for the class of the box.
+    """Get `(M, [D,] H, W)` float32, at least 0: the larger, the more the place speaks for the class of the box.
 
     Args:
         task: in eval mode.
-        pixels: `(1, C, H, W)` normalised.
+        pixels: `(1, C, [D,] H, W)` normalised.
         places: M where the boxes came from, see `nets.detector.BoxHead.places`.
         labels: `(M,)` classes.
         how: "hirescam", "layercam", "gradcam" or "gradcam++".
     """
-    taken = sorted(task.head.pyramid.taken)
-    raws, levels = _levels(task, pixels, first=taken[0])
-    size, found = (int(pixels.shape[2]), int(pixels.shape[3])), []
+    taken = task.head.takes
+    raws, levels = _levels(task, pixels, first=taken[0], last=taken[-1])
+    size, found = tuple(int(side) for side in pixels.shape[2:]), []
     with torch.enable_grad():
         odds = task.head.odds(levels, pixels, places=places, labels=labels)[0]
         for row in range(len(labels)):
@@ -127,11 +144,11 @@ def box_maps(task: Detect, pixels: Tensor, *, places: Tensor, labels: Tensor, ho
     return torch.cat(found) if found else torch.zeros(0, *size)
 
 
-def _levels(task: Detect, pixels: Tensor, *, first: int) -> tuple[dict[int, Tensor], list[Tensor]]:
-    """Raw tensors of the stages from `first` on, gradients kept, and the levels of all stages."""
+def _levels(task: Detect, pixels: Tensor, *, first: int, last: int) -> tuple[dict[int, Tensor], list[Tensor]]:
+    """Raw tensors of the stages from `first` to `last`, gradients kept, and the levels of all stages up to there."""
     net = task.backbone
     raw, raws, levels = pixels, {}, []
-    for stage in range(len(net.stages)):
+    for stage in range(last + 1):
         with torch.set_grad_enabled(stage > first):
             raw = net.run(raw, start=stage, stop=stage + 1)
         if stage >= first:

@@ -79,6 +79,11 @@ class BoxHead(nn.Module):
         self.finder = arms[form.arm](outputs, form)
         self.reads = max(self.pyramid.taken) + 1
 
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """Get which levels of the encoder are looked at, rising."""
+        return tuple(sorted(self.pyramid.taken))
+
     def losses(self, levels: Sequence[Tensor], pixels: Tensor, *, targets: Sequence[dict[str, Tensor]]) -> Tensor:
         """Get the sum of the losses.
 

@@ -19,6 +19,7 @@ from torchvision.ops import sigmoid_focal_loss
 from medgraft.errors import BadRecipe
 
 INSTALL = 'Install MONAI: pip install "medgraft[volume]".'
+_ALIKE = 0.9  # of the largest overlap: anchors from there on have nearly the same box
 _COVERED = 0.5  # part of an anchor that may lie in an ignored box
 _LEAST_SCORE = 0.01
 _NMS_IOU = 0.15  # two things of a body do not lie in each other
@@ -145,6 +146,43 @@ class VolumeBoxHead(nn.Module):
         return [
             {"boxes": _reversed(one["boxes"]), "labels": one["labels"], "scores": one["labels_scores"]} for one in told
         ]
+
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """Get which levels of the encoder are looked at, rising."""
+        return tuple(range(self.reads))
+
+    @torch.no_grad()
+    def places(self, levels: Sequence[Tensor], pixels: Tensor, *, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Get the numbers `(M,)` of the anchors that boxes of one volume came from.
+
+        They are the surest of those that overlap a box most: a surer one would have been found in its place.
+
+        Args:
+            levels: of the encoder.
+            pixels: `(1, C, D, H, W)` that they are of; only the size is looked at.
+            boxes: `(M, 6)` as `found` gave them.
+            labels: `(M,)` from 0.
+        """
+        from monai.data.box_utils import box_iou, clip_boxes_to_image
+
+        flat, anchors, _ = self._flat(self._maps(levels), pixels)
+        corners = self._finder.box_coder.decode_single(flat["box_regression"][0], anchors[0])
+        clipped: Any = clip_boxes_to_image(corners, list(pixels.shape[2:]), remove_empty=False)[0]
+        shared: Any = box_iou(clipped, _reversed(boxes).to(clipped))
+        sure = flat["classification"][0].sigmoid()[:, labels]
+        return sure.masked_fill(shared < _ALIKE * shared.amax(dim=0), -1.0).argmax(dim=0)
+
+    def odds(self, levels: Sequence[Tensor], pixels: Tensor, *, places: Tensor, labels: Tensor) -> Tensor:
+        """Get the log-odds `(N, M)` of each label at the same anchors of each volume.
+
+        Args:
+            levels: of the encoder; gradients flow back to them.
+            pixels: not looked at: anchors of volumes of one size have the same numbers.
+            places: `(M,)` of `places`.
+            labels: `(M,)` from 0.
+        """
+        return self._finder._reshape_maps(self._maps(levels)["classification"])[:, places, labels]
 
     def _maps(self, levels: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """Logits and shifts of each map, float32."""

@@ -61,9 +61,9 @@ def _enlarged(picture: np.ndarray) -> np.ndarray:
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def for_page(picture: np.ndarray, *, faults: Sequence[str]) -> np.ndarray:
-    """Get a picture under its map as a page shows it: not too large, stamped where the map has faults."""
-    side = pictures.reduced(_enlarged(picture), most=PAGE_PIXELS)
+def for_page(picture: np.ndarray, *, faults: Sequence[str], most: int = PAGE_PIXELS) -> np.ndarray:
+    """Get a picture under its map as a page shows it: its longer side not above `most`, stamped where it has faults."""
+    side = pictures.reduced(_enlarged(picture), most=most)
     return stamped(side, STAMP) if faults else side
 
 
@@ -88,23 +88,27 @@ def _figures(row: Mapping[str, Any]) -> str:
     else:
         said.append(f"deletion {decimal(row['deletion'], 2)}, insertion {decimal(row['insertion'], 2)}")
     if row.get("inside") is not None:
-        said.append(f"{row['inside']:.0%} of the map inside the box, which is {row['area']:.1%} of the image")
+        whole = f"{row['area']:.1%} of the image" if "area" in row else f"{row['part']:.1%} of what was looked at"
+        said.append(f"{row['inside']:.0%} of the map inside the box, which is {whole}")
     return "; ".join(said)
 
 
-def write_maps_page(told: Mapping[str, Any], shown: Sequence[np.ndarray], *, folder: Path) -> Path:
+def write_maps_page(
+    told: Mapping[str, Any], shown: Sequence[np.ndarray], *, folder: Path, most: int = PAGE_PIXELS
+) -> Path:
     """Write explain.html and get its path.
 
     Args:
         told: what explain.json holds.
         shown: the pictures under their maps as of `for_page`, in the order of the images that could be read.
         folder: where the page goes.
+        most: pixels of the longer side of a picture.
     """
     readable = [row for row in told["images"] if "error" not in row]
     cards = [
         {
             **row,
-            "address": pictures.data_uri(picture, most=PAGE_PIXELS),
+            "address": pictures.data_uri(picture, most=most),
             "figures": _figures(row),
         }
         for row, picture in zip(readable, shown, strict=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from medgraft.errors import BadImage
 from medgraft.samples.lungs import lung_mask
-from medgraft.samples.resampling import Regrid, regrid, stretched, windowed
+from medgraft.samples.resampling import Regrid, regrid, stretched, stretched_part, windowed
 from medgraft.samples.scan import Scan, Space, Turn, read_scan
 from medgraft.values import ImageRef
 
@@ -81,6 +81,24 @@ class Frame:
         upright = self.way.boxes_back(corners) + self._start()
         ends = np.tile(np.array(self.space.shape[::-1], np.float64), 2)
         return np.clip(_turned(upright, self.turn.back, self.space.shape), 0.0, ends)
+
+    def part_back(self, values: np.ndarray, at: Three) -> tuple[np.ndarray, Three]:
+        """Get numbers that belong to a part of the net's voxels in the file's, and where they begin; else all is 0.
+
+        Linear between voxels, as scans are brought to the net.
+
+        Args:
+            values: `(d, h, w)`, a number a voxel of the net.
+            at: (d, h, w) of the first of them.
+
+        Returns:
+            float32 along the axes of the file, and (d, h, w) of its first voxel in the file.
+        """
+        part, first = stretched_part(values, at=at, shape=self.way.to_shape, to_shape=self.way.shape)
+        low = np.array(first) + self.start
+        corners = np.stack([low, low + part.shape - 1])  # a file's axis may run the other way
+        begin = self.turn.back(corners, self.space.shape).min(axis=0).astype(int)
+        return self.turn.volume_back(part), (int(begin[0]), int(begin[1]), int(begin[2]))
 
     def _start(self) -> np.ndarray:
         return np.tile(np.array(self.start[::-1], np.float64), 2)

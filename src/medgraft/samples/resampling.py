@@ -111,22 +111,54 @@ def stretched(volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return np.ascontiguousarray(out)
 
 
-def _along(volume: np.ndarray, axis: int, count: int) -> np.ndarray:
-    size = volume.shape[axis]
-    if count == size:
-        return volume
+def stretched_part(
+    values: np.ndarray, *, at: tuple[int, int, int], shape: tuple[int, int, int], to_shape: tuple[int, int, int]
+) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Get what `stretched` makes of a volume that is 0 but for a part: the part that comes of it, and where it begins.
+
+    Args:
+        values: `(d, h, w)`, the part.
+        at: (d, h, w) of its first voxel in the volume.
+        shape: (D, H, W) of the volume.
+        to_shape: (D, H, W) that the volume is brought to.
+    """
+    out, first = np.asarray(values, np.float32), []
+    for axis in range(3):
+        if shape[axis] == to_shape[axis]:
+            first.append(at[axis])
+            continue
+        index, weight = _taps(shape[axis], to_shape[axis])
+        own = index - at[axis]
+        weight = np.where((own >= 0) & (own < out.shape[axis]), weight, 0)
+        rows = np.flatnonzero(weight.any(axis=1))
+        shares = np.zeros((len(rows), out.shape[axis]), np.float32)
+        places = np.clip(own[rows], 0, out.shape[axis] - 1)
+        np.add.at(shares, (np.arange(len(rows))[:, None], places), weight[rows])
+        out = np.moveaxis(np.tensordot(shares, out, axes=(1, axis)), 0, axis)
+        first.append(int(rows[0]))
+    return np.ascontiguousarray(out), (first[0], first[1], first[2])
+
+
+def _taps(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `size` places each of `count` new ones is a mean of, `(count, taps)`, and their weights."""
     step = size / count
     half = max(1.0, step)
     centre = (np.arange(count) + 0.5) * step - 0.5
     first = np.floor(centre - half).astype(int) + 1
-    taps = int(np.ceil(2 * half)) + 1
-    index = first[:, None] + np.arange(taps)
+    index = first[:, None] + np.arange(int(np.ceil(2 * half)) + 1)
     weight = np.clip(1 - np.abs(index - centre[:, None]) / half, 0, None)
     weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
-    index = np.clip(index, 0, size - 1)
+    return np.clip(index, 0, size - 1), weight
+
+
+def _along(volume: np.ndarray, axis: int, count: int) -> np.ndarray:
+    size = volume.shape[axis]
+    if count == size:
+        return volume
+    index, weight = _taps(size, count)
     shape = [-1 if k == axis else 1 for k in range(3)]
     out = np.zeros([count if k == axis else n for k, n in enumerate(volume.shape)], np.float32)
-    for tap in range(taps):
+    for tap in range(index.shape[1]):
         if weight[:, tap].any():
             out += np.take(volume, index[:, tap], axis=axis) * weight[:, tap].reshape(shape)
     return out

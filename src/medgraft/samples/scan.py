@@ -84,6 +84,11 @@ class Turn:
         """Get a volume `(D, H, W)` upright; a view, nothing is copied."""
         return np.flip(values.transpose(self.order), tuple(k for k in range(3) if self.flipped[k]))
 
+    def volume_back(self, values: np.ndarray) -> np.ndarray:
+        """Undo `volume`; a view, too."""
+        turned = np.flip(values, tuple(k for k in range(3) if self.flipped[k]))
+        return turned.transpose(np.argsort(self.order))
+
     def places(self, places: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Get places (d, h, w) of the file, `(M, 3)`, in the upright volume.
 

@@ -57,9 +57,8 @@ class DetectVolume(Detect):
     def _whole(self, key: str, pixels: Tensor) -> Prediction:
         found: dict[str, list[Tensor]] = {"boxes": [], "labels": [], "scores": []}
         shape = (int(pixels.shape[2]), int(pixels.shape[3]), int(pixels.shape[4]))
-        starts = [starts_of(*one) for one in zip(shape, self.window, self.lap, strict=True)]
-        for start in product(*starts):
-            part = self._window(pixels, start)
+        for start in product(*self.begins(shape)):
+            part = self.part(pixels, start=start, size=self.window)
             one = self.head.found(self.levels(part), part)[0]
             own = self._own(one["boxes"], start, shape)
             shift = torch.tensor(start[::-1] * 2, device=pixels.device)
@@ -70,12 +69,26 @@ class DetectVolume(Detect):
         kept = once(joined["boxes"], joined["labels"], joined["scores"], most=self.head.form.most)
         return self.told(key, {name: values[kept] for name, values in joined.items()})
 
-    def _window(self, pixels: Tensor, start: tuple[int, ...]) -> Tensor:
-        """Cut out a window, filled up with the volume's darkest to whole places of the coarsest map."""
+    def begins(self, shape: tuple[int, int, int]) -> list[list[int]]:
+        """Get where windows begin along each axis of a volume (D, H, W)."""
+        return [starts_of(*one) for one in zip(shape, self.window, self.lap, strict=True)]
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        """Get (D, H, W) voxels of a place of the coarsest map."""
+        return cast("VolumeBackbone", self.backbone).strides[self.head.reads - 1]
+
+    def part(self, pixels: Tensor, *, start: tuple[int, ...], size: tuple[int, int, int]) -> Tensor:
+        """Cut out a window, filled up with its darkest to whole places of the coarsest map.
+
+        Args:
+            pixels: `(1, C, D, H, W)`.
+            start: (d, h, w) of its first voxel.
+            size: (D, H, W); less where the volume ends before.
+        """
         d, h, w = start
-        part = pixels[:, :, d : d + self.window[0], h : h + self.window[1], w : w + self.window[2]]
-        steps = cast("VolumeBackbone", self.backbone).strides[self.head.reads - 1]
-        missing = [-has % step for has, step in zip(part.shape[2:], steps, strict=True)]
+        part = pixels[:, :, d : d + size[0], h : h + size[1], w : w + size[2]]
+        missing = [-has % step for has, step in zip(part.shape[2:], self.steps, strict=True)]
         if any(missing):
             low = part.amin(dim=(2, 3, 4), keepdim=True)
             sizes = [has + more for has, more in zip(part.shape[2:], missing, strict=True)]

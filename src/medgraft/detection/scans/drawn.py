@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medgraft.detection.scans.stacks import layer, marks_of, stack_of
 from medgraft.report.boxes import ALARM, HIT, MISSED, with_boxes
+from medgraft.report.maps import laid_over
 from medgraft.samples.candidates import Candidate, patches_of
 from medgraft.samples.resampling import windowed
 from medgraft.samples.scan import Scan, read_scan
@@ -77,13 +79,30 @@ def _box_of(found: Detections, kind: str, image: int, box: int) -> Boxes:
     return (found.truth if kind == "missed" else found.found)[image].take(np.array([box]))
 
 
-def three_planes(scan: Scan, corners: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Get an axial, a coronal and a sagittal plane through a box side by side, the box drawn in, in a lung window.
+@dataclass(frozen=True, eq=False)
+class Warmth:
+    """A map that is laid over planes: `values` `(d, h, w)` in 0..1 along the file's axes, from its voxel `start` on."""
+
+    values: np.ndarray
+    start: tuple[int, int, int]
+
+
+def three_planes(
+    scan: Scan,
+    corners: np.ndarray,
+    colour: tuple[int, int, int],
+    *,
+    window: str | tuple[float, float] = "lung",
+    warmth: Warmth | None = None,
+) -> np.ndarray:
+    """Get an axial, a coronal and a sagittal plane through a box side by side, the box drawn in.
 
     Args:
         scan: where the box is.
         corners: x0, y0, z0, x1, y1, z1 in voxels of the file.
         colour: of the box.
+        window: in HU, or whatever the scan's numbers are; see `windowed`.
+        warmth: a map to lay over the planes.
 
     Returns:
         uint8 `(H, W, 3)`.
@@ -91,10 +110,17 @@ def three_planes(scan: Scan, corners: np.ndarray, colour: tuple[int, int, int]) 
     centre, sides = _upright(scan, corners)
     width = max(_LEAST_MM, 2 * float(sides.max()))
     here = Candidate((float(centre[0]), float(centre[1]), float(centre[2])), float(sides.max()) / 2, 1.0, "solid")
-    planes = patches_of(scan.hu, here, spacing_mm=scan.spacing_mm, side_mm=width, pixels=_PIXELS)
+    words: dict[str, Any] = {"spacing_mm": scan.spacing_mm, "side_mm": width, "pixels": _PIXELS}
+    planes, warm = patches_of(scan.hu, here, **words), None
+    if warmth is not None:
+        upright = scan.turn.volume(warmth.values)
+        ends = np.array([warmth.start, np.array(warmth.start) + warmth.values.shape]) - [[0], [1]]
+        z, y, x = centre - scan.turn.places(ends, scan.space.shape).min(axis=0)
+        warm = patches_of(upright, replace(here, centre=(float(z), float(y), float(x))), **words)
     drawn = []
-    for plane, (down, right) in zip(planes, ((1, 2), (0, 2), (0, 1)), strict=True):
-        picture = np.rint(windowed(plane, "lung") * 255).astype(np.uint8)
+    for number, (down, right) in enumerate(((1, 2), (0, 2), (0, 1))):
+        picture = np.rint(windowed(planes[number], window) * 255).astype(np.uint8)
+        picture = picture if warm is None else laid_over(picture, warm[number].clip(0, 1))
         picture = picture[::-1] if down == 0 else picture  # the head is above
         half = np.array([sides[right], sides[down]]) / 2 * _PIXELS / width
         frame = np.concatenate([_PIXELS / 2 - half, _PIXELS / 2 + half])
