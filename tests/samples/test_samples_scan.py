@@ -88,3 +88,13 @@ def test_pictures_show_the_candidate_in_the_middle_through_each_window(tmp_path)
     assert (middle[:, :, 2] == 255).all() and (corner[:, 1:] == 0).all() and (corner[:, 0] < 90).all()
     assert Looks.from_dict(looks.to_dict()) == looks
     assert coloured(np.array([[-600.0]]), [(-600.0, 1500.0)]).tolist() == [[[128]]]
+
+
+def test_people_see_ct_through_the_window_of_the_lung_and_other_scans_from_dark_to_bright(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2000, (20, 20, 20)).astype(np.int16)
+    save_nifti(tmp_path / "mr.nii.gz", values, affine=BASE)
+    centre, width = read_scan(ImageRef(tmp_path / "mr.nii.gz")).window
+    assert abs(centre - 1000) < 30 and 1900 < width < 2000
+    values[:4] = -1000
+    save_nifti(tmp_path / "ct.nii.gz", values, affine=BASE)
+    assert read_scan(ImageRef(tmp_path / "ct.nii.gz")).window == (-600.0, 1500.0)

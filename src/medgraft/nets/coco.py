@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medgraft.errors import BadWeights
+from medgraft.errors import BadWeights, Offline
 from medgraft.nets.backbone import Backbone
 from medgraft.nets.detector import BoxHead, FinderForm
 from medgraft.weights import hub, tensors
@@ -62,7 +62,11 @@ def fetch_detector(name: str, *, offline: bool) -> TrainedDetector:
         from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as Known
 
         entry = Known.COCO_V1
-        found = hub.fetch_url(entry.url, name=f"torchvision:{_LABEL}", offline=offline)
+        try:
+            found = hub.fetch_url(entry.url, name=f"torchvision:{_LABEL}", offline=offline)
+        except Offline as error:
+            do = f"Run once with the network, or bring {Path(entry.url).name} here and give boxes.weights its path."
+            raise Offline(error.what, where=error.where, do=do) from error
         path, origin, sha256 = found.path, entry.url, found.sha256
         licence = "not stated for the weights; torchvision itself is BSD-3-Clause"
     else:

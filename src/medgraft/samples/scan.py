@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from medgraft.errors import BadImage
+from medgraft.samples.resampling import WINDOWS_HU
 from medgraft.values import ImageRef
 
+_AIR_HU = -500.0
+_LOW, _HIGH = 0.5, 99.5  # of a hundred voxels
 _AXES = ((2, 1.0), (1, -1.0), (0, -1.0))  # of RAS, and their sign: to the head, to the back, to the left
 
 
@@ -147,6 +151,15 @@ class Scan:
     turn: Turn
     space: Space
     facts: Mapping[str, str]
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Get (centre, width) that people see it through: of the lung where there is air in HU, else dark to bright."""
+        some = self.hu[::2, ::2, ::2]
+        if some.min() < _AIR_HU:
+            return WINDOWS_HU["lung"]
+        low, high = np.percentile(some, (_LOW, _HIGH)).tolist()
+        return (low + high) / 2, max(high - low, 1e-6)
 
 
 def read_scan(ref: ImageRef) -> Scan:

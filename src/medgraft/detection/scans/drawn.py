@@ -92,7 +92,7 @@ def three_planes(
     corners: np.ndarray,
     colour: tuple[int, int, int],
     *,
-    window: str | tuple[float, float] = "lung",
+    window: tuple[float, float] | None = None,
     warmth: Warmth | None = None,
 ) -> np.ndarray:
     """Get an axial, a coronal and a sagittal plane through a box side by side, the box drawn in.
@@ -101,7 +101,7 @@ def three_planes(
         scan: where the box is.
         corners: x0, y0, z0, x1, y1, z1 in voxels of the file.
         colour: of the box.
-        window: in HU, or whatever the scan's numbers are; see `windowed`.
+        window: (centre, width) in HU, or whatever the scan's numbers are; the scan's own when None.
         warmth: a map to lay over the planes.
 
     Returns:
@@ -119,7 +119,7 @@ def three_planes(
         warm = patches_of(upright, replace(here, centre=(float(z), float(y), float(x))), **words)
     drawn = []
     for number, (down, right) in enumerate(((1, 2), (0, 2), (0, 1))):
-        picture = np.rint(windowed(planes[number], window) * 255).astype(np.uint8)
+        picture = np.rint(windowed(planes[number], window or scan.window) * 255).astype(np.uint8)
         picture = picture if warm is None else laid_over(picture, warm[number].clip(0, 1))
         picture = picture[::-1] if down == 0 else picture  # the head is above
         half = np.array([sides[right], sides[down]]) / 2 * _PIXELS / width

@@ -65,8 +65,8 @@ def edges(scan: Scan, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layer(scan: Scan, level: int) -> np.ndarray:
-    """Get an axial slice in a lung window, uint8 `(H, W)`."""
-    return np.rint(windowed(scan.hu[level], "lung") * 255).astype(np.uint8)
+    """Get an axial slice as people see it, uint8 `(H, W)`."""
+    return np.rint(windowed(scan.hu[level], scan.window) * 255).astype(np.uint8)
 
 
 def stack_of(scan: Scan, marks: list[Mark], *, begin: int) -> Stack:

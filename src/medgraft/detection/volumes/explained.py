@@ -31,7 +31,6 @@ from medgraft.tasks.detect_volume import DetectVolume
 from medgraft.values import Batch, Boxes, ImageRef
 
 _GAP, _PAGE_PIXELS = 2, 480
-_LOW, _HIGH = 0.5, 99.5  # of a hundred voxels, where there are no windows of HU
 Three = tuple[int, int, int]
 
 
@@ -238,10 +237,7 @@ def planes_of(scan: Scan, one: ExplainedScanBox, *, window: tuple[float, float])
 
 
 def _window(run: VolumeRun, scan: Scan) -> tuple[float, float]:
-    if run.form.frame.windows_hu:
-        return run.form.frame.windows_hu[0]
-    low, high = np.percentile(scan.hu[::2, ::2, ::2], (_LOW, _HIGH)).tolist()
-    return (low + high) / 2, max(high - low, 1e-6)
+    return run.form.frame.windows_hu[0] if run.form.frame.windows_hu else scan.window
 
 
 def _written(one: ExplainedScanBox, picture: np.ndarray, stem: Path) -> dict[str, str]:
