@@ -51,5 +51,6 @@ class Boxes(Section):
     maps: int | None = Field(None, ge=1, le=5, description="maps of a volume that boxes are looked for in; planned")
     patch: tuple[int, int, int] | None = Field(None, description="(D, H, W) voxels that a net learns from; planned")
     patches: int | None = Field(None, ge=1, description="patches a scan that an epoch shows; planned")
+    mirrored: bool | None = Field(None, description="look at a scan four times, mirrored along each axis; planned")
     hit: Literal["auto", "iou", "centre"] = Field("auto", description="when a box is a hit: overlap, or its centre")
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a box is a hit, intersection over union")

@@ -14,7 +14,7 @@ from medgraft.nets.volume_detector import VolumeBoxHead, VolumeFinderForm, Volum
 from medgraft.scores.hits import HitRule
 from medgraft.scores.overlap import iou
 from medgraft.tasks.answers import Answers
-from medgraft.tasks.detect_volume import DetectVolume, once, starts_of
+from medgraft.tasks.detect_volume import DetectVolume, agreed, once, starts_of
 from medgraft.values import Batch, Boxes
 
 pytest.importorskip("monai", reason="boxes.arm retinanet needs the extra volume")
@@ -141,3 +141,27 @@ def test_windows_cover_an_axis_and_the_surest_of_the_same_stays():
     boxes = torch.tensor([[0.0, 0, 0, 4, 4, 4], [0.0, 0, 0, 4, 4, 5], [0.0, 0, 0, 4, 4, 4], [9.0, 9, 9, 12, 12, 12]])
     kept = once(boxes, torch.tensor([0, 0, 1, 0]), torch.tensor([0.5, 0.9, 0.3, 0.1]), most=9)
     assert kept.tolist() == [1, 2, 3]
+
+
+def test_four_looks_find_what_one_finds_and_agree_on_its_place(learnt: DetectVolume):
+    pixels, truth = balls(5003)
+    learnt.mirrored = True
+    found = learnt.predict(Batch(pixels, ("x",)))[0].boxes
+    learnt.mirrored = False
+    assert found is not None
+    np.testing.assert_allclose(middle(found), middle(truth), atol=2)
+
+
+def test_looks_are_joined_by_the_mean_of_their_scores_and_a_miss_counts():
+    def look(*rows: tuple[list[float], float]) -> dict[str, torch.Tensor]:
+        boxes = torch.tensor([box for box, _ in rows]).reshape(-1, 6)
+        labels = torch.zeros(len(rows), dtype=torch.int64)
+        return {"boxes": boxes, "labels": labels, "scores": torch.tensor([score for _, score in rows])}
+
+    here, beside, away = [0.0, 0, 0, 4, 4, 4], [0.0, 0, 0, 4, 4, 5], [9.0, 9, 9, 12, 12, 12]
+    told = agreed(
+        [look((here, 0.8), (beside, 0.1)), look((beside, 0.4), (away, 0.6)), look(), look((here, 0.2))], most=9
+    )
+    np.testing.assert_allclose(told["scores"], [(0.8 + 0.4 + 0.2) / 4, 0.6 / 4], rtol=1e-6)
+    np.testing.assert_allclose(told["boxes"][0], [0, 0, 0, 4, 4, 4 + 0.5 / 1.5], rtol=1e-6)
+    assert len(agreed([look(), look()], most=9)["boxes"]) == 0

@@ -33,6 +33,7 @@ class VolumeForm:
         patch: (D, H, W) in voxels of what is learnt from.
         window: (D, H, W) in voxels of what is looked at at once.
         lap: (D, H, W) voxels that neighbouring windows share.
+        mirrored: True for four looks at a scan once it has learnt; see `DetectVolume`.
     """
 
     frame: FrameForm
@@ -40,6 +41,7 @@ class VolumeForm:
     patch: tuple[int, int, int]
     window: tuple[int, int, int]
     lap: tuple[int, int, int]
+    mirrored: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values."""
@@ -54,7 +56,7 @@ class VolumeForm:
             return int(d), int(h), int(w)
 
         frame, finder = FrameForm.from_dict(values["frame"]), VolumeFinderForm.from_dict(values["finder"])
-        return cls(frame, finder, three("patch"), three("window"), three("lap"))
+        return cls(frame, finder, three("patch"), three("window"), three("lap"), bool(values.get("mirrored")))
 
 
 def graft_volume_detector(
@@ -131,4 +133,5 @@ def load_volume_detector(path: Path) -> tuple[DetectVolume, VolumeForm, dict[str
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadWeights(f"the card of this model does not fit ({str(error)[:200]})", where=path) from error
     task.requires_grad_(False)
+    task.mirrored = form.mirrored
     return task.eval(), form, card

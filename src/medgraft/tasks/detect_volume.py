@@ -32,6 +32,9 @@ class DetectVolume(Detect):
         window: (D, H, W) in voxels of what is looked at at once.
         lap: (D, H, W) voxels that neighbouring windows share.
         hit: the rule by which an epoch is judged.
+
+    Attributes:
+        mirrored: True looks at a volume four times, mirrored along each axis once, and takes the mean of what is said.
     """
 
     edges: ClassVar[int] = 6
@@ -48,13 +51,26 @@ class DetectVolume(Detect):
     ) -> None:
         super().__init__(backbone, head, answers)
         self.window, self.lap, self.hit = window, lap, hit
+        self.mirrored = False  # while it learns: each epoch is judged, and four looks cost four times as much
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
         """Get one prediction a volume `(C, D, H, W)` of any size, its boxes in network voxels."""
-        return [self._whole(key, pixels[None]) for key, pixels in zip(batch.keys, batch.pixels, strict=True)]
+        return [self.told(key, self._looks(pixels[None])) for key, pixels in zip(batch.keys, batch.pixels, strict=True)]
 
-    def _whole(self, key: str, pixels: Tensor) -> Prediction:
+    def _looks(self, pixels: Tensor) -> dict[str, Tensor]:
+        if not self.mirrored:
+            return self._whole(pixels)
+        views = []
+        for axis in (None, 0, 1, 2):
+            one = self._whole(pixels if axis is None else pixels.flip(axis + 2))
+            if axis is not None:
+                ends = [2 - axis, 5 - axis]
+                one["boxes"][:, ends] = pixels.shape[axis + 2] - one["boxes"][:, ends[::-1]]
+            views.append(one)
+        return agreed(views, most=self.head.form.most)
+
+    def _whole(self, pixels: Tensor) -> dict[str, Tensor]:
         found: dict[str, list[Tensor]] = {"boxes": [], "labels": [], "scores": []}
         shape = (int(pixels.shape[2]), int(pixels.shape[3]), int(pixels.shape[4]))
         for start in product(*self.begins(shape)):
@@ -67,7 +83,7 @@ class DetectVolume(Detect):
             found["scores"].append(one["scores"][own].float())
         joined = {name: torch.cat(parts) for name, parts in found.items()}
         kept = once(joined["boxes"], joined["labels"], joined["scores"], most=self.head.form.most)
-        return self.told(key, {name: values[kept] for name, values in joined.items()})
+        return {name: values[kept] for name, values in joined.items()}
 
     def begins(self, shape: tuple[int, int, int]) -> list[list[int]]:
         """Get where windows begin along each axis of a volume (D, H, W)."""
@@ -148,14 +164,46 @@ def once(boxes: Tensor, labels: Tensor, scores: Tensor, *, most: int) -> Tensor:
         most: how many at most.
     """
     order, kept = torch.argsort(scores, descending=True, stable=True), []
-    sizes = (boxes[:, 3:] - boxes[:, :3]).prod(dim=1)
     while len(order) and len(kept) < most:
-        first = order[0]
+        first, others = order[0], order[1:]
         kept.append(first)
-        others = order[1:]
-        low = torch.maximum(boxes[first, :3], boxes[others, :3])
-        high = torch.minimum(boxes[first, 3:], boxes[others, 3:])
-        shared = (high - low).clamp_min(0).prod(dim=1)
-        same = (shared > _SAME_IOU * (sizes[first] + sizes[others] - shared)) & (labels[others] == labels[first])
+        same = (_iou(boxes[first], boxes[others]) > _SAME_IOU) & (labels[others] == labels[first])
         order = others[~same]
     return torch.stack(kept) if kept else torch.zeros(0, dtype=torch.int64, device=boxes.device)
+
+
+def agreed(views: list[dict[str, Tensor]], *, most: int) -> dict[str, Tensor]:
+    """Get what several looks at one volume say together: boxes that overlap are one, with the mean of their scores.
+
+    A look that did not find a box counts with 0.
+
+    Args:
+        views: `boxes` `(M, 6)`, `labels` `(M,)` and `scores` `(M,)` of each look, in the same voxels.
+        most: how many boxes at most.
+
+    Source: Jaeger et al., Retina U-Net, ML4H 2020, weighted box clustering.
+    """
+    boxes, labels, scores = (torch.cat([one[name] for one in views]) for name in ("boxes", "labels", "scores"))
+    view = torch.cat([torch.full_like(one["labels"], number) for number, one in enumerate(views)])
+    left, found = torch.argsort(scores, descending=True, stable=True), []
+    while len(left):
+        first = left[0]
+        same = (_iou(boxes[first], boxes[left]) > _SAME_IOU) & (labels[left] == labels[first])
+        same[0] = True
+        own = left[same]
+        best = scores.new_zeros(len(views)).scatter_reduce(0, view[own], scores[own], "amax")
+        share = (scores[own] / scores[own].sum())[:, None]
+        found.append(((boxes[own] * share).sum(dim=0), labels[first], best.mean()))
+        left = left[~same]
+    if not found:
+        return {"boxes": boxes, "labels": labels, "scores": scores}
+    joined = [torch.stack(part) for part in zip(*found, strict=True)]
+    order = torch.argsort(joined[2], descending=True, stable=True)[:most]
+    return dict(zip(("boxes", "labels", "scores"), (part[order] for part in joined), strict=True))
+
+
+def _iou(one: Tensor, others: Tensor) -> Tensor:
+    """Get the IoU `(M,)` of a box `(6,)` with each of `(M, 6)`."""
+    shared = (torch.minimum(one[3:], others[:, 3:]) - torch.maximum(one[:3], others[:, :3])).clamp_min(0).prod(dim=1)
+    sizes = (others[:, 3:] - others[:, :3]).prod(dim=1) + (one[3:] - one[:3]).prod()
+    return shared / (sizes - shared).clamp_min(1e-6)

@@ -128,6 +128,7 @@ def choose_rest(
         "boxes.maps": (maps, f"each has boxes twice as large as the one before, up to {large:.0f} mm"),
         "boxes.patch": (patch, why),
         "boxes.patches": (each, f"about {each * facts.scans * epochs} patches in all from {facts.scans} scans"),
+        "boxes.mirrored": (True, "the mean of four looks ranks findings above false alarms better than one does"),
         "boxes.most": (100, "more are hardly looked at in a scan"),
         "augment.preset": ("none", "patches are mirrored along all axes, stretched and brightened instead"),
         "depth.thaw": untried_rule(stages=stages, random=random, procedural=procedural),
@@ -179,4 +180,5 @@ def form_of(recipe: Recipe) -> VolumeForm:
     grow = (_WINDOW_VOXELS / math.prod(own.patch)) ** (1 / 3)
     window = [max(1, round(size * grow / step)) * step for size, step in zip(own.patch, steps, strict=True)]
     lap = [2 * math.ceil(size / 4 / 2) for size in own.patch]
-    return VolumeForm(frame, finder, own.patch, (window[0], window[1], window[2]), (lap[0], lap[1], lap[2]))
+    sizes = (window[0], window[1], window[2]), (lap[0], lap[1], lap[2])
+    return VolumeForm(frame, finder, own.patch, *sizes, mirrored=bool(own.mirrored))

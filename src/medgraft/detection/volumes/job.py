@@ -104,6 +104,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Choose thresholds on validation, judge on test, write everything; report.json comes last and says it is done."""
     task, rule = parts.task.eval(), judge.rule_of(recipe)
+    task.mirrored = parts.form.mirrored  # not while it learnt
     by_key = {sample.key: sample for sample in found.samples}
     said = {"val": _predicted(parts, parts.val.epoch(), listen)}
     began = time.perf_counter()

@@ -124,7 +124,7 @@ def _training_entry(recipe: Recipe, parts: VolumeParts, fitted: Fitted) -> dict[
         "stopped": fitted.stopped,
         "score": "FROC score",
         "image_size": list(form.patch[1:]),
-        "loss": "cross-entropy of classes with hard negatives, and smooth L1 of corners",
+        "loss": "focal loss of classes, and smooth L1 of corners",
         "balance": None,
         "precision": parts.engine.precision,
         "label_smoothing": None,
@@ -146,6 +146,7 @@ def _training_entry(recipe: Recipe, parts: VolumeParts, fitted: Fitted) -> dict[
             ],
             ["patches that it learns from", f"{_by(form.patch)} voxels, {recipe.boxes.patches} a scan and epoch"],
             ["windows that it looks through", f"{_by(form.window)} voxels, {_by(form.lap)} shared with the next"],
+            ["looks at a scan", "four: as it is, and mirrored along each axis" if form.mirrored else "one"],
             ["learning rate of pyramid and detector", fit.head_lr],
             ["factor on each stage further down", fit.layer_decay],
         ],
@@ -172,15 +173,16 @@ def _methods(recipe: Recipe, parts: VolumeParts, found: Gathered, fitted: Fitted
     counts = {part: len(found.of(part)) for part in ("train", "val", "test")}
     hit = "its centre lies in a true box" if recipe.boxes.hit == "centre" else f"IoU is at least {recipe.boxes.iou:g}"
     seen = "the box around the lungs" if form.frame.region == "lungs" else "the whole scan"
+    looks = ", four times, mirrored along each axis, and the boxes joined" if form.mirrored else ""
     return (
         f"Scans were parted into {counts['train']} for training, {counts['val']} for validation and {counts['test']} "
         f"for the test, brought to voxels of {_by(form.frame.spacing_mm)} mm (z, y, x) and cut to {seen}. An encoder "
         f"of pictures ({net.architecture}), its kernels spread over depth (Carreira and Zisserman, CVPR 2017), carried "
         f"a feature pyramid and a RetinaNet (Lin et al., ICCV 2017; anchors matched by ATSS, MONAI's implementation). "
         f"{parts.task.thawed} of its {len(net.stages)} stages were tuned on patches of {_by(form.patch)} voxels, half "
-        f"of them around findings, mirrored and changed in brightness, with hard negatives, for "
+        f"of them around findings, mirrored, stretched and changed in brightness, by the focal loss, for "
         f"{len(fitted.history)} epochs of AdamW; the epoch with the best FROC score of the validation scans was kept. "
-        f"Whole scans were looked at through windows of {_by(form.window)} voxels. A box was a hit where {hit}. "
+        f"Whole scans were looked at through windows of {_by(form.window)} voxels{looks}. A box was a hit where {hit}. "
         f"Thresholds were chosen on validation scans for the largest F1. Intervals are from {recipe.scores.resamples} "
         f"resamples of patients. medgraft {VERSION}."
     )
