@@ -71,7 +71,7 @@ def choose_frame(recipe: Recipe, facts: ScanFacts) -> Recipe:
     spacing = tuple(round(max(step, min(small / _ACROSS, 3 * step)), 3) for step in facts.spacing_mm)
     text = " x ".join(f"{step:g}" for step in spacing)
     planned: dict[str, tuple[Any, str]] = {
-        "boxes.arm": (ARM, f"{facts.scans} scans with boxes are enough to tune an encoder by"),
+        "boxes.arm": (ARM, f"{facts.scans} scans to tune an encoder by"),
         "boxes.hit": ("centre", "what is small in a volume is found where its place is known, as LUNA16 counts"),
         "boxes.spacing_mm": (
             spacing,
