@@ -150,7 +150,10 @@ def table(held: dict[str, Any]) -> str:
         arm, backbone, count, *more = name.split("/")
         froc, ap = (f"{one[word]['value']:.3f} ({_ends(one[word])})" for word in ("froc", "map10"))
         alone = "" if one["search"] is None else f"{one['search']['froc']:.3f}"
-        times = f"{(one['train_seconds'] + one['prefix_seconds']) / 60:.0f} min | {1 / one['scans_per_second']:.1f} s"
+        rate = one["scans_per_second"]
+        times = (
+            f"{(one['train_seconds'] + one['prefix_seconds']) / 60:.0f} min | {f'{1 / rate:.1f} s' if rate else '–'}"
+        )
         shown = [arm, backbone, ", ".join([count, *more]), froc, f"{one['sensitivity_at_fp']['1']:.3f}", ap, alone]
         lines.append(f"| {' | '.join(shown)} | {times} |")
     return "\n".join(lines)
