@@ -303,3 +303,16 @@ def balance_rule(ratio: float | None) -> tuple[str, str]:
     if ratio < 1.5:
         return "none", f"the classes are balanced (ratio {ratio:.1f})"
     return "weights", f"rare classes weigh more in the loss (ratio {ratio:.1f}); probabilities are corrected for it"
+
+
+def filled(recipe: Recipe, planned: dict[str, tuple[Any, str]]) -> Recipe:
+    """Fill what a recipe leaves empty or "auto".
+
+    Args:
+        recipe: what was asked for.
+        planned: field -> the value, and why.
+    """
+    tree = recipe.model_dump()
+    empty = [name for name in planned if tree[name.partition(".")[0]][name.partition(".")[2]] in (None, "auto")]
+    changed = recipe.changed({name: planned[name][0] for name in empty})
+    return with_reasons(changed, {name: planned[name][1] for name in empty})

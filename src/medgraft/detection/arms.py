@@ -11,6 +11,7 @@ from medgraft.detection.opened import BoxRun
 from medgraft.detection.outside import evaluate_boxes
 from medgraft.detection.scans.choices import ARM as CANDIDATES
 from medgraft.detection.scans.opened import ScanRun
+from medgraft.detection.volumes.choices import ARM as RETINANET
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Listen
 from medgraft.opened import Run, check_folder, report_in
@@ -18,7 +19,6 @@ from medgraft.recipe import Recipe
 from medgraft.samples.dataset import Columns, DataSet
 from medgraft.values import ImageRef
 
-RETINANET = "retinanet"
 _ENOUGH = 80  # scans with boxes: of 50 the candidates, which cost a tenth, were seen to find nearly as much
 
 
@@ -52,7 +52,7 @@ def open_any(folder: Path, *, device: str) -> Run | BoxRun | ScanRun:
     if report.get("task") != "detect":
         return Run(folder, device=device)
     if report.get("arm") == RETINANET:
-        from medgraft.detection.volumes.opened import VolumeRun  # MONAI is not there for everybody
+        from medgraft.detection.volumes.opened import VolumeRun
 
         return VolumeRun(folder, device=device)
     return ScanRun(folder, device=device) if report.get("arm") == CANDIDATES else BoxRun(folder, device=device)

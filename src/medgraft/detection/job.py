@@ -19,7 +19,8 @@ from medgraft.gallery import picture_of
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
 from medgraft.learn.detector import save_detector
-from medgraft.learn.loop import Fitted, Loop, Schedule
+from medgraft.learn.engine import Engine
+from medgraft.learn.loop import Fitted, Loop, Schedule, Source
 from medgraft.learn.model import Pixels
 from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.resume import Checkpoints
@@ -59,7 +60,8 @@ def train_boxes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
         if depths is not None:
             storage.write_json(out / depth_rounds.FILE, depths)
         resuming.begin(out, recipe, found=found)
-        fitted = _fit(out, recipe, parts, listen)
+        words: dict[str, Any] = {"train": parts.train, "val": parts.val, "listen": listen}
+        fitted = fit_detector(out, recipe, task=parts.task, engine=parts.engine, **words)
         times.train = fitted.seconds
         return _finish(out, recipe, parts, found, fitted, times)
     finally:
@@ -67,13 +69,20 @@ def train_boxes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
             part.close()
 
 
-def _fit(out: Path, recipe: Recipe, parts: BoxParts, listen: Listen) -> Fitted:
+def fit_detector(
+    out: Path, recipe: Recipe, *, task: Detect, engine: Engine, train: Source, val: Source, listen: Listen
+) -> Fitted:
+    """Fit a detector, of flat images or in volumes, as its filled recipe says; it then holds the best weights.
+
+    Raises:
+        Stopped: it stopped safely and can be resumed.
+    """
     fit = recipe.fit
     lr = fit.lr or 1e-3
     groups = parameter_groups(
-        parts.task.backbone,
-        parts.task.head,
-        thawed=parts.task.thawed,
+        task.backbone,
+        task.head,
+        thawed=task.thawed,
         lr=lr,
         head_lr=fit.head_lr,
         layer_decay=fit.layer_decay or 1.0,
@@ -89,11 +98,11 @@ def _fit(out: Path, recipe: Recipe, parts: BoxParts, listen: Listen) -> Fitted:
         save_seconds=recipe.machine.save_seconds,
     )
     return Loop(
-        parts.task,
-        parts.engine,
+        task,
+        engine,
         optimisers={"all": torch.optim.AdamW(groups, fused=True)},
-        train=parts.train,
-        val=parts.val,
+        train=train,
+        val=val,
         schedule=schedule,
         folder=out,
         listen=listen,

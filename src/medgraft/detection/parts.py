@@ -19,6 +19,7 @@ from medgraft.files import network_corners
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.detector import graft_detector, regraft
 from medgraft.learn.engine import Engine, fastest
+from medgraft.learn.loop import Source
 from medgraft.learn.model import Pixels
 from medgraft.nets import batch_norms, has_folded_norms, takes_adapters
 from medgraft.nets.coco import ENCODER, TrainedDetector, coco_form, fetch_detector, transplant
@@ -241,7 +242,7 @@ def assemble_boxes(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels
         )
 
     train = loader("train")
-    recipe, engine = _engine(recipe, task, train)
+    recipe, engine = settle_engine(recipe, task, train)
     engine.place(task)
     field = field_of(recipe, found)
     return recipe, BoxParts(task, engine, pixels, sizes, field, train, loader("val"), loader("test"))
@@ -263,8 +264,8 @@ def field_of(recipe: Recipe, found: Gathered) -> dict[str, Any]:
     return {"side": float(np.median(longest)), "largest": largest, "um_per_px": micrometres}
 
 
-def _engine(recipe: Recipe, task: Detect, train: BoxLoader) -> tuple[Recipe, Engine]:
-    """Settle device, precision and memory layout; what is "auto" is measured on a batch of this run."""
+def settle_engine(recipe: Recipe, task: Detect, train: Source, *, timed: int = _TIMED) -> tuple[Recipe, Engine]:
+    """Settle device, precision and memory layout; what is "auto" is measured on `timed` images of this run."""
     fit = recipe.fit
     if fit.precision != "auto" and fit.channels_last is not None:
         return recipe, Engine(recipe.machine.device, precision=fit.precision, channels_last=fit.channels_last)
@@ -272,14 +273,14 @@ def _engine(recipe: Recipe, task: Detect, train: BoxLoader) -> tuple[Recipe, Eng
     task.to(engine.device).train()
     batch = engine.move(next(iter(train.epoch(0))))
     assert batch.targets is not None
-    targets = batch.targets[:_TIMED]
+    targets = batch.targets[:timed]
 
     def once(pixels: torch.Tensor) -> None:
-        for _, loss in task.losses(Batch(pixels, batch.keys[:_TIMED], targets)):
+        for _, loss in task.losses(Batch(pixels, batch.keys[:timed], targets)):
             loss.backward()
         task.zero_grad(set_to_none=True)
 
-    precision, last = fastest(task, batch.pixels[:_TIMED], run=once, seconds=2.0)
+    precision, last = fastest(task, batch.pixels[:timed], run=once, seconds=2.0)
     precision = precision if fit.precision == "auto" else fit.precision
     last = last if fit.channels_last is None else fit.channels_last
     threads = torch.get_num_threads()

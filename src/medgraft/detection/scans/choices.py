@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from medgraft.errors import BadRecipe
-from medgraft.planning import with_reasons
+from medgraft.planning import filled
 from medgraft.recipe import Recipe
 from medgraft.samples.planes import Looks
 
 ARM = "candidates"  # the word of `boxes.arm`
 _PIXELS = 48
 _NEAR, _FAR = (20.0, 32.0), (40.0, 64.0)  # mm: least and largest sides of the planes
-_WINDOWS_HU = [(-600.0, 1500.0), (40.0, 400.0), (-650.0, 700.0)]
+WINDOWS_HU = [(-600.0, 1500.0), (40.0, 400.0), (-650.0, 700.0)]
 _CANDIDATES, _VIEWS = 50, 8
 
 
@@ -46,7 +46,7 @@ def choose_scans(recipe: Recipe, diameters_mm: Sequence[float], *, candidates: i
         candidates: in all scans of the training at most, with as many a scan as the recipe says or as is usual.
         scans: of the training.
     """
-    windows = recipe.boxes.windows_hu or _WINDOWS_HU
+    windows = recipe.boxes.windows_hu or WINDOWS_HU
     share = len(diameters_mm) / max(1, candidates)
     planned: dict[str, tuple[Any, str]] = {
         "boxes.arm": (ARM, "these are volumes"),
@@ -65,10 +65,7 @@ def choose_scans(recipe: Recipe, diameters_mm: Sequence[float], *, candidates: i
         "fit.precision": ("fp32", "the encoder runs once over each picture, and the same picture gives the same"),
         "fit.channels_last": (True, "convolutions of pictures are as fast or faster so"),
     }
-    tree = recipe.model_dump()
-    empty = [name for name in planned if tree[name.partition(".")[0]][name.partition(".")[2]] in (None, "auto")]
-    changed = recipe.changed({name: planned[name][0] for name in empty})
-    return with_reasons(changed, {name: planned[name][1] for name in empty})
+    return filled(recipe, planned)
 
 
 def _sides_rule(diameters_mm: Sequence[float]) -> tuple[list[float], str]:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from medgraft.detection.choices import untried_rule
+from medgraft.detection.scans.choices import WINDOWS_HU
 from medgraft.errors import BadRecipe
 from medgraft.learn.volume_detector import VolumeForm
 from medgraft.nets.depth import plan_depth
 from medgraft.nets.volume_detector import VolumeFinderForm
-from medgraft.planning import average_rule, with_reasons
+from medgraft.planning import average_rule, filled
 from medgraft.recipe import Recipe
 from medgraft.samples.framing import FrameForm
 
 ARM = "retinanet"  # the word of `boxes.arm`
-WINDOWS_HU = [(-600.0, 1500.0), (40.0, 400.0), (-650.0, 700.0)]
 _ACROSS = 5  # voxels that a small box should have along an axis, where the scans have them
 _PATCH_VOXELS = 2**14  # many small patches a step show more findings than a few large ones at the same cost
 _STEP_VOXELS = 2**19
@@ -89,9 +89,9 @@ def choose_frame(recipe: Recipe, facts: ScanFacts) -> Recipe:
             else ([], "these are no Hounsfield units: the darkest and brightest voxels are black and white")
         ),
     }
-    recipe = _filled(recipe, planned)
+    recipe = filled(recipe, planned)
     channels = 3 if len(recipe.boxes.windows_hu or []) > 1 else 1
-    return _filled(recipe, {"input.channels": (channels, "one a window")})
+    return filled(recipe, {"input.channels": (channels, "one a window")})
 
 
 def choose_rest(
@@ -142,15 +142,7 @@ def choose_rest(
         "fit.layer_decay": (1.0, "no layer has seen a real image yet") if fresh else (0.75, "early features serve all"),
         "fit.ema": average_rule(steps),
     }
-    return _filled(recipe, planned)
-
-
-def _filled(recipe: Recipe, planned: dict[str, tuple[Any, str]]) -> Recipe:
-    """Take over what the recipe leaves empty or "auto"."""
-    tree = recipe.model_dump()
-    empty = [name for name in planned if tree[name.partition(".")[0]][name.partition(".")[2]] in (None, "auto")]
-    changed = recipe.changed({name: planned[name][0] for name in empty})
-    return with_reasons(changed, {name: planned[name][1] for name in empty})
+    return filled(recipe, planned)
 
 
 def _patch_rule(spacing_mm: Sequence[float], large: float, *, halvings: int) -> tuple[tuple[int, int, int], str]:

@@ -13,6 +13,7 @@ import torch
 
 from medgraft import resuming, storage
 from medgraft.detection import judge, written
+from medgraft.detection.job import fit_detector
 from medgraft.detection.scans.job import verdicts, write_pages
 from medgraft.detection.volumes import told
 from medgraft.detection.volumes.framed import FrameShelf
@@ -26,10 +27,10 @@ from medgraft.detection.volumes.parts import (
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
-from medgraft.learn.loop import Fitted, Loop, Schedule
+from medgraft.learn.loop import Fitted
 from medgraft.learn.resume import Checkpoints
 from medgraft.learn.volume_detector import save_volume_detector
-from medgraft.nets import parameter_groups, recalibrate
+from medgraft.nets import recalibrate
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import DataSet
 from medgraft.samples.framing import Frame
@@ -53,43 +54,12 @@ def train_volumes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen
             recalibrate(task.backbone, recalibration_batches(parts.train, parts.engine, count=_MEASURED))
         times.prefix = time.perf_counter() - began
         resuming.begin(out, recipe, found=found)
-        fitted = _fit(out, recipe, parts, listen)
+        words: dict[str, Any] = {"train": parts.train, "val": parts.val, "listen": listen}
+        fitted = fit_detector(out, recipe, task=parts.task, engine=parts.engine, **words)
         times.train = fitted.seconds
         return _finish(out, recipe, parts, found, fitted=fitted, times=times, listen=listen)
     finally:
         found.store.close()
-
-
-def _fit(out: Path, recipe: Recipe, parts: VolumeParts, listen: Listen) -> Fitted:
-    fit = recipe.fit
-    groups = parameter_groups(
-        parts.task.backbone,
-        parts.task.head,
-        thawed=parts.task.thawed,
-        lr=fit.lr or 1e-3,
-        head_lr=fit.head_lr,
-        layer_decay=fit.layer_decay or 1.0,
-        weight_decay=fit.weight_decay,
-    )
-    schedule = Schedule(
-        epochs=fit.epochs or 1,
-        seed=recipe.seed,
-        warmup=fit.warmup,
-        clip=fit.clip,
-        ema=fit.ema or 0.0,
-        patience=fit.patience or 0,
-        save_seconds=recipe.machine.save_seconds,
-    )
-    return Loop(
-        parts.task,
-        parts.engine,
-        optimisers={"all": torch.optim.AdamW(groups, fused=True)},
-        train=parts.train,
-        val=parts.val,
-        schedule=schedule,
-        folder=out,
-        listen=listen,
-    ).run()
 
 
 def _finish(

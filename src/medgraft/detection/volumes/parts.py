@@ -14,24 +14,23 @@ import torch
 from medgraft import gather as gathering
 from medgraft.assemble import say_weights, stages_of
 from medgraft.detection.judge import rule_of
-from medgraft.detection.parts import with_boxes
+from medgraft.detection.parts import settle_engine, with_boxes
 from medgraft.detection.scans.parts import PREVIEW, check_records, diameters_of
 from medgraft.detection.volumes.choices import ScanFacts, check_volumes, choose_frame, choose_rest, form_of
 from medgraft.detection.volumes.framed import FrameShelf, overlooked
 from medgraft.errors import BadData
 from medgraft.gather import Gathered, Listen
-from medgraft.learn.engine import Engine, fastest
+from medgraft.learn.engine import Engine
 from medgraft.learn.volume_detector import VolumeForm, graft_volume_detector
 from medgraft.nets import batch_norms, has_folded_norms
 from medgraft.nets.backbone import backbone
-from medgraft.planning import with_reasons
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import DataSet
 from medgraft.samples.framing import Frame
 from medgraft.samples.patches import Patches, Volumes, Wholes
 from medgraft.tasks import TASKS
 from medgraft.tasks.detect_volume import DetectVolume
-from medgraft.values import Batch, Boxes
+from medgraft.values import Boxes
 from medgraft.version import VERSION
 
 _NO_EPOCH = 1_000_000  # its patches are shown in no other
@@ -161,7 +160,7 @@ def assemble_volumes(
     words: dict[str, Any] = {"each": recipe.boxes.patches or 1, "batch_size": recipe.fit.batch_size or 4}
     train = Patches(volumes("train"), spec=spec, shape=form.patch, seed=recipe.seed, **words)
     val, test = (Wholes(volumes(split), spec=spec) for split in ("val", "test"))
-    recipe, engine = _engine(recipe, task, train)
+    recipe, engine = settle_engine(recipe, task, train, timed=train.batch_size)
     engine.place(task)
     frames = {sample.key: one.frame for sample, one in zip(found.samples, ready, strict=True)}
     return recipe, VolumeParts(task, engine, form, frames, train, val, test)
@@ -172,30 +171,6 @@ def _inside(boxes: Boxes | None, frame: Frame) -> Boxes:
     assert boxes is not None
     corners = frame.boxes(boxes.corners) if len(boxes) else np.zeros((0, 6))
     return Boxes(corners, boxes.labels, ignored=boxes.ignored)
-
-
-def _engine(recipe: Recipe, task: DetectVolume, train: Patches) -> tuple[Recipe, Engine]:
-    """Settle device, precision and memory layout; what is "auto" is measured on a batch of this run."""
-    fit = recipe.fit
-    if fit.precision != "auto" and fit.channels_last is not None:
-        return recipe, Engine(recipe.machine.device, precision=fit.precision, channels_last=fit.channels_last)
-    engine = Engine(recipe.machine.device)
-    task.to(engine.device).train()
-    batch = engine.move(next(iter(train.epoch(0))))
-
-    def once(pixels: torch.Tensor) -> None:
-        for _, loss in task.losses(Batch(pixels, batch.keys, batch.targets)):
-            loss.backward()
-        task.zero_grad(set_to_none=True)
-
-    precision, last = fastest(task, batch.pixels, run=once, seconds=3.0)
-    precision = precision if fit.precision == "auto" else fit.precision
-    last = last if fit.channels_last is None else fit.channels_last
-    threads = torch.get_num_threads()
-    why = f"measured on {threads} thread{'s' if threads > 1 else ''} of the {engine.device.type}"
-    recipe = recipe.changed({"fit.precision": precision, "fit.channels_last": last})
-    recipe = with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
-    return recipe, Engine(recipe.machine.device, precision=precision, channels_last=last)
 
 
 def recalibration_batches(train: Patches, engine: Engine, *, count: int) -> list[torch.Tensor]:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import depth_rounds, storage
-from medgraft.detection.told import data_of
+from medgraft.detection.told import backbone_entry, data_of
 from medgraft.detection.volumes.choices import ARM
 from medgraft.detection.volumes.parts import VolumeParts
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.recipe import Recipe
 from medgraft.reporting import depth_entry, is_phantom, machine_entry
-from medgraft.tasks.detect_volume import DetectVolume
 from medgraft.version import VERSION
 
 
@@ -30,20 +29,9 @@ class Times:
     predict_images_per_second: float = 0.0
 
 
-def _backbone_entry(task: DetectVolume) -> dict[str, Any]:
-    net = task.backbone
-    return {
-        "name": net.name,
-        "architecture": net.architecture,
-        "options": net.options,
-        "pooling": "pyramid",
-        "source": net.source,
-        "licence": net.licence,
-        "parameters": net.parameters_count,
-        "sha256": net.sha256,
-        "random": not net.sha256,
-        "input": {"size": list(net.spec.size), "channels": net.spec.channels},
-    }
+def _recalibrated(recipe: Recipe, parts: VolumeParts) -> int:
+    """Of how many scans the patches are, at most, on which BatchNorm was measured anew."""
+    return len(parts.train.volumes) if recipe.backbone.recalibrate else 0
 
 
 def card_of(recipe: Recipe, parts: VolumeParts) -> dict[str, Any]:
@@ -54,7 +42,7 @@ def card_of(recipe: Recipe, parts: VolumeParts) -> dict[str, Any]:
         "task": recipe.task,
         "arm": ARM,
         "classes": list(task.answers.classes),
-        "backbone": _backbone_entry(task),
+        "backbone": backbone_entry(task, _recalibrated(recipe, parts)),
         "form": parts.form.to_dict(),
         "threshold": list(task.threshold),
         "hit": {"rule": recipe.boxes.hit, "iou": recipe.boxes.iou},
@@ -89,7 +77,7 @@ def report_of(
         "classes": list(parts.task.answers.classes),
         "positive": None,
         "phantoms": is_phantom(found.samples),
-        "backbone": _backbone_entry(parts.task),
+        "backbone": backbone_entry(parts.task, _recalibrated(recipe, parts)),
         "depth": depth_entry(recipe, parts.task, out / depth_rounds.FILE),
         "data": data_of(found),
         "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
