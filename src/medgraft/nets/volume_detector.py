@@ -1,7 +1,8 @@
 """A head that finds boxes in volumes: a pyramid over the levels of an encoder of volumes under MONAI's RetinaNet.
 
-Anchors, their matching, the losses with hard negatives and the choice of boxes are MONAI's; the net between encoder and
-answers is ours: one tower of two layers where MONAI's has two of four, for on a processor the finest map costs most.
+Anchors, their matching, the loss of corners and the choice of boxes are MONAI's. The loss of classes is the focal loss
+of all places, and the net between encoder and answers is ours: one tower of two layers where MONAI's has two of four,
+for on a processor the finest map costs most.
 """
 
 from __future__ import annotations
