@@ -134,6 +134,7 @@ class Sample:
         zones: severity of each zone of the image by its name, NaN where it is unknown; empty where none is asked for.
         boxes: what is to be found in the image and where, none of it where nothing is; None where that is not known.
             `label` then holds the classes that are there, as of several labels.
+        mask: where its label map is, on the image's own grid; None where there is none.
     """
 
     key: str
@@ -144,6 +145,7 @@ class Sample:
     covariates: Mapping[str, str] = field(default_factory=dict)
     zones: Mapping[str, float] = field(default_factory=dict)
     boxes: Boxes | None = None
+    mask: ImageRef | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,8 @@ class Batch:
         keys: N sample keys.
         targets: `(N,)` or `(N, K)` what the task encoded, of boxes `(N, M, 6)`: x0, y0, x1, y1 in network pixels, the
             number of the class, and 1 for an ignored box, in volumes `(N, M, 8)`; rows of NaN fill up to the largest
-            M. None for unlabelled samples.
+            M. Of label maps `(N, [D,] H, W)` uint8: 0 is background, k the k-th class, 255 unknown. None for unlabelled
+            samples.
         weights: `(N,)` weight of each sample in the loss, or None.
         start: index of the stage that `pixels` enters; 0 = image, k = output of the k-th stage.
         beside: `(N, F)` pooled features of the levels below that of `pixels`, where the head looks at them and
@@ -188,6 +191,8 @@ class Prediction:
         severity: their sum; None where the task has no zones.
         severity_ends: ends of the interval around the sum; None where validation did not settle one.
         boxes: what was found, the surest first; None where the task finds none.
+        mask: label map `([D,] H, W)` on the grid of the file: uint8, 0 is background and k the k-th class; of things
+            that are told apart uint16 or more, k is the k-th thing. None where the task draws none.
     """
 
     key: str
@@ -202,6 +207,7 @@ class Prediction:
     severity: float | None = None
     severity_ends: tuple[float, float] | None = None
     boxes: Boxes | None = None
+    mask: np.ndarray | None = None
 
     @property
     def abstain(self) -> bool:
