@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from medgraft.scores.boxes import Detections
 from medgraft.scores.calling import Called, call, call_scores, patient_shares
-from medgraft.scores.collapse import flat_share
 from medgraft.scores.froc import NAMES, events, froc_scores, sensitivity_at
 from medgraft.scores.hits import HitRule, rule_of, verdicts
-from medgraft.scores.intervals import COUNT, Draws, Joint, bca, bootstrap_method, draws_together, proportion
+from medgraft.scores.intervals import COUNT, proportion
+from medgraft.scores.joint_rows import JointRow, fill_together
 from medgraft.scores.matching import LOOSE, match_boxes, match_by_rule, most_looked_at
 from medgraft.scores.precision import average_precision, precision_scores
-from medgraft.scores.resample import known_patients, mean_known, patient_codes
+from medgraft.scores.resample import mean_known, patient_codes
 from medgraft.scores.score import Score
 
 _NO_TRUTH = "no image has a true box"
 _IOUS = "mean over IoU .50 to .95"
 _AREAS = {"small": "up to 32 x 32 pixels", "medium": "from 32 x 32 to 96 x 96 pixels", "large": "from 96 x 96 pixels"}
-
-
-@dataclass(frozen=True)
-class _Row:
-    """What is said of a score: behind the method, where it has no value, and how many patients it rests on at most.
-
-    `people` is None where the score is no share, so that resamples that all agree give no interval.
-    """
-
-    note: str
-    why: str
-    people: int | None = None
 
 
 def box_table(
@@ -73,7 +60,7 @@ def box_table(
 
     people = _people(found, called)
     rows = _coco_rows(found, called, people[0]) | _rule_rows(rule, people)
-    table = _filled(found, joint, rows, seed=seed, count=count)
+    table = fill_together(joint, rows, n=n, patients=found.patients, seed=seed, count=count)
     at = {name: table.pop(name) for name in NAMES}
     whole: dict[str, Score | dict[str, Score]] = {}
     for name, score in table.items():
@@ -111,7 +98,7 @@ def box_class_table(
         one = _class_rows(rule, name, _people(found, called, kind=kind), coco=_limit(found))
         rows |= {f"{kind} {word}": row for word, row in one.items()}
     table: dict[str, dict[str, Score]] = {name: {} for name in found.classes}
-    for label, score in _filled(found, joint, rows, seed=seed, count=count).items():
+    for label, score in fill_together(joint, rows, n=n, patients=found.patients, seed=seed, count=count).items():
         kind, _, word = label.partition(" ")
         table[found.classes[int(kind)]][word] = score
     return table
@@ -126,81 +113,56 @@ def _people(found: Detections, called: Called, kind: int | None = None) -> tuple
     return true, said
 
 
-def _coco_rows(found: Detections, called: Called, people: int) -> dict[str, _Row]:
+def _coco_rows(found: Detections, called: Called, people: int) -> dict[str, JointRow]:
     absent = [name for name, some in zip(found.classes, called.truths.sum(axis=0), strict=True) if not some]
     without = f"; mean without {', '.join(absent)}: no true box" if absent else ""
     coco = _limit(found)
     rows = {
-        "map": _Row(f"{coco}, {_IOUS}{without}", _NO_TRUTH, people),
-        "map50": _Row(f"{coco}, IoU .50{without}", _NO_TRUTH, people),
-        "map75": _Row(f"{coco}, IoU .75{without}", _NO_TRUTH, people),
+        "map": JointRow(f"{coco}, {_IOUS}{without}", _NO_TRUTH, people),
+        "map50": JointRow(f"{coco}, IoU .50{without}", _NO_TRUTH, people),
+        "map75": JointRow(f"{coco}, IoU .75{without}", _NO_TRUTH, people),
     }
     for name, area in _AREAS.items():
         why = f"no true box has an area {area}" if found.axes == 2 else "COCO's sizes are areas; these are volumes"
-        rows[f"map_{name}"] = _Row(f"{coco}, {_IOUS}, areas {area}", why, people)
+        rows[f"map_{name}"] = JointRow(f"{coco}, {_IOUS}, areas {area}", why, people)
     if found.axes == 3:
         for limit in LOOSE:
-            rows[f"map{round(100 * limit)}"] = _Row(f"{coco}, IoU {limit:.2f}{without}", _NO_TRUTH, people)
-    return rows | {"recall100": _Row(f"{coco}, {_IOUS}{without}", _NO_TRUTH, people)}
+            rows[f"map{round(100 * limit)}"] = JointRow(f"{coco}, IoU {limit:.2f}{without}", _NO_TRUTH, people)
+    return rows | {"recall100": JointRow(f"{coco}, {_IOUS}{without}", _NO_TRUTH, people)}
 
 
 def _limit(found: Detections) -> str:
     return f"COCO, at most {most_looked_at(found)} found boxes of a class in an image"
 
 
-def _rule_rows(rule: HitRule, people: tuple[int, int]) -> dict[str, _Row]:
+def _rule_rows(rule: HitRule, people: tuple[int, int]) -> dict[str, JointRow]:
     froc, point = f"FROC; {rule.words}", f"at the thresholds chosen on validation; {rule.words}"
-    at = {name: _Row(f"at {name} false alarms an image, {froc}", _NO_TRUTH, people[0]) for name in NAMES}
-    mean = {"froc": _Row(f"mean sensitivity at {', '.join(NAMES)} false alarms an image, {froc}", _NO_TRUTH, people[0])}
-    counts = _Row("boxes too many or too few an image, summed over classes, at the thresholds", "there are no images")
+    at = {name: JointRow(f"at {name} false alarms an image, {froc}", _NO_TRUTH, people[0]) for name in NAMES}
+    mean = {
+        "froc": JointRow(f"mean sensitivity at {', '.join(NAMES)} false alarms an image, {froc}", _NO_TRUTH, people[0])
+    }
+    counts = JointRow(
+        "boxes too many or too few an image, summed over classes, at the thresholds", "there are no images"
+    )
     return at | mean | _point_rows(point, "", people) | {"count_mae": counts}
 
 
-def _class_rows(rule: HitRule, name: str, people: tuple[int, int], *, coco: str) -> dict[str, _Row]:
+def _class_rows(rule: HitRule, name: str, people: tuple[int, int], *, coco: str) -> dict[str, JointRow]:
     no_truth, point = f"{_NO_TRUTH} of {name}", f"at the threshold chosen on validation; {rule.words}"
     return {
-        "ap50": _Row(f"{coco}, IoU .50", no_truth, people[0]),
-        "ap": _Row(f"{coco}, {_IOUS}", no_truth, people[0]),
+        "ap50": JointRow(f"{coco}, IoU .50", no_truth, people[0]),
+        "ap": JointRow(f"{coco}, {_IOUS}", no_truth, people[0]),
         **_point_rows(point, f" of {name}", people),
-        "sensitivity_at_1_fp": _Row(f"at 1 false alarm an image, FROC; {rule.words}", no_truth, people[0]),
+        "sensitivity_at_1_fp": JointRow(f"at 1 false alarm an image, FROC; {rule.words}", no_truth, people[0]),
     }
 
 
-def _point_rows(point: str, of: str, people: tuple[int, int]) -> dict[str, _Row]:
+def _point_rows(point: str, of: str, people: tuple[int, int]) -> dict[str, JointRow]:
     return {
-        "f1": _Row(point, f"no box{of} is true or called", max(people)),
-        "precision": _Row(point, f"no box{of} is called that counts", people[1]),
-        "recall": _Row(point, f"{_NO_TRUTH}{of}", people[0]),
+        "f1": JointRow(point, f"no box{of} is true or called", max(people)),
+        "precision": JointRow(point, f"no box{of} is called that counts", people[1]),
+        "recall": JointRow(point, f"{_NO_TRUTH}{of}", people[0]),
     }
-
-
-def _filled(found: Detections, joint: Joint, rows: Mapping[str, _Row], *, seed: int, count: int) -> dict[str, Score]:
-    """Compute the rows of a table from one set of resamples."""
-    n, known = len(found), known_patients(found.patients, len(found))
-    codes, people = patient_codes(found.patients, n)
-    values = joint(np.ones((1, n)))
-    drawn = draws_together(joint, codes, seed=seed, count=count) if people > 1 else {}
-    table = {}
-    for name, row in rows.items():
-        value = float(np.ravel(values[name])[0]) if name in values else math.nan
-        if math.isfinite(value):
-            score = _score(value, drawn.get(name), row, sizes=(n, known), count=count)
-            table[name] = replace(score, method=f"{score.method}; {row.note}")
-        else:
-            table[name] = Score.missing("there are no images" if n == 0 else row.why, n=n, n_patients=known)
-    return table
-
-
-def _score(value: float, drawn: Draws | None, row: _Row, *, sizes: tuple[int, int | None], count: int) -> Score:
-    n, known = sizes
-    if drawn is None:
-        return Score(value, None, None, n, known, "not resampled", "a single patient gives no interval")
-    if drawn.flat and row.people:
-        low, high, method = flat_share(value, people=row.people)
-        return Score(value, low, high, n, known, method if known is not None else method.replace("patients", "images"))
-    low, high, note = bca(value, drawn)
-    method = bootstrap_method(known, count, note=note if low is not None else None)
-    return Score(value, low, high, n, known, method, note if low is None else None)
 
 
 def _patient_rows(found: Detections, called: Called, rule: HitRule) -> dict[str, Score]:
