@@ -10,7 +10,7 @@ import numpy as np
 
 from medgraft.scores.collapse import flat_share
 from medgraft.scores.intervals import Draws, Joint, bca, bootstrap_method, draws_together
-from medgraft.scores.resample import known_patients, patient_codes
+from medgraft.scores.resample import known_patients, patient_codes, ratio
 from medgraft.scores.score import Score
 
 
@@ -62,6 +62,20 @@ def fill_together(
             table[name] = replace(score, method=f"{score.method}; {row.note}")
         else:
             table[name] = Score.missing("there are no images" if n == 0 else row.why, n=size, n_patients=known)
+    return table
+
+
+def means_known(columns: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Get weighted means over those images where a value is known: name -> (B,); NaN where it is in none.
+
+    Args:
+        columns: name -> (n,) values, NaN where unknown.
+        weights: (B, n).
+    """
+    table = {}
+    for name, values in columns.items():
+        known = np.isfinite(values)
+        table[name] = ratio(weights @ np.where(known, values, 0.0), weights @ known.astype(np.float64))
     return table
 
 
