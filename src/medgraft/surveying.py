@@ -47,8 +47,13 @@ def survey_data(data: Path, recipe: Recipe, *, out: Path | None, listen: Listen)
 
 def values_of(found: Survey) -> dict[str, Any]:
     """Get what survey.json holds: the facts, and the task that the labels ask for."""
-    task = None if found.target is None else [TASK_OF[found.target[0]], found.target[1]]
+    word = _task(found)
+    task = None if found.target is None or word is None else [word, found.target[1]]
     return {**found.to_dict(), "task": task}
+
+
+def _task(found: Survey) -> str | None:
+    return None if found.target is None else TASK_OF.get(found.target[0])
 
 
 def lines(found: Survey) -> list[str]:
@@ -69,7 +74,8 @@ def lines(found: Survey) -> list[str]:
     said += [f"leak: {pair}" for pair in found.leaks[:20]]
     if len(found.leaks) > 20:
         said.append(f"and {len(found.leaks) - 20} more leaks")
-    words = [("box left out" if problem.part else "unreadable", problem) for problem in found.quarantine[:20]]
+    part = "box left out" if found.boxes else "mask left out"
+    words = [(part if problem.part else "unreadable", problem) for problem in found.quarantine[:20]]
     said += [f"{word}: {problem.path}: {problem.reason}" for word, problem in words]
     return [*said, *(f"note: {text}" for text in found.notes), *(f"warning: {text}" for text in found.warnings)]
 
@@ -86,6 +92,6 @@ def headline(found: Survey) -> dict[str, Any]:
         "near_duplicates": found.duplicates.count("near"),
         "leaks": len(found.leaks),
         "quarantined": sum(not problem.part for problem in found.quarantine),
-        "task": None if found.target is None else TASK_OF[found.target[0]],
+        "task": _task(found),
         "preset": found.preset,
     }

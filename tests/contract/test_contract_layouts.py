@@ -93,6 +93,17 @@ def _yolo(data: Path) -> Path:
     return data
 
 
+def _masks(data: Path) -> Path:
+    for folder in ("images", "masks"):
+        (data / folder).mkdir(exist_ok=True)
+    for index, label in enumerate(LABELS):
+        Pillow.fromarray(_pixels(index)).save(data / "images" / f"{index}.png")
+        spot = np.zeros((24, 24), np.uint8)
+        spot[2:6, 1:4] = LABELS.index(label) + 1
+        Pillow.fromarray(spot).save(data / "masks" / f"{index}.png")
+    return data
+
+
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "folder": _folder,
     "table": _table,
@@ -101,9 +112,12 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "coco": _coco,
     "voc": _voc,
     "yolo": _yolo,
+    "masks": _masks,
 }
 BOXED = {"coco", "voc", "yolo"}
+MASKED = {"masks"}
 each_layout = pytest.mark.parametrize("name", WRITERS)
+each_labelled = pytest.mark.parametrize("name", [name for name in WRITERS if name not in MASKED])
 
 
 def test_every_layout_is_here():
@@ -115,7 +129,7 @@ def test_layout_is_found_by_itself(name: str, tmp_path: Path):
     found = read_samples(WRITERS[name](tmp_path))
     assert found.layout == name
     assert found.why
-    assert found.target_kind()[0] == ("boxes" if name in BOXED else "classes")
+    assert found.target_kind()[0] == ("boxes" if name in BOXED else "masks" if name in MASKED else "classes")
 
 
 @each_layout
@@ -124,11 +138,11 @@ def test_samples_are_whole(name: str, tmp_path: Path):
     assert len(found.samples) == len(LABELS)
     assert len({sample.key for sample in found.samples}) == len(LABELS)
     assert not any("\\" in sample.key or Path(sample.key).is_absolute() for sample in found.samples)
-    assert len({sample.label for sample in found.samples}) == 2
+    assert len({sample.label for sample in found.samples}) == (1 if name in MASKED else 2)
     assert not found.problems
 
 
-@each_layout
+@each_labelled
 def test_every_label_is_on_its_own_image(name: str, tmp_path: Path):
     found = read_samples(WRITERS[name](tmp_path))
     right = {10 + 30 * index: label for index, label in enumerate(LABELS)}
@@ -145,6 +159,17 @@ def test_boxes_are_there_where_the_layout_has_them(name: str, tmp_path: Path):
     for sample in found.samples:
         if sample.boxes is not None:
             assert np.allclose(sample.boxes.corners, [[1, 2, 4, 6]]) and sample.boxes.labels == (sample.label,)
+
+
+@each_layout
+def test_masks_are_there_where_the_layout_has_them(name: str, tmp_path: Path):
+    found = read_samples(WRITERS[name](tmp_path))
+    assert found.masked == (name in MASKED)
+    for sample in found.samples:
+        if sample.mask is not None:
+            value = int(read_image(sample.image).pixels.flat[0])
+            there = LABELS.index(LABELS[(value - 10) // 30]) + 1
+            assert int(read_image(sample.mask).pixels.max()) == there
 
 
 @each_layout

@@ -56,7 +56,7 @@ LIBRARIES = {
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
-    | {"samples.lungs", "samples.candidates"},
+    | {"samples.lungs", "samples.candidates", "samples.mask_facts"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},

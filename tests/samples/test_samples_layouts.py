@@ -119,11 +119,14 @@ def test_empty_classes_strays_and_foreign_files_are_said(tmp_path):
     assert [problem.path for problem in dataset.problems] == ["a/notes.docx"]
 
 
-def test_images_beside_masks_are_no_classes(tmp_path):
-    paint(tmp_path / "images" / "1.png")
-    paint(tmp_path / "masks" / "1.png")
+@pytest.mark.parametrize("above", ["", "train"])
+def test_images_beside_masks_are_no_classes(tmp_path, above):
+    paint(tmp_path / above / "images" / "1.png")
+    paint(tmp_path / above / "masks" / "2.png")
     with pytest.raises(BadData, match="no data set"):
         read_samples(tmp_path)
+    paint(tmp_path / above / "masks" / "1.png")
+    assert read_samples(tmp_path, limit_bad=100).layout == "masks"
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "labels.csv"])

@@ -13,6 +13,7 @@ from medgraft.registry import Registry
 if TYPE_CHECKING:
     from medgraft.files.dicom import referred
     from medgraft.files.form import MAX_BYTES, Format, Header, Wish
+    from medgraft.files.label_map import LabelMap, grid_of, read_label_map
     from medgraft.files.listing import list_images
     from medgraft.files.pixels import (
         content_key,
@@ -58,6 +59,9 @@ _HOMES = {
     "header": "read",
     "read_image": "read",
     "list_images": "listing",
+    "LabelMap": "label_map",
+    "grid_of": "label_map",
+    "read_label_map": "label_map",
     "read_many": "pool",
     "network_pixels": "pixels",
     "read_pixels": "pixels",
@@ -90,18 +94,21 @@ __all__ = [
     "MAX_BYTES",
     "Format",
     "Header",
+    "LabelMap",
     "Pictured",
     "Level",
     "Slide",
     "Wish",
     "content_key",
     "fingerprint",
+    "grid_of",
     "header",
     "list_images",
     "network_pixels",
     "open_slide",
     "referred",
     "read_image",
+    "read_label_map",
     "read_many",
     "read_pixels",
     "save_nifti",

@@ -71,6 +71,15 @@ def read(ref: ImageRef, wish: Wish) -> Image:
     )
 
 
+def affine_of(path: Path) -> np.ndarray | None:
+    """Get the affine of a file, 4 x 4, index `(d, h, w)` -> RAS millimetres, from its header; None where it has none.
+
+    Raises:
+        BadImage: damaged, or its two affines point different ways.
+    """
+    return _space(_find(path).header, show(path))[0]
+
+
 def _find(path: Path) -> _Found:
     """Parse the header of a single file or of a pair."""
     head_path, voxel_path = _pair(path)

@@ -82,7 +82,7 @@ def decode(ref: ImageRef, wish: Wish) -> Photo:
             from medgraft.files import tiff
 
             return tiff.decode(ref, wish)
-        return _finished(_opened(head + file.read(), kind.word, ref, wish))
+        return finished(_opened(head + file.read(), kind.word, ref, wish))
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def _opened(data: bytes, word: str, ref: ImageRef, wish: Wish) -> Opened:
     return Opened(picture, data, word, orientation, notes + warned)
 
 
-def _finished(opened: Opened) -> Photo:
+def finished(opened: Opened) -> Photo:
+    """Decode a picture that was opened."""
     array, bits, more = _pixels(opened.picture, opened.data)
     notes = opened.notes + more
     if opened.orientation > 1:

@@ -32,8 +32,8 @@ _XYZ_TO_RGB = np.array(
 )
 
 
-def decode(ref: ImageRef, wish: Wish) -> Photo:
-    """Decode one page.
+def decode(ref: ImageRef, wish: Wish, *, indexes: bool = False) -> Photo:
+    """Decode one page; `indexes` keeps the numbers of a palette instead of its colours.
 
     Raises:
         BadImage: truncated, too large, several pages and none named.
@@ -45,7 +45,7 @@ def decode(ref: ImageRef, wish: Wish) -> Photo:
         if count > 1 and ref.index is None:
             notes.append(f"its {count - 1} further pages are thumbnails or masks and were left out")
         array = _array(page, ref.path)
-        photo = _photo(array, page, notes, ref.path)
+        photo = _photo(array, page, notes, path=ref.path, indexes=indexes)
     return Photo(photo.array, photo.range, photo.bits, (*photo.notes, *said[:3]), photo.facts)
 
 
@@ -148,8 +148,8 @@ def _by_pillow(page: Any, path: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def _photo(array: np.ndarray, page: Any, notes: list[str], path: Path) -> Photo:
-    kind = int(page.photometric)
+def _photo(array: np.ndarray, page: Any, notes: list[str], *, path: Path, indexes: bool) -> Photo:
+    kind = _MINISBLACK if indexes and int(page.photometric) == _PALETTE else int(page.photometric)
     bits = int(np.max(page.bitspersample))
     facts = {"container": "tiff", "compression": getattr(page.compression, "name", str(page.compression))}
     if array.dtype == bool:
@@ -157,7 +157,7 @@ def _photo(array: np.ndarray, page: Any, notes: list[str], path: Path) -> Photo:
         bits = 1
     if kind == _PALETTE and page.colormap is not None:
         array, bits = _mapped(array, page)
-    array, bits, more = _extra(array, page, bits, path)
+    array, bits, more = _extra(array, page, bits, path=path, kind=kind)
     notes += more
     if kind == _CMYK:
         array = _cmyk(array)
@@ -186,11 +186,11 @@ def _mapped(array: np.ndarray, page: Any) -> tuple[np.ndarray, int]:
     return mapped.astype(np.uint16), 16
 
 
-def _extra(array: np.ndarray, page: Any, bits: int, path: Path) -> tuple[np.ndarray, int, list[str]]:
+def _extra(array: np.ndarray, page: Any, bits: int, *, path: Path, kind: int) -> tuple[np.ndarray, int, list[str]]:
     """Lay alpha on black and drop samples that mean nothing; other channels are refused."""
     if array.ndim == 2:
         return array, bits, []
-    colours = {_CMYK: 4, _RGB: 3, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3, _PALETTE: 3}.get(int(page.photometric), 1)
+    colours = {_CMYK: 4, _RGB: 3, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3, _PALETTE: 3}.get(kind, 1)
     spare = array.shape[-1] - colours
     if spare < 0 or (colours == 1 and spare > 1):
         raise BadImage(f"has {array.shape[-1]} channels, which are not one gray or colour image", where=show(path))

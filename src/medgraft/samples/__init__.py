@@ -23,6 +23,7 @@ LAYOUTS = Registry(
         "coco": "medgraft.samples.coco:Coco",
         "dicomtree": "medgraft.samples.dicomtree:Dicomtree",
         "folder": "medgraft.samples.folder:Folder",
+        "masks": "medgraft.samples.masks:Masks",
         "medmnist": "medgraft.samples.medmnist:Medmnist",
         "table": "medgraft.samples.table:Table",
         "voc": "medgraft.samples.voc:Voc",

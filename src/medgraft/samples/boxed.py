@@ -100,7 +100,7 @@ def as_dataset(found: Found, *, limit_bad: float, label_column: str | None = Non
     labels = {label for sample in tally.samples if sample.boxes is not None for label in sample.boxes.labels}
     refuse_twin_classes(sorted(labels), path=found.root, what="classes of boxes")
     _note(found, tally)
-    samples = _whole_splits(tally.samples, found.notes)
+    samples = whole_splits(tally.samples, found.notes)
     samples = samples if found.layout == "table" else sorted(samples, key=lambda sample: sample.key)
     problems = (*found.problems, *tally.faults)
     return DataSet(tuple(samples), found.layout, "", found.root, tuple(found.notes), problems, label_column)
@@ -181,8 +181,8 @@ def _other_size(one: Annotated, size: tuple[int, ...]) -> str:
     )
 
 
-def _whole_splits(samples: list[Sample], notes: list[str]) -> list[Sample]:
-    """A split that is given names every image; one that leaves some out is not used."""
+def whole_splits(samples: list[Sample], notes: list[str]) -> list[Sample]:
+    """Get the samples with their splits, or without where some lie in none: a split that is given names every image."""
     without = [sample.key for sample in samples if sample.split is None]
     if not without or len(without) == len(samples):
         return samples

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,7 @@ class Columns:
         patient: the same for the patient.
         split: the same for the split.
         boxes: the same for the annotation file of each image, or for boxes given one a row: then any of their columns.
+        mask: the same for the label map of each image; where masks lie in a folder beside the images, its name.
         several: True when an image may have several classes at once, so that an empty label means none of them;
             False lets a `|` in any label say so.
     """
@@ -35,6 +36,7 @@ class Columns:
     split: str | None = None
     boxes: str | None = None
     several: bool = False
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Problem:
     Attributes:
         path: the file.
         reason: one sentence.
-        part: True when the file stays and only a part of it, one box, is left out.
+        part: True when the file stays and only a part of it, one box or its mask, is left out.
     """
 
     path: str
@@ -79,6 +81,8 @@ class DataSet:
         notes: what a person should know about the table or folder.
         problems: files that were left out, each with its reason.
         label_column: the column the labels came from, None when they came from folders or there are none.
+        mask_column: the column or the folder that the label maps came from; None when there are none.
+        mask_names: number in the label maps -> name, as a file beside them says; empty where none does.
     """
 
     samples: tuple[Sample, ...]
@@ -88,6 +92,8 @@ class DataSet:
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     label_column: str | None = None
+    mask_column: str | None = None
+    mask_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def has_splits(self) -> bool:
@@ -105,6 +111,11 @@ class DataSet:
         return any(sample.boxes is not None for sample in self.samples)
 
     @property
+    def masked(self) -> bool:
+        """True when any sample has a label map."""
+        return any(sample.mask is not None for sample in self.samples)
+
+    @property
     def labelled(self) -> tuple[Sample, ...]:
         """The samples that have a label."""
         return tuple(sample for sample in self.samples if sample.label is not None)
@@ -118,7 +129,8 @@ class DataSet:
         """Get what the labels are, and the reason.
 
         Returns:
-            one of "boxes", "classes", "several" (classes at once), "grades" (ordered) and "numbers", and one sentence.
+            one of "boxes", "classes", "several" (classes at once), "grades" (ordered), "numbers" and, where label maps
+            are all that there is to learn, "masks"; and one sentence.
 
         Raises:
             BadData: there are no labels, or all are the same; or no image has a box.
@@ -127,6 +139,9 @@ class DataSet:
             return "boxes", self._boxes_in_words()
         labels = [sample.label for sample in self.labelled]
         kinds = Counter(labels)
+        if self.masked and len(kinds) < 2 and not self.several:
+            count = sum(sample.mask is not None for sample in self.samples)
+            return "masks", f"{count} of {len(self.samples)} images have a label map, and no label tells them apart"
         if not labels:
             raise BadData(
                 "no sample has a label", where=self.root, do="Give a folder per class, or a CSV with a label column."
@@ -209,7 +224,7 @@ class Layout(Protocol):
 def read_samples(
     data: Path | str, *, columns: Columns | None = None, layout: str | None = None, limit_bad: float = 1.0
 ) -> DataSet:
-    """Read a data set: a folder, a table, boxes as COCO, Pascal VOC or YOLO have them, an npz or a DICOM tree.
+    """Read a data set: a folder, a table, boxes as COCO, VOC or YOLO have them, masks, an npz or a DICOM tree.
 
     Args:
         data: the folder or file.
@@ -245,7 +260,7 @@ def _surest(path: Path) -> tuple[str, str]:
             "this is no data set that medgraft knows",
             where=path,
             do="Give a folder with a folder per class, a CSV with the columns path and label, boxes as COCO JSON, "
-            "Pascal VOC XML or YOLO text, a MedMNIST .npz, or a folder of DICOM files.",
+            "Pascal VOC XML or YOLO text, images/ beside masks/, a MedMNIST .npz, or a folder of DICOM files.",
         )
     _, word, why = max(claims, key=lambda claim: claim[0])
     return word, why

@@ -10,6 +10,7 @@ from medgraft.samples.words import refuse_twin_classes, split_word
 from medgraft.values import ImageRef, Sample
 
 _NO_CLASSES = {"images", "image", "imgs", "masks", "mask", "labels", "annotations", "imagestr", "labelstr", "imagests"}
+_NO_CLASSES |= {"instances", "labelsts"}
 
 
 class Folder:
@@ -25,7 +26,10 @@ class Folder:
             return None
         if all(split_word(item.name) for item in names):
             words = ", ".join(item.name for item in names)
-            return 6, f"the folder holds {words} with a folder per class in them"
+            inner = [item.name.lower() in _NO_CLASSES for folder in names for item in _folders(folder)]
+            if inner and all(inner):
+                return None
+            return 4 if any(inner) else 6, f"the folder holds {words} with a folder per class in them"
         classes = [item for item in names if item.name.lower() not in _NO_CLASSES]
         if not classes:
             return None

@@ -28,7 +28,8 @@ _NAMES = {
         "xml",
         "xml file",
     ),
-    "mask": ("mask", "masks", "mask path", "mask file", "mask filename", "mask image", "mask name"),
+    "mask": ("mask", "masks", "mask path", "mask file", "mask filename", "mask image", "mask name", "label map")
+    + ("labelmap", "segmentation", "segmentation mask", "instance mask", "instance masks"),
 }
 
 
@@ -52,7 +53,8 @@ def pick_column(role: str, wanted: str | None, sheet: Sheet) -> str | None:
         raise BadTable(f"column {wanted!r} is not there", where=sheet.path, do=_hint(wanted, sheet.columns))
     found = column_named(role, sheet.columns)
     if found is None and role in ("label", "path"):
-        near = difflib.get_close_matches(role, [name.lower() for name in sheet.columns], n=1, cutoff=0.7)
+        others = [name.lower() for name in sheet.columns if name != column_named("mask", sheet.columns)]
+        near = difflib.get_close_matches(role, others, n=1, cutoff=0.7)
         if near:
             name = next(column for column in sheet.columns if column.lower() == near[0])
             do = f"Name the column {role}" + (f", or give --label-column {name}." if role == "label" else ".")

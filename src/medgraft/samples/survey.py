@@ -35,7 +35,7 @@ class Survey:
         classes: class -> {"all": n, "train": n, ...}, images; None without labels and for many numbers.
         labels: smallest, median and largest label when they are numbers.
         boxes: what `box_facts.box_facts` tells of boxes; None where the data have none.
-        target: what the labels are (`DataSet.target_kind`) and why; None without labels.
+        target: what the labels are (`DataSet.target_kind`) and why; None without labels and label maps.
         patients: how many are known, or None.
         images_per_patient: smallest, median, largest.
         splits: images a split, as given; empty when the data give none.
@@ -154,7 +154,7 @@ def survey(
         labelled=sum(sample.label is not None for sample in samples),
         classes=None if many or not labelled else _classes(samples),
         labels=_spread([n for s in samples if (n := as_number(s.label)) is not None]) if many else None,
-        target=dataset.target_kind() if labelled and _kind(dataset) else None,
+        target=dataset.target_kind() if (labelled or dataset.masked) and _kind(dataset) else None,
         **_people(samples),
         splits=dict(Counter(sample.split for sample in samples if sample.split)),
         **_sizes(good),

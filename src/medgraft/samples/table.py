@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medgraft.errors import BadData, BadTable
 from medgraft.samples.box_table import box_columns, read_box_table
 from medgraft.samples.dataset import Columns, DataSet, Problem, key_of, some, tolerated
+from medgraft.samples.mask_cells import MaskCells, mask_cells
+from medgraft.samples.mask_names import names_beside
 from medgraft.samples.paths import Places, extra_files
 from medgraft.samples.roles import column_named, path_column_of, pick_roles, read_roles
 from medgraft.samples.sheet import Sheet, head_of, read_sheet
@@ -60,7 +62,8 @@ class Table:
         if table != data:
             reading.notes.append(f"labels come from {table.name}, not from the names of the folders")
         where = box_columns(reading.sheet, columns)
-        if where is not None:
+        asked = columns.mask is not None and columns.mask.lower() != "none"
+        if where is not None and not (asked and columns.boxes is None):
             return read_box_table(reading.sheet, where, columns, notes=reading.notes, limit_bad=limit_bad)
         return _read(reading, columns, limit_bad)
 
@@ -86,17 +89,29 @@ def _read(reading: _Reading, columns: Columns, limit_bad: float) -> DataSet:
     refs = places.find([row[path_column] for row in sheet.rows], sheet.numbers)
     reading.notes += places.notes
     _limit_missing(reading, places, limit_bad)
-    keep = _without_doubles(reading, refs, roles)
-    keep = [index for index in keep if refs[index] is not None]
+    masks = mask_cells(sheet, columns)
+    # A label that can be learnt without them needs no mask: one that is not there then costs the mask, not the image.
+    needed = masks is not None and (masks.asked or roles["label"] is None)
+    if masks is not None:
+        reading.notes += [f"masks: {note}" for note in masks.places.notes]
+        _limit_missing(reading, masks.places, limit_bad, of_masks=len(masks.rows), part=not needed)
+    keep = _without_doubles(reading, refs, {**roles, "mask": masks.column} if masks and needed else roles)
+    lost = masks.lost() if masks and needed else set()
+    keep = [index for index in keep if refs[index] is not None and index not in lost]
     cells = read_roles(sheet, keep, roles, reading.notes, several=columns.several)
     samples = []
     for position, index in enumerate(keep):
         ref = refs[index]
         assert ref is not None
-        samples.append(_sample(ref, sheet.path.parent, position, cells))
-    reading.notes += extra_files(sheet.path.parent, [sample.image for sample in samples])
+        sample = _sample(ref, sheet.path.parent, position, cells)
+        samples.append(replace(sample, mask=masks.refs[index]) if masks else sample)
+    reading.notes += _extra_files(sheet.path.parent, samples)
     if roles["label"] is None:
         reading.notes.append("there is no label column; the samples are unlabelled")
+    there = masks is not None and any(sample.mask for sample in samples)
+    names = names_beside(sheet.path.parent, reading.notes) if there else {}
+    if masks is not None:
+        _note_masks(reading, masks, samples, roles["label"])
     return DataSet(
         samples=tuple(samples),
         layout="table",
@@ -105,6 +120,8 @@ def _read(reading: _Reading, columns: Columns, limit_bad: float) -> DataSet:
         notes=tuple(reading.notes),
         problems=tuple(reading.problems),
         label_column=roles["label"],
+        mask_column=masks.column if masks and there else None,
+        mask_names=names,
     )
 
 
@@ -119,21 +136,44 @@ def _sample(ref: ImageRef, root: Path, position: int, cells: dict) -> Sample:
     )
 
 
-def _limit_missing(reading: _Reading, places: Places, limit_bad: float) -> None:
+def _note_masks(reading: _Reading, masks: MaskCells, samples: Sequence[Sample], label: str | None) -> None:
+    count = sum(sample.mask is not None for sample in samples)
+    if not masks.asked and masks.column != "mask":
+        reading.notes.append(f"the mask is read from column {masks.column!r}")
+    if label is not None and count:
+        reading.notes.append(f"column {masks.column!r} names masks of {count} images: --task segment learns them")
+    elif 0 < count < len(samples):
+        reading.notes.append(f"{len(samples) - count} images have no mask (empty cells)")
+
+
+def _extra_files(root: Path, samples: Sequence[Sample]) -> list[str]:
+    """Images that no row names; masks among the images are named."""
+    folders = {sample.image.path.parent for sample in samples}
+    masks = [sample.mask for sample in samples if sample.mask is not None and sample.mask.path.parent in folders]
+    return extra_files(root, [*(sample.image for sample in samples), *masks])
+
+
+def _limit_missing(
+    reading: _Reading, places: Places, limit_bad: float, *, of_masks: int | None = None, part: bool = False
+) -> None:
+    """Note files that are not there; of masks, of which a table names so many, a part alone of its sample is lost."""
     if not places.missing:
         return
-    count, total = len(places.missing), len(reading.sheet.rows)
+    count, total = len(places.missing), len(reading.sheet.rows) if of_masks is None else of_masks
+    files = "files" if of_masks is None else "masks"
     listed = some([f"row {number}: {name}" for number, name, _ in places.missing])
     hint = places.hint()
-    if count > tolerated(total, limit_bad) or count == total:
+    if not part and (count > tolerated(total, limit_bad) or count == total):
         raise BadData(
-            f"{count} of {total} files in the table are missing ({listed})",
+            f"{count} of {total} {files} in the table are missing ({listed})",
             where=reading.sheet.path,
             do=hint or "Paths are relative to the table; mend them, or raise --limit-bad.",
         )
-    reading.notes.append(f"{count} files in the table are missing and left out ({listed}){' ' + hint if hint else ''}")
+    reading.notes.append(
+        f"{count} {files} in the table are missing and left out ({listed}){' ' + hint if hint else ''}"
+    )
     reading.problems += [
-        Problem(name, f"row {number} of {reading.sheet.path.name}: {why}") for number, name, why in places.missing
+        Problem(name, f"row {number} of {reading.sheet.path.name}: {why}", part) for number, name, why in places.missing
     ]
 
 
@@ -156,7 +196,9 @@ def _without_doubles(reading: _Reading, refs: Sequence[ImageRef | None], roles: 
                     f"rows {sheet.numbers[former]} and {sheet.numbers[index]} name the same image with different "
                     f"{role}s: {one[name].strip()!r} and {two[name].strip()!r}",
                     where=sheet.path,
-                    do="Keep the right row. Several classes of one image are written a|b in one row.",
+                    do="Draw both into one label map, and keep one row."
+                    if role == "mask"
+                    else "Keep the right row. Several classes of one image are written a|b in one row.",
                 )
         (same if one == two else other).append(sheet.numbers[index])
     if same:
