@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as Pillow
+from PIL import ImageFilter
 
 from medgraft.errors import BadImage
 from medgraft.files import LabelMap, grid_of, read_label_map, save_nifti, write_dicom
@@ -141,17 +142,25 @@ def test_gray_levels_of_a_jpeg_are_refused(tmp_path: Path) -> None:
     assert not read_label_map(saved(tmp_path / "b.jpg", np.zeros((9, 9), np.uint8))).values.any()
 
 
-@pytest.mark.parametrize("how", ["jpeg in a png", "resized", "resized lines"])
+@pytest.mark.parametrize(
+    "how", ["jpeg in a png", "worst jpeg in a png", "resized", "resized lines", "enlarged", "blurred", "a slope"]
+)
 def test_gray_levels_of_smoothing_are_refused(tmp_path: Path, how: str) -> None:
-    mask = disc().astype(np.uint8) * 255
+    mask = disc(240, 320).astype(np.uint8) * 255
     if how == "resized lines":
         mask = np.zeros((60, 80), np.uint8)
         mask[::7] = mask[:, ::9] = 255
     picture = Pillow.fromarray(mask)
-    if how == "jpeg in a png":
+    if "jpeg" in how:
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=75)
+        picture.save(buffer, "JPEG", quality=20 if "worst" in how else 75)
         picture = Pillow.open(buffer)
+    elif how == "blurred":
+        picture = picture.filter(ImageFilter.GaussianBlur(12))
+    elif how == "a slope":
+        picture = Pillow.fromarray(np.tile(np.arange(256, dtype=np.uint8).repeat(3), (20, 1)))
+    elif how == "enlarged":
+        picture = Pillow.fromarray(disc()).convert("L").resize((480, 360), Pillow.Resampling.BILINEAR)
     else:
         picture = picture.resize((93, 71), Pillow.Resampling.BICUBIC)
     picture.save(tmp_path / "a.png")
@@ -165,7 +174,10 @@ def test_many_numbers_in_areas_are_no_gray_levels(tmp_path: Path) -> None:
         row, column = divmod(number, 15)
         things[row * 11 : row * 11 + 6, column * 10 : column * 10 + 6] = number + 1
     streets = np.array([1, 3, 5, 7, 8, 10, 11, 12, 24, 255], np.uint8).repeat(30).reshape(10, 30).repeat(4, axis=0)
-    for number, stored in enumerate((things, np.where(things % 3, things, 0), streets)):
+    lines = np.zeros((40, 40), np.uint8)
+    lines[:, ::4] = np.arange(1, 11)
+    tiles = np.arange(1, 65, dtype=np.uint8).reshape(8, 8).repeat(9, axis=0).repeat(9, axis=1)
+    for number, stored in enumerate((things, np.where(things % 3, things, 0), streets, lines, tiles)):
         found = read_label_map(saved(tmp_path / f"{number}.png", stored.astype(np.uint8)))
         assert np.array_equal(found.values, stored)
 

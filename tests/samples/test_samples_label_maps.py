@@ -121,6 +121,8 @@ def test_numbers_that_begin_anew_in_each_image_are_things() -> None:
     assert form(many, many, instances=True, names=["nucleus"]) == MaskForm(("nucleus",), (), True)
     with pytest.raises(BadData, match=r"hold 40 different numbers, such as 1, 2, 3.*masks.instances to true"):
         form(many, many)
+    with pytest.raises(BadData, match="hold 40 different numbers"):
+        form(many, np.where(many == 1, 255, many))  # 255 is no 41st thing
     assert len(form(many, np.where(many > 35, 0, many), instances=False, names=[str(k) for k in range(40)]).names) == 40
 
 

@@ -177,6 +177,12 @@ def test_several_folders_of_masks(tmp_path: Path) -> None:
     assert not read_samples(tmp_path, columns=Columns(mask="none")).masked
 
 
+def test_two_folders_of_images_are_not_mixed(tmp_path: Path) -> None:
+    paint(tmp_path, "images/a.png", "imgs/a.png", "masks/a.png")
+    found = read_samples(tmp_path)
+    assert pairs(found) == {"images/a.png": "masks/a.png"} and noted(found, "from images/, and not from imgs")
+
+
 def test_a_series_has_the_mask_of_its_folder(tmp_path: Path) -> None:
     for number in range(4):
         position = {"ImagePositionPatient": [0, 0, number], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}

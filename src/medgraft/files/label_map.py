@@ -24,7 +24,8 @@ _EXACT = 1 << 24  # float32, in which volumes are read, skips whole numbers abov
 _MOST_COLOURS = 64
 _FEW, _MANY = 8, 16  # different numbers between 0 and 255: so many people choose, so many smoothing makes
 _LARGEST_CODE = 32  # numbers of classes seldom go beyond; a slope from 0 to 255 always does
-_SMOOTH_SHARE = 0.1  # of pixels whose neighbours are all alike: less is a slope and no area
+_SMOOTH_SHARE, _FEW_ALIKE = 0.1, 0.4  # of pixels whose neighbours are all alike: less is a slope and no area
+_SMALL_STEP, _MOSTLY = 16, 0.9
 _BRIGHT, _DARK, _MIDDLE = 239, 17, slice(64, 192)
 _NEAREST = "Save it as PNG, resized with nearest neighbour only."
 
@@ -218,13 +219,17 @@ def _refuse_slopes(values: np.ndarray, ref: ImageRef, *, lossy: bool) -> None:
 
 
 def _sloping(values: np.ndarray) -> bool:
-    """Hardly any pixel between 0 and 255 is like all its neighbours."""
+    """Hardly any pixel between 0 and 255 is like all its neighbours; or few are, and the others differ by little."""
     between = (values > 0) & (values < 255)
     alike = between.copy()
+    unequal = small = 0
     for axis in range(values.ndim):
-        same = np.diff(values.astype(np.int16), axis=axis) == 0
+        steps = np.abs(np.diff(values.astype(np.int16), axis=axis))
+        unequal += np.count_nonzero(steps)
+        small += np.count_nonzero((steps > 0) & (steps <= _SMALL_STEP))
         first, last = [slice(None)] * values.ndim, [slice(None)] * values.ndim
         first[axis], last[axis] = slice(None, -1), slice(1, None)
-        alike[tuple(first)] &= same
-        alike[tuple(last)] &= same
-    return bool(alike.sum() < _SMOOTH_SHARE * between.sum())
+        alike[tuple(first)] &= steps == 0
+        alike[tuple(last)] &= steps == 0
+    share = alike.sum() / max(int(between.sum()), 1)
+    return bool(share < _SMOOTH_SHARE or (share < _FEW_ALIKE and small > _MOSTLY * unequal))

@@ -38,11 +38,12 @@ _TRIED = 50
 
 
 class _Part(NamedTuple):
-    """Folders that belong together, the label maps' likeliest first, and the split that they are of."""
+    """Folders that belong together, the label maps' likeliest first, their split, and others that hold images too."""
 
     images: Path
     masks: tuple[Path, ...]
     split: str | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass
@@ -135,7 +136,7 @@ def _parts(root: Path, asked: str | None = None) -> list[_Part]:
     if len(found) > 1 and _word(found[0].images) == "imagestr" and _word(found[1].images) == "imagests":
         return [found[0]._replace(split="train"), found[1]._replace(split="test")]
     if found:
-        return found[:1]
+        return [found[0]._replace(others=tuple(part.images.name for part in found[1:]))]
     splits = [(folder, word) for folder in folders if (word := split_word(folder.name))]
     return [part._replace(split=word) for folder, word in splits for part in _parts(folder, asked)]
 
@@ -192,6 +193,8 @@ def _read(part: _Part, reading: _Reading, columns: Columns) -> None:
     from medgraft import files
 
     masks = _chosen(part, reading, asked=columns.mask is not None)
+    if part.others:
+        reading.notes.append(f"images are read from {part.images.name}/, and not from {some(part.others)}")
     images = files.list_images(part.images, on_problem=reading.leave_out)
     maps = files.list_images(masks, on_problem=reading.leave_out, series=False)
     index: dict[str, list[ImageRef]] = defaultdict(list)
