@@ -12,9 +12,8 @@ from medgraft.errors import BadData, BadRecipe
 from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
 
 if TYPE_CHECKING:
-    from medgraft.detection.opened import BoxRun
-    from medgraft.detection.scans.opened import ScanRun
     from medgraft.opened import Run
+    from medgraft.places import PlaceRun
     from medgraft.predicted import Done
     from medgraft.samples.survey import Survey
 
@@ -62,7 +61,7 @@ def train(
         settings: dotted fields of the recipe and their values.
         listen: gets progress events.
         options: task, backbone, depth, epochs, image_size, batch_size, augment, seed, label_column,
-            patient_column, split_column, patients_unknown, limit_bad, device, workers, offline.
+            patient_column, split_column, mask_column, patients_unknown, limit_bad, device, workers, offline.
 
     Raises:
         UserError: what is wrong, where, and what to do.
@@ -128,53 +127,64 @@ def survey(
     return surveying.survey_data(Path(data), chosen, out=None if out is None else Path(out), listen=listen)
 
 
-def open_run(folder: Data, *, device: str = "auto") -> Run | BoxRun | ScanRun:
+def open_run(folder: Data, *, device: str = "auto") -> Run | PlaceRun:
     """Open a finished run for predictions: a `Run`, or of one that finds boxes a `BoxRun`, in volumes a `ScanRun`."""
-    from medgraft.detection.arms import open_any
+    from medgraft.places import open_any
 
     return open_any(Path(folder), device=device)
 
 
-def _opened(run: Data | Run | BoxRun | ScanRun, device: str, *, verb: str) -> Run:
+def _opened(run: Data | Run | PlaceRun, device: str, *, verb: str) -> Run:
     """A run that answers for whole images.
 
     Raises:
         RunRefused: it finds boxes.
     """
-    from medgraft.detection.arms import whole_only
+    from medgraft.places import whole_only
 
     return whole_only(open_run(run, device=device) if isinstance(run, str | Path) else run, verb=verb)
 
 
 def evaluate(
-    run: Data | Run | BoxRun | ScanRun,
+    run: Data | Run | PlaceRun,
     data: Data,
     *,
     out: Data,
     device: str = "auto",
-    label_column: str | None = None,
-    patient_column: str | None = None,
-    split_column: str | None = None,
     limit_bad: float = 1.0,
     listen: Listen = _silent,
+    **columns: str | None,
 ) -> Report:
-    """Score a trained run on other labelled data; nothing is fitted there."""
-    from medgraft import outside
-    from medgraft.detection import arms
+    """Score a trained run on other labelled data; nothing is fitted there.
+
+    Args as in `train`; `columns` are label_column, patient_column, split_column, boxes_column and mask_column.
+
+    Raises:
+        UserError: what is wrong with the data or the run, and what to do.
+    """
+    from medgraft import outside, places
     from medgraft.opened import Run
     from medgraft.samples.dataset import Columns
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
-    columns = Columns(label_column, patient_column, split_column)
+    words: dict[str, Any] = {"columns": _columns(Columns, columns), "percent_bad": limit_bad, "listen": listen}
     if not isinstance(opened, Run):
-        words: dict[str, Any] = {"columns": columns, "percent_bad": limit_bad, "listen": listen}
-        return Report(arms.evaluate(opened, Path(data), out=Path(out), **words))
-    found = outside.evaluate(opened, Path(data), out=Path(out), columns=columns, percent_bad=limit_bad, listen=listen)
-    return Report(found)
+        return Report(places.evaluate(opened, Path(data), out=Path(out), **words))
+    return Report(outside.evaluate(opened, Path(data), out=Path(out), **words))
+
+
+def _columns(kind: Callable[..., Any], given: Mapping[str, str | None]) -> Any:
+    """Get which columns to read, of options such as `label_column`."""
+    roles = ("label", "patient", "split", "boxes", "mask")
+    unknown = sorted(set(given) - {f"{role}_column" for role in roles})
+    if unknown:
+        known = ", ".join(f"{role}_column" for role in roles)
+        raise BadRecipe(f"evaluate has no option {unknown[0]!r}", do=f"Columns are named by {known}.")
+    return kind(**{role: given.get(f"{role}_column") for role in roles})
 
 
 def predict(
-    run: Data | Run | BoxRun | ScanRun,
+    run: Data | Run | PlaceRun,
     paths: Sequence[Data] | Data,
     *,
     out: Data | None = None,
@@ -256,7 +266,7 @@ def stress(runs: Sequence[Data | Run], *, out: Data, device: str = "auto", liste
 
 
 def explain(
-    run: Data | Run | BoxRun | ScanRun,
+    run: Data | Run | PlaceRun,
     paths: Sequence[Data] | Data,
     *,
     out: Data,
@@ -284,18 +294,16 @@ def explain(
     Raises:
         BadData: a path is not there, or no image could be read.
     """
-    from medgraft import explaining
+    from medgraft import explaining, places
     from medgraft import opened as opening
-    from medgraft.detection import arms
-    from medgraft.detection.opened import BoxRun
     from medgraft.detection.scans.opened import ScanRun
 
     opened = open_run(run, device=device) if isinstance(run, str | Path) else run
     refs, masks, passed = explaining.listed(paths, volumes=isinstance(opened, ScanRun), listen=listen)
     opening.say_passed(passed, listen)
     words: dict[str, Any] = {"method": method, "target": target, "nifti": nifti, "listen": listen}
-    if isinstance(opened, BoxRun | ScanRun):
-        told = arms.explain(opened, refs, out=Path(out), **words)
+    if not isinstance(opened, opening.Run):
+        told = places.explain(opened, refs, out=Path(out), **words)
     else:
         told = explaining.explain(opened, refs, out=Path(out), masks=masks, **words)
     if not told["count"] and not told.get("nothing"):

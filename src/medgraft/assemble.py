@@ -77,7 +77,7 @@ def _check_no_epochs(recipe: Recipe) -> None:
     """Without epochs the probe is all that is learnt, and no stage is tuned."""
     if recipe.fit.probe is False:
         raise BadRecipe("fit.epochs is 0 and fit.probe is off, so nothing would be learnt", do="Change one of them.")
-    if recipe.task != "auto" and TASKS[recipe.task].boxed:
+    if recipe.task != "auto" and TASKS[recipe.task].places:
         raise BadRecipe("fit.epochs is 0, and boxes are learnt in epochs", do="Give some epochs.")
     if recipe.task != "auto" and TASKS[recipe.task].upright:
         raise BadRecipe("fit.epochs is 0, and the map of severities is learnt in epochs", do="Give some epochs.")

@@ -92,10 +92,13 @@ def search(data: Path, recipe: Recipe, *, out: Path, listen: Listen) -> dict[str
 def _of_boxes_or_images(dataset: DataSet, recipe: Recipe, *, out: Path, listen: Listen) -> tuple[dict[str, Any], bool]:
     """What depth.json holds, by the way that suits the task, and whether the images are phantoms."""
     kind = TASKS[recipe.task]
-    if kind.boxed and in_volumes(dataset, recipe):
+    if kind.places == "masks":
+        what = "how deep is not searched for label maps"
+        raise BadRecipe(what, do="Give --depth head, a number of stages, or all to medgraft train.")
+    if kind.places and in_volumes(dataset, recipe):
         what = "how deep is not searched for boxes in volumes"
         raise BadRecipe(what, where=dataset.root, do="Give --depth to train; without it a rule decides.")
-    if kind.boxed:
+    if kind.places:
         recipe, found, detect, pixels = prepare_boxes(dataset, recipe, listen=listen)
         work = partial(depth_of_boxes, recipe, found, detect, pixels)
     elif kind.upright:

@@ -83,7 +83,11 @@ def read(data: Path, recipe: Recipe) -> DataSet:
         BadData, BadTable: what is wrong, where, and what to do.
     """
     part = recipe.data
-    words: dict[str, Any] = {"boxes": part.boxes_column, "several": recipe.task == "multilabel"}
+    words: dict[str, Any] = {
+        "boxes": part.boxes_column,
+        "mask": part.mask_column,
+        "several": recipe.task == "multilabel",
+    }
     columns = Columns(part.label_column, part.patient_column, part.split_column, **words)
     found = read_samples(data, columns=columns, limit_bad=part.limit_bad)
     return zoned(found, recipe) if recipe.task == "localise" else found

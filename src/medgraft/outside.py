@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,6 @@ from medgraft.gallery import gallery, told_of
 from medgraft.gather import Listen, zoned
 from medgraft.judge import Predicted
 from medgraft.learn import stopping
-from medgraft.learn.model import Pixels
 from medgraft.opened import Run
 from medgraft.recipe import Recipe, load
 from medgraft.report.card import write_card
@@ -51,7 +50,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     dataset = _zoned(run, _read(run, data, columns, percent_bad))
     samples, notes = chosen(dataset)
-    store, records = stored(samples, run.model.pixels, cache_gb=cache_gb, listen=listen)
+    store, records = stored(samples, run.model.pixels.to_dict(), cache_gb=cache_gb, listen=listen)
     refuse_training_images(run.folder, samples, records=records)
     for note in notes:
         listen({"event": "say", "text": note})
@@ -134,12 +133,12 @@ def _progress(done: int, count: int, listen: Listen) -> None:
 
 
 def stored(
-    samples: Sequence[Sample], pixels: Pixels, *, cache_gb: float = 20.0, listen: Listen
+    samples: Sequence[Sample], network: Mapping[str, Any], *, cache_gb: float = 20.0, listen: Listen
 ) -> tuple[Store, list[dict[str, Any]]]:
     """Decode images, and get their network pixels and their facts, in order."""
     store = Store.open(
         [sample.image for sample in samples],
-        pixels.to_dict(),
+        network,
         budget_bytes=int(cache_gb * GIGABYTE),
         workers=2,
         progress=lambda done, count: _progress(done, count, listen),

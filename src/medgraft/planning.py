@@ -17,7 +17,14 @@ from medgraft.recipe import Recipe
 _SIZES = (96, 128, 160, 192, 224)
 _STEPS_WANTED = 1200
 # What the labels are, as the samples room says it, and the task that answers it.
-TASK_OF = {"classes": "classify", "several": "multilabel", "grades": "grade", "numbers": "regress", "boxes": "detect"}
+TASK_OF = {
+    "classes": "classify",
+    "several": "multilabel",
+    "grades": "grade",
+    "numbers": "regress",
+    "boxes": "detect",
+    "masks": "segment",
+}
 _FEW_IN_COLOUR = 0.01
 _FEWEST_EPOCHS, _MOST_EPOCHS = 12, 60
 _AVERAGED = 8  # weights are averaged over one in so many of the steps

@@ -20,10 +20,10 @@ from medgraft.version import VERSION
 def plan(data: Path, recipe: Recipe, *, listen: Listen) -> Recipe:
     """Get the recipe that a training would use; arguments as in `prepare`."""
     dataset, recipe = opened(data, recipe, listen=listen)
-    if TASKS[recipe.task].boxed:
-        from medgraft.detection import arms
+    if TASKS[recipe.task].places:
+        from medgraft import places
 
-        return arms.plan(dataset, recipe, listen=listen)
+        return places.plan(dataset, recipe, listen=listen)
     return prepare(data, recipe, dataset=dataset, listen=listen)[0]
 
 
@@ -58,12 +58,13 @@ def prepare(
         dataset: what `opened` gave, with the recipe that it gave; None reads the data.
 
     Raises:
-        BadRecipe: the task finds boxes, or the images are volumes.
+        BadRecipe: the task answers in the image, or the images are volumes.
     """
     if dataset is None:
         dataset, recipe = opened(data, recipe, listen=listen)
-    if TASKS[recipe.task].boxed:
-        raise BadRecipe(f"the task {recipe.task} finds boxes, and this is for whole images", do="Use medgraft train.")
+    if TASKS[recipe.task].places:
+        what = f"the task {recipe.task} answers in the image, and this is for whole images"
+        raise BadRecipe(what, do="Use medgraft train.")
     seen = gathering.peek(dataset)
     if seen.volume:
         raise BadRecipe(

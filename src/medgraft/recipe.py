@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from medgraft.errors import BadRecipe
-from medgraft.recipe_places import Boxes, Section, Zones
+from medgraft.recipe_places import Boxes, Masks, Section, Zones
 from medgraft.storage import sha256_json, write_text
 
 Thaw = Literal["auto", "head", "lora", "all"] | int
@@ -29,6 +29,7 @@ class Data(Section):
     patient_column: str | None = Field(None, description="column of the patient; found by itself when empty")
     split_column: str | None = Field(None, description="column of the split; found by itself when empty")
     boxes_column: str | None = Field(None, description="column of an annotation file an image; found by itself")
+    mask_column: str | None = Field(None, description="column of a label map an image; found by itself")
     patients_unknown: bool = Field(False, description="say that nobody knows the patients, which silences the question")
     limit_bad: float = Field(1.0, ge=0, le=100, description="percentage of unreadable images above which the run stops")
 
@@ -158,11 +159,14 @@ class Recipe(Section):
     """Everything needed to do a run again."""
 
     medgraft: str = Field("", description="version that wrote it")
-    task: str = Field("auto", description="classify, multilabel, grade, regress, localise, detect; auto: by the labels")
+    task: str = Field(
+        "auto", description="classify, multilabel, grade, regress, localise, detect, segment; auto: by the data"
+    )
     seed: int = Field(0, ge=0, description="every random draw is a function of it")
     data: Data = Data()  # type: ignore[call-arg]
     zones: Zones = Zones()  # type: ignore[call-arg]
     boxes: Boxes = Boxes()  # type: ignore[call-arg]
+    masks: Masks = Masks()  # type: ignore[call-arg]
     split: Split = Split()  # type: ignore[call-arg]
     input: Input = Input()  # type: ignore[call-arg]
     backbone: Backbone = Backbone()  # type: ignore[call-arg]
@@ -294,6 +298,7 @@ OPTIONS = {
     "patient_column": "data.patient_column",
     "split_column": "data.split_column",
     "boxes_column": "data.boxes_column",
+    "mask_column": "data.mask_column",
     "patients_unknown": "data.patients_unknown",
     "limit_bad": "data.limit_bad",
     "device": "machine.device",

@@ -54,3 +54,41 @@ class Boxes(Section):
     mirrored: bool | None = Field(None, description="look at a scan four times, mirrored along each axis; planned")
     hit: Literal["auto", "iou", "centre"] = Field("auto", description="when a box is a hit: overlap, or its centre")
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a box is a hit, intersection over union")
+
+
+class Masks(Section):
+    """What is drawn on images, and how (task segment)."""
+
+    names: list[str] | None = Field(
+        None, min_length=1, description="classes of the label maps by rising number; of the data where they say it"
+    )
+    colours: dict[str, str] | None = Field(None, description='class of each colour of label maps, such as "#ff0000"')
+    instances: bool | None = Field(None, description="tell things of one class apart, such as nuclei; planned")
+    decoder: Literal["auto", "unet", "fpn", "dynunet", "segresnet"] = Field(
+        "auto", description="unet and fpn stand on the backbone; dynunet and segresnet are whole nets of MONAI's"
+    )
+    width: int = Field(16, ge=8, multiple_of=8, description="channels of the finest map")
+    deep: int | None = Field(None, ge=0, le=4, description="coarser maps that are learnt from as well; planned")
+    rungs: int | None = Field(None, ge=1, description="resolutions of the encoder that are looked at; planned")
+    fine: bool | None = Field(
+        None, description="draw on the pixels themselves, or on the encoder's finest level at half the cost; planned"
+    )
+    scale: float | None = Field(None, gt=0, le=4, description="network pixels for a pixel of a picture; planned")
+    side: int | None = Field(None, ge=32, description="instead: network pixels of every picture's longer side; planned")
+    um_per_px: float | None = Field(None, gt=0, description="instead: micrometres of a network pixel; planned")
+    spacing_mm: tuple[float, float, float] | None = Field(None, description="(z, y, x) of a net's voxel; planned")
+    windows_hu: list[tuple[float, float]] | None = Field(None, description="(centre, width), one or three; planned")
+    patch: list[int] | None = Field(
+        None, min_length=2, max_length=3, description="([D,] H, W) network pixels that are learnt from; planned"
+    )
+    patches: int | None = Field(None, ge=1, description="patches an image that an epoch shows; planned")
+    around: float = Field(0.5, ge=0, le=1, description="share of the patches that lie around a class, all alike")
+    mirrored: list[int] | None = Field(
+        None, description="axes (of [D,] H, W: 0, 1 ...) along which is mirrored, to learn and to look; planned"
+    )
+    dice: float = Field(1.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
+    boundary: float = Field(0.0, ge=0, description="how much more pixels at the boundary of a class weigh")
+    tolerance: float | None = Field(
+        None, gt=0, description="of the boundary in the score nsd, in mm, or pixels where sizes are unknown; planned"
+    )
+    thin: bool | None = Field(None, description="score centre lines as well, of vessels and the like; planned")

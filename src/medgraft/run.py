@@ -21,6 +21,7 @@ from medgraft import (
     enough,
     judge,
     pages,
+    places,
     reporting,
     resuming,
     severity,
@@ -28,7 +29,6 @@ from medgraft import (
     storage,
 )
 from medgraft.assemble import Parts, assemble
-from medgraft.detection import arms
 from medgraft.explanation.maker import MapMaker
 from medgraft.explanation.methods import class_method
 from medgraft.gallery import gallery, told_of
@@ -97,8 +97,8 @@ def train(
     with storage.lock(out), stopping.watching(), memory_said():
         recipe = resuming.opened(out, recipe, resume=resume, asked=asked, data=data)
         dataset, recipe = opened(data, recipe, listen=listen)
-        if TASKS[recipe.task].boxed:
-            return arms.train(out, dataset, recipe=recipe, listen=listen)
+        if TASKS[recipe.task].places:
+            return places.train(out, dataset, recipe=recipe, listen=listen)
         recipe, found, task, pixels = prepare(data, recipe, dataset=dataset, listen=listen)
         resuming.check_samples(out, found.samples, records=found.records)
         recipe, depths = depth_finder.settle(recipe, found, task, pixels, out=out, listen=listen)

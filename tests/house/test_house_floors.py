@@ -21,7 +21,7 @@ FLOORS = {
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
-    | {"severity", "resuming", "predicted", "detection"},
+    | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -55,8 +55,10 @@ LIBRARIES = {
     "huggingface_hub": {"weights"},
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
+    "skimage": {"samples.things"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
-    | {"samples.lungs", "samples.candidates", "samples.mask_facts"},
+    | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
+    | {"segmentation.facts"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},
@@ -64,10 +66,11 @@ LIBRARIES = {
     "onnxscript": {"exporting"},
     "torch": {"values", "weights", "nets", "tasks", "learn", "api"}
     | (TOGETHER - {"report", "planning", "gather", "surveying"})
-    | {"samples.loader", "samples.augment", "samples.crew", "samples.stress", "samples.box_loader", "samples.patches"},
+    | {"samples.loader", "samples.augment", "samples.crew", "samples.stress", "samples.box_loader", "samples.patches"}
+    | {"samples.mask_patches"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
-DISTRIBUTIONS |= {"openslide": "openslide-python"}
+DISTRIBUTIONS |= {"openslide": "openslide-python", "skimage": "scikit-image"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}
 
 # A word that means a task, and nothing else below the tasks' floor ...

@@ -14,7 +14,8 @@ from medgraft.nets.volume_detector import VolumeBoxHead, VolumeFinderForm, Volum
 from medgraft.scores.hits import HitRule
 from medgraft.scores.overlap import iou
 from medgraft.tasks.answers import Answers
-from medgraft.tasks.detect_volume import DetectVolume, agreed, once, starts_of
+from medgraft.tasks.detect_volume import DetectVolume, agreed, once
+from medgraft.tasks.windows import starts_of
 from medgraft.values import Batch, Boxes
 
 pytest.importorskip("monai", reason="boxes.arm retinanet needs the extra volume")

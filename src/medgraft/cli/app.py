@@ -122,6 +122,7 @@ def evaluate(
     label_column: Annotated[Optional[str], typer.Option(help="Column of the label.")] = None,  # noqa: UP045
     patient_column: Annotated[Optional[str], typer.Option(help="Column of the patient.")] = None,  # noqa: UP045
     split_column: Annotated[Optional[str], typer.Option(help="Column of the split; none reads none.")] = None,  # noqa: UP045
+    mask_column: Annotated[Optional[str], typer.Option(help="Column of a label map an image.")] = None,  # noqa: UP045
     limit_bad: Annotated[float, typer.Option(help="Percentage of unreadable images above which to stop.")] = 1.0,
     screen: Screen,
 ) -> Result:
@@ -136,6 +137,7 @@ def evaluate(
         label_column=label_column,
         patient_column=patient_column,
         split_column=split_column,
+        mask_column=mask_column,
         limit_bad=limit_bad,
         listen=screen.listen,
     )

@@ -37,7 +37,7 @@ COMMON = [
     _option(
         _TEXT,
         "task",
-        "classify, multilabel, grade, regress, detect (by the data when not given), or localise.",
+        "classify, multilabel, grade, regress, detect, segment (by the data when not given), or localise.",
         _MODEL,
     ),
     _option(_TEXT, "backbone", "auto, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME, file:PATH, none:NAME.", _MODEL),
@@ -56,6 +56,7 @@ COMMON = [
     _option(_TEXT, "patient_column", "Column of the patient.", _DATA),
     _option(_TEXT, "split_column", "Column of the split.", _DATA),
     _option(_TEXT, "boxes_column", "Column of an annotation file an image.", _DATA),
+    _option(_TEXT, "mask_column", "Column of a label map an image.", _DATA),
     _option(_FLAG, "patients_unknown", "Say that nobody knows the patients.", _DATA),
     _option(_NUMBER, "limit_bad", "Percentage of unreadable images above which to stop.", _DATA),
     _option(_TEXT, "device", "auto, cpu, cuda or cuda:1.", _MACHINE),

@@ -14,7 +14,6 @@ from medgraft.detection.scans.opened import ScanRun
 from medgraft.detection.volumes.choices import ARM as RETINANET
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Listen
-from medgraft.opened import Run, check_folder, report_in
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import Columns, DataSet
 from medgraft.values import ImageRef
@@ -43,30 +42,6 @@ def in_volumes(dataset: DataSet, recipe: Recipe) -> str | None:
     if arm != "auto":
         raise BadRecipe(f"boxes.arm {arm} is for flat images, and these are volumes", where=dataset.root)
     return RETINANET if len(boxed) >= _ENOUGH and find_spec("monai") is not None else CANDIDATES
-
-
-def open_any(folder: Path, *, device: str) -> Run | BoxRun | ScanRun:
-    """Open a run of whichever kind; arguments and errors as in `Run`."""
-    check_folder(folder)
-    report = report_in(folder)
-    if report.get("task") != "detect":
-        return Run(folder, device=device)
-    if report.get("arm") == RETINANET:
-        from medgraft.detection.volumes.opened import VolumeRun
-
-        return VolumeRun(folder, device=device)
-    return ScanRun(folder, device=device) if report.get("arm") == CANDIDATES else BoxRun(folder, device=device)
-
-
-def whole_only(run: Run | BoxRun | ScanRun, *, verb: str) -> Run:
-    """Get a run that answers for whole images.
-
-    Raises:
-        RunRefused: it finds boxes; `verb` is what cannot be done with it.
-    """
-    if isinstance(run, BoxRun | ScanRun):
-        raise RunRefused(f"this run finds boxes, and {verb} is for whole images", where=run.folder)
-    return run
 
 
 def evaluate(

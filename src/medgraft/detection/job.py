@@ -15,16 +15,15 @@ from medgraft.detection import drawn, judge, told, written
 from medgraft.detection.depth import settle_depth
 from medgraft.detection.parts import BoxParts, assemble_boxes, prepare_boxes
 from medgraft.files import file_corners
+from medgraft.fitting import fit_places
 from medgraft.gallery import picture_of
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
 from medgraft.learn.detector import save_detector
-from medgraft.learn.engine import Engine
-from medgraft.learn.loop import Fitted, Loop, Schedule, Source
+from medgraft.learn.loop import Fitted
 from medgraft.learn.model import Pixels
 from medgraft.learn.recalibrate import recalibrate_on
 from medgraft.learn.resume import Checkpoints
-from medgraft.nets import parameter_groups
 from medgraft.recipe import Recipe
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
@@ -61,52 +60,12 @@ def train_boxes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
             storage.write_json(out / depth_rounds.FILE, depths)
         resuming.begin(out, recipe, found=found)
         words: dict[str, Any] = {"train": parts.train, "val": parts.val, "listen": listen}
-        fitted = fit_detector(out, recipe, task=parts.task, engine=parts.engine, **words)
+        fitted = fit_places(out, recipe, task=parts.task, engine=parts.engine, **words)
         times.train = fitted.seconds
         return _finish(out, recipe, parts, found, fitted, times)
     finally:
         for part in (parts.train, parts.val, parts.test, found.store):
             part.close()
-
-
-def fit_detector(
-    out: Path, recipe: Recipe, *, task: Detect, engine: Engine, train: Source, val: Source, listen: Listen
-) -> Fitted:
-    """Fit a detector, of flat images or in volumes, as its filled recipe says; it then holds the best weights.
-
-    Raises:
-        Stopped: it stopped safely and can be resumed.
-    """
-    fit = recipe.fit
-    lr = fit.lr or 1e-3
-    groups = parameter_groups(
-        task.backbone,
-        task.head,
-        thawed=task.thawed,
-        lr=lr,
-        head_lr=fit.head_lr,
-        layer_decay=fit.layer_decay or 1.0,
-        weight_decay=fit.weight_decay,
-    )
-    schedule = Schedule(
-        epochs=fit.epochs or 1,
-        seed=recipe.seed,
-        warmup=fit.warmup,
-        clip=fit.clip,
-        ema=fit.ema or 0.0,
-        patience=fit.patience or 0,
-        save_seconds=recipe.machine.save_seconds,
-    )
-    return Loop(
-        task,
-        engine,
-        optimisers={"all": torch.optim.AdamW(groups, fused=True)},
-        train=train,
-        val=val,
-        schedule=schedule,
-        folder=out,
-        listen=listen,
-    ).run()
 
 
 def _finish(

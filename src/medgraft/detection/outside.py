@@ -54,7 +54,7 @@ def evaluate_boxes(
     if not boxed.samples:
         raise BadData("no image has boxes", where=data)
     samples, notes = outside.chosen(boxed)
-    store, records = outside.stored(samples, run.pixels, listen=listen)
+    store, records = outside.stored(samples, run.pixels.to_dict(), listen=listen)
     outside.refuse_training_images(run.folder, samples, records=records)
     doubts = outside.doubts_of(run.folder, samples, records=records)
     for text in (*doubts, *notes):

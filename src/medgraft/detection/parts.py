@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from medgraft import gather as gathering
 from medgraft import planning
@@ -16,10 +15,10 @@ from medgraft.assemble import check_backbone, say_weights, stages_of
 from medgraft.detection import choices
 from medgraft.errors import BadData, BadRecipe
 from medgraft.files import network_corners
+from medgraft.fitting import settle_engine
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.detector import graft_detector, regraft
-from medgraft.learn.engine import Engine, fastest
-from medgraft.learn.loop import Source
+from medgraft.learn.engine import Engine
 from medgraft.learn.model import Pixels
 from medgraft.nets import batch_norms, has_folded_norms, takes_adapters
 from medgraft.nets.coco import ENCODER, TrainedDetector, coco_form, fetch_detector, transplant
@@ -31,10 +30,8 @@ from medgraft.samples.loader import Items
 from medgraft.samples.presets import preset
 from medgraft.tasks import TASKS
 from medgraft.tasks.detect import Detect
-from medgraft.values import Batch, Boxes, Sample
+from medgraft.values import Boxes, Sample
 from medgraft.version import VERSION
-
-_TIMED = 2  # images that tell which arithmetic is faster
 
 
 @dataclass(eq=False)
@@ -262,32 +259,6 @@ def field_of(recipe: Recipe, found: Gathered) -> dict[str, Any]:
         both = known if len(known) == len(training) else spacing
         micrometres = float(np.median(both)) if len(both) == len(training) else None
     return {"side": float(np.median(longest)), "largest": largest, "um_per_px": micrometres}
-
-
-def settle_engine(recipe: Recipe, task: Detect, train: Source, *, timed: int = _TIMED) -> tuple[Recipe, Engine]:
-    """Settle device, precision and memory layout; what is "auto" is measured on `timed` images of this run."""
-    fit = recipe.fit
-    if fit.precision != "auto" and fit.channels_last is not None:
-        return recipe, Engine(recipe.machine.device, precision=fit.precision, channels_last=fit.channels_last)
-    engine = Engine(recipe.machine.device)
-    task.to(engine.device).train()
-    batch = engine.move(next(iter(train.epoch(0))))
-    assert batch.targets is not None
-    targets = batch.targets[:timed]
-
-    def once(pixels: torch.Tensor) -> None:
-        for _, loss in task.losses(Batch(pixels, batch.keys[:timed], targets)):
-            loss.backward()
-        task.zero_grad(set_to_none=True)
-
-    precision, last = fastest(task, batch.pixels[:timed], run=once, seconds=2.0)
-    precision = precision if fit.precision == "auto" else fit.precision
-    last = last if fit.channels_last is None else fit.channels_last
-    threads = torch.get_num_threads()
-    why = f"measured on {threads} thread{'s' if threads > 1 else ''} of the {engine.device.type}"
-    recipe = recipe.changed({"fit.precision": precision, "fit.channels_last": last})
-    recipe = planning.with_reasons(recipe, {"fit.precision": why, "fit.channels_last": why})
-    return recipe, Engine(recipe.machine.device, precision=precision, channels_last=last)
 
 
 def words_of(samples: Sequence[Sample]) -> dict[str, Any]:

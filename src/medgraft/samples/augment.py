@@ -122,6 +122,29 @@ def augment(pixels: Pixels, preset: Preset, *, keys: Sequence[str], seed: int, e
     return apply(pixels, drawn_for(preset, keys, seed=seed, epoch=epoch))
 
 
+def moved_labels(labels: np.ndarray, drawn: dict[str, float], *, unknown: int) -> np.ndarray:
+    """Get a label map `(H, W)` moved as `apply` moves the pixels: each pixel has the label nearest to where it is from.
+
+    Args:
+        labels: whole numbers that float32 holds exactly.
+        drawn: the numbers of the image.
+        unknown: label of what comes from outside of the image.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    height, width = labels.shape
+    back = matrix(drawn, height, width)
+    if drawn["elastic"] <= 0 and np.array_equal(back, _STILL):
+        return labels
+    grid = np.empty((1, height, width, 2), np.float32)
+    _fill_grid(grid[0], back, drawn)
+    # Counted from the unknown, so that 0, which comes from outside, is unknown.
+    source = torch.from_numpy((labels.astype(np.float32) - unknown)[None, None])
+    moved = F.grid_sample(source, torch.from_numpy(grid), mode="nearest", padding_mode="zeros", align_corners=False)
+    return (moved.numpy()[0, 0] + unknown).astype(labels.dtype)
+
+
 def matrix(drawn: dict[str, float], height: int, width: int) -> np.ndarray:
     """Get the 2 x 3 matrix from output to input pixels, both measured from the image's centre, x first.
 

@@ -13,5 +13,6 @@ TASKS = Registry(
         "regress": "medgraft.tasks.regress:Regress",
         "localise": "medgraft.tasks.localise:Localise",
         "detect": "medgraft.tasks.detect:Detect",
+        "segment": "medgraft.tasks.segment:Segment",
     },
 )

@@ -24,7 +24,7 @@ class Task(nn.Module, ABC):
     """A backbone, a head, and what they mean: the five verbs the loop knows."""
 
     wants: ClassVar[frozenset[str]] = frozenset()
-    boxed: ClassVar[bool] = False  # True where the answer is boxes in the image, not one for all of it
+    places: ClassVar[str] = ""  # "boxes" or "masks" where the answer is in the image, not one for all of it
 
     @abstractmethod
     def parts(self) -> Parts:

@@ -32,7 +32,7 @@ class Detect(BoxCalls, Task):
     """
 
     wants: ClassVar[frozenset[str]] = frozenset({"boxes"})
-    boxed: ClassVar[bool] = True
+    places: ClassVar[str] = "boxes"
     edges: ClassVar[int] = 4  # numbers of a box
 
     def __init__(self, backbone: Any, head: Any, answers: Answers) -> None:

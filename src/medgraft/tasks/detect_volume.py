@@ -17,6 +17,7 @@ from medgraft.scores.hits import HitRule, verdicts
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.box_meter import BoxMeter
 from medgraft.tasks.detect import Detect
+from medgraft.tasks.windows import starts_of
 from medgraft.values import Batch, Prediction
 
 _SAME_IOU = 0.15  # of two boxes that two windows found
@@ -139,19 +140,6 @@ class VolumeMeter(BoxMeter):
         some = events(verdicts(found, hit=self.task.hit), images=len(found))
         score = float(np.nan_to_num(froc_scores(some, np.ones((1, len(found))))["froc"][0]))
         return 1.0 - score, score
-
-
-def starts_of(size: int, window: int, lap: int) -> list[int]:
-    """Get where windows begin along an axis, so that the last one ends with it.
-
-    Example:
-        >>> starts_of(100, 64, 16)
-        [0, 36]
-    """
-    if size <= window:
-        return [0]
-    count = int(np.ceil((size - lap) / (window - lap)))
-    return np.rint(np.linspace(0, size - window, count)).astype(int).tolist()
 
 
 def once(boxes: Tensor, labels: Tensor, scores: Tensor, *, most: int) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,7 @@ from medgraft.learn import stopping
 from medgraft.samples.framing import Frame, Framed, FrameForm, framed, region_of
 from medgraft.samples.resampling import regrid
 from medgraft.samples.scan import read_scan
+from medgraft.shelf import Shelf
 from medgraft.values import Boxes, ImageRef
 
 _SECONDS = 300.0  # for one scan
@@ -33,8 +32,7 @@ class FrameShelf:
     """
 
     def __init__(self, folder: Path, form: FrameForm) -> None:
-        self.folder, self.form = folder, form
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.shelf, self.form = Shelf(folder), form
 
     def fill(self, refs: Sequence[ImageRef], prints: Sequence[str], *, workers: int, listen: Listen) -> list[Framed]:
         """Get all scans, mapped from the folder; what is not there yet is read and framed.
@@ -67,22 +65,14 @@ class FrameShelf:
 
     def clear(self) -> None:
         """Delete what is kept, of a run that is finished."""
-        for path in (*self.folder.glob("*.npy"), *self.folder.glob("*.json")):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something else is in it
-            self.folder.rmdir()
+        self.shelf.clear()
 
     def _put(self, name: str, one: Framed) -> None:
-        storage.write_atomic(self.folder / f"{name}.npy", lambda file: np.save(file, one.voxels))
-        storage.write_json(self.folder / f"{name}.json", one.frame.to_dict())  # last: it says that the voxels are there
+        self.shelf.put(name, {"voxels": one.voxels}, one.frame.to_dict())
 
     def _get(self, name: str) -> Framed | None:
-        try:
-            frame = Frame.from_dict(json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
-            voxels = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, EOFError):
-            return None
-        return Framed(voxels, frame)
+        kept = self.shelf.get(name)
+        return None if kept is None else Framed(kept.arrays["voxels"], Frame.from_dict(kept.facts))
 
 
 def frames_of(refs: Sequence[ImageRef], form: FrameForm, *, workers: int) -> Iterator[Framed | Exception]:

@@ -13,7 +13,6 @@ import torch
 
 from medgraft import resuming, storage
 from medgraft.detection import judge, written
-from medgraft.detection.job import fit_detector
 from medgraft.detection.scans.job import verdicts, write_pages
 from medgraft.detection.volumes import told
 from medgraft.detection.volumes.framed import FrameShelf
@@ -24,6 +23,7 @@ from medgraft.detection.volumes.parts import (
     prepare_volumes,
     recalibration_batches,
 )
+from medgraft.fitting import fit_places
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
@@ -55,7 +55,7 @@ def train_volumes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen
         times.prefix = time.perf_counter() - began
         resuming.begin(out, recipe, found=found)
         words: dict[str, Any] = {"train": parts.train, "val": parts.val, "listen": listen}
-        fitted = fit_detector(out, recipe, task=parts.task, engine=parts.engine, **words)
+        fitted = fit_places(out, recipe, task=parts.task, engine=parts.engine, **words)
         times.train = fitted.seconds
         return _finish(out, recipe, parts, found, fitted=fitted, times=times, listen=listen)
     finally:

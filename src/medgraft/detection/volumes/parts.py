@@ -14,11 +14,12 @@ import torch
 from medgraft import gather as gathering
 from medgraft.assemble import say_weights, stages_of
 from medgraft.detection.judge import rule_of
-from medgraft.detection.parts import settle_engine, with_boxes
+from medgraft.detection.parts import with_boxes
 from medgraft.detection.scans.parts import PREVIEW, check_records, diameters_of
 from medgraft.detection.volumes.choices import ScanFacts, check_volumes, choose_frame, choose_rest, form_of
 from medgraft.detection.volumes.framed import FrameShelf, overlooked
 from medgraft.errors import BadData
+from medgraft.fitting import settle_engine
 from medgraft.gather import Gathered, Listen
 from medgraft.learn.engine import Engine
 from medgraft.learn.volume_detector import VolumeForm, graft_volume_detector

@@ -1,0 +1,163 @@
+"""A trained run that draws label maps, opened: its report, its model, and label maps of new images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft.errors import BadData
+from medgraft.files import list_images, read_many
+from medgraft.learn import stopping
+from medgraft.learn.engine import Engine, resolve_device
+from medgraft.learn.infer import from_array
+from medgraft.learn.model import Pixels
+from medgraft.learn.segmenter import load_segmenter
+from medgraft.opened import Listen, Predictions, check_folder, images_in, path_of, report_in, say_passed, several
+from medgraft.predicted import Done
+from medgraft.samples.loader import normalised
+from medgraft.samples.mask_grid import Laid, laid
+from medgraft.samples.mask_meaning import MaskForm
+from medgraft.samples.picture_grid import PictureForm, PictureFrame
+from medgraft.segmentation.drawing import draw
+from medgraft.segmentation.judge import Rules
+from medgraft.segmentation.results import MaskResults
+from medgraft.values import Batch, ImageRef, Prediction
+
+_SECONDS = 300.0  # for one image
+
+
+class MaskRun:
+    """A finished run that draws label maps.
+
+    Args:
+        folder: the run folder.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+
+    Attributes:
+        report: what report.json holds.
+        task: the net.
+        form: how files become its pixels, and its windows.
+        masks: what the numbers of label maps mean.
+        rules: how label maps are scored.
+
+    Raises:
+        RunRefused: no such folder, or the run is not finished.
+        BadWeights: the model is damaged.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "auto") -> None:
+        self.folder = Path(folder)
+        check_folder(self.folder)
+        self.report: dict[str, Any] = report_in(self.folder)
+        self.task, self.form, self.card = load_segmenter(self.folder / "model.safetensors")
+        self.task.middle = float(self.card["middle"])
+        self.masks = MaskForm.from_dict(self.card["masks"])
+        own = self.card["rules"]
+        self.rules = Rules(
+            self.classes, float(own["tolerance"]), str(own["unit"]), bool(own["thin"]), self.masks.instances
+        )
+        self.engine = Engine(
+            resolve_device(device), precision=self.card["precision"], channels_last=self.card["channels_last"]
+        )
+        self.device = self.engine.device
+        self.engine.place(self.task)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what can be drawn."""
+        return self.task.answers.classes
+
+    @property
+    def volumes(self) -> bool:
+        """Whether it draws on volumes."""
+        return self.form.axes == 3
+
+    def drawn(self, key: str, one: Laid) -> Prediction:
+        """Get what is drawn on an image that was brought onto the net's grid; the label map is the file's."""
+        batch = Batch(normalised(np.array(one.pixels)[None], self.task.backbone.spec), (key,))
+        return draw(self.task, self.engine, batch, one.frame)
+
+    def predict(self, images: Sequence[str | Path | np.ndarray] | str | Path | np.ndarray) -> Predictions:
+        """Get one prediction an image: files, folders, or arrays `(H, W)` or `(H, W, 3)` of flat images.
+
+        Returns:
+            Predictions whose `mask` is on the image's own grid: 0 is background, k the k-th class.
+
+        Raises:
+            BadData: something is neither a path nor an array that can be drawn on.
+            BadImage: one of them cannot be read.
+        """
+        items: list[Any] = [images] if isinstance(images, np.ndarray) else several(images)
+        told = Predictions()
+        for number, item in enumerate(items):
+            if isinstance(item, np.ndarray):
+                told.append(self.drawn(f"array {number}", self._of_array(item, f"array {number}")))
+                continue
+            refs = list_images(path_of(item), series=self.volumes, frames=not self.volumes)
+            for _, answer in self.files(refs, workers=1):
+                if isinstance(answer, Exception):
+                    raise answer
+                told.append(answer[0])
+        return told
+
+    def _of_array(self, array: np.ndarray, name: str) -> Laid:
+        grid = self.form.grid
+        if not isinstance(grid, PictureForm):
+            raise BadData("an array does not say how large its voxels are", do="Give a NIfTI file or a DICOM series.")
+        shape = (int(array.shape[0]), int(array.shape[1]))
+        to_shape = grid.shape_for(shape, None)
+        pixels = from_array(array, Pixels(to_shape, grid.channels, "stretch"), name=name)
+        return Laid(pixels, PictureFrame(shape, to_shape))
+
+    def files(
+        self, refs: Sequence[ImageRef], *, workers: int = 2, listen: Listen = lambda event: None
+    ) -> Iterator[tuple[ImageRef, tuple[Prediction, Laid] | Exception]]:
+        """Yield each file with its prediction and the image as the net saw it, or with why it cannot be read."""
+        words: dict[str, Any] = {"workers": workers, "timeout_s": _SECONDS, "prefetch": workers}
+        for index, got in read_many(refs, partial(laid, form=self.form.grid), **words):
+            stopping.check()
+            ref = refs[index]
+            yield ref, got if isinstance(got, Exception) else (self.drawn(str(ref), got), got)
+            listen({"event": "predict", "done": index + 1, "of": len(refs)})
+
+    def predict_to(
+        self,
+        out: Path | None,
+        paths: Sequence[str | Path] | str | Path,
+        *,
+        workers: int = 2,
+        listen: Listen = lambda event: None,
+    ) -> Done:
+        """Draw on files and write label maps: see `segmentation.results.MaskResults`.
+
+        Args:
+            out: a folder, a .csv, .png or .nii.gz file, or None to get the rows.
+            paths: images (of several frames each, or `FILE#2`), folders; of volumes NIfTI files, DICOM series.
+            workers: processes that read files.
+            listen: gets progress events.
+
+        Raises:
+            BadData: no image could be read, or the ending of `out` is not known.
+        """
+        results = MaskResults(self.classes, self.masks, out)
+        refs, passed = images_in(paths, volumes=self.volumes)
+        say_passed(passed, listen)
+        for ref, answer in self.files(refs, workers=workers, listen=listen):
+            if isinstance(answer, Exception):
+                results.failed(str(ref), str(answer))
+            else:
+                results.add(ref, *answer)
+        for path, reason in passed:
+            results.failed(path, reason)
+        if results.count == results.errors:
+            raise BadData(f"none of the {results.count} images could be read ({results.first})", where=refs[0].path)
+        return results.done()
+
+    def _repr_html_(self) -> str:
+        score = self.report["scores"]["test"].get("dice") or {}
+        said = f"Dice {score['value']:.3f}" if score.get("value") is not None else ""
+        return f"<b>medgraft run</b> {self.folder}: segment {said}"

@@ -1,0 +1,234 @@
+"""What a run that draws label maps says of itself: its report, and the card of its model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from medgraft import depth_rounds, storage
+from medgraft.detection.told import Times, backbone_entry
+from medgraft.gather import Gathered
+from medgraft.learn.loop import Fitted
+from medgraft.nets.mask_heads import WHOLE
+from medgraft.recipe import Recipe
+from medgraft.reporting import augment_steps, data_entry, depth_entry, is_phantom, machine_entry
+from medgraft.samples.framing import FrameForm
+from medgraft.segmentation.facts import MaskFacts
+from medgraft.segmentation.parts import DrawParts, Prepared, preset_of
+from medgraft.version import VERSION
+
+_DECODERS = {
+    "unet": "U-Net",
+    "fpn": "feature pyramid",
+    "dynunet": "MONAI's DynUNet, a whole net",
+    "segresnet": "MONAI's SegResNet, a whole net",
+}
+
+
+def _recalibrated(recipe: Recipe, parts: DrawParts) -> int:
+    """Of how many images the patches are, at most, on which BatchNorm was measured anew."""
+    return len(parts.train.cases) if recipe.backbone.recalibrate else 0
+
+
+def card_of(recipe: Recipe, parts: DrawParts, ready: Prepared) -> dict[str, Any]:
+    """Get what the model file says of itself: everything that prediction needs, and where it came from."""
+    task = parts.task
+    return {
+        "medgraft": VERSION,
+        "task": recipe.task,
+        "arm": parts.form.decoder.arm,
+        "classes": list(task.answers.classes),
+        "backbone": _backbone_entry(recipe, parts),
+        "form": parts.form.to_dict(),
+        "masks": ready.form.to_dict(),
+        "middle": task.middle,
+        "rules": {"tolerance": recipe.masks.tolerance, "unit": unit_of(parts), "thin": recipe.masks.thin},
+        "spec": task.backbone.spec.to_dict(),
+        "weights_spec": task.backbone.weights_spec.to_dict(),
+        "gray": task.backbone.gray,
+        "thawed_stages": task.thawed,
+        "precision": parts.engine.precision,
+        "channels_last": parts.engine.channels_last,
+        "recipe_sha256": recipe.fingerprint(),
+        "seed": recipe.seed,
+    }
+
+
+def _backbone_entry(recipe: Recipe, parts: DrawParts) -> dict[str, Any]:
+    entry = backbone_entry(parts.task, _recalibrated(recipe, parts))
+    if parts.form.decoder.arm not in WHOLE:
+        return {**entry, "pooling": "decoder"}
+    numbers = sum(one.numel() for one in parts.task.head.parameters())
+    own = {"name": f"none:{parts.form.decoder.arm}", "source": "random numbers; it has no encoder of its own"}
+    return {**entry, **own, "licence": "", "parameters": numbers, "random": True, "pooling": "none"}
+
+
+def report_of(
+    recipe: Recipe,
+    parts: DrawParts,
+    ready: Prepared,
+    *,
+    fitted: Fitted,
+    times: Times,
+    result: Mapping[str, Any],
+    out: Path,
+) -> dict[str, Any]:
+    """Get what report.json holds (see `medgraft.report.schema`)."""
+    found, task = ready.found, parts.task
+    return {
+        "medgraft": VERSION,
+        "task": recipe.task,
+        "arm": parts.form.decoder.arm,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": list(task.answers.classes),
+        "positive": None,
+        "phantoms": is_phantom(found.samples),
+        "backbone": _backbone_entry(recipe, parts),
+        "depth": depth_entry(recipe, task, out / depth_rounds.FILE),
+        "data": data_of(found, ready.facts, ready.form.instances),
+        "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
+        "augment": _augment_entry(recipe),
+        "training": _training_entry(recipe, parts, fitted),
+        "methods": _methods(recipe, parts, found, fitted),
+        **result,
+        "timing": {
+            "train_seconds": round(times.train, 2),
+            "train_images_per_second": _rounded(fitted.images_per_second),
+            "predict_images_per_second": _rounded(times.predict_images_per_second),
+            "prefix_seconds": round(times.prefix, 2),
+        },
+        "machine": machine_entry(parts.engine.device),
+        "seed": recipe.seed,
+        "recipe_sha256": recipe.fingerprint(),
+        "recipe_yaml": recipe.to_yaml(),
+        "command": f"medgraft train DATA --recipe {shlex.quote(str(out / 'recipe.yaml'))} --out NEW_RUN",
+        "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
+        "warnings": list(found.survey.warnings),
+        "alarms": [],
+    }
+
+
+def data_of(found: Gathered, facts: MaskFacts, apart: bool) -> dict[str, Any]:
+    """Get `data` of report.json, with what the label maps are like."""
+    entry = data_entry(
+        found.samples,
+        found.survey,
+        kind="labels",
+        quarantined=len(found.quarantine),
+        split_source=found.split_source,
+        notes=found.notes,
+        leaks=found.leaks,
+    )
+    names = list(entry["classes"]) if len(entry["classes"]) == len(facts.shares) else []
+    shares = [f"{name} {share:.2%}" for name, share in zip(names, facts.shares, strict=False)]
+    rows: list[list[Any]] = [["Share of the pixels, training", ", ".join(shares)]] if shares else []
+    rows.append(["Thickness of what is drawn, median", f"{facts.thickness:.1f} pixels"])
+    if apart:
+        rows.append(["Things in the images that were looked at", len(facts.things)])
+    return {**entry, "facts": [*entry["facts"], *rows]}
+
+
+def _augment_entry(recipe: Recipe) -> dict[str, Any]:
+    chosen, reason = preset_of(recipe), recipe.reasons.get("augment.preset")
+    if chosen is None:
+        return {"preset": "none", "reason": reason, "strength": 0.0, "steps": []}
+    steps = augment_steps(chosen)
+    return {"preset": chosen.name, "reason": reason, "strength": recipe.augment.strength, "steps": steps}
+
+
+def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[str, Any]:
+    fit, form, own = recipe.fit, parts.form, recipe.masks
+    names = ("height", "width") if form.axes == 2 else ("depth", "height", "width")
+    mirrored = " and ".join(names[axis] for axis in form.mirrored)
+    return {
+        "probe": None,
+        "epochs": len(fitted.history),
+        "epochs_planned": fit.epochs,
+        "best_epoch": fitted.best_epoch + 1,
+        "stopped": fitted.stopped,
+        "score": "dice",
+        "image_size": list(form.patch[-2:]),
+        "loss": loss_words(recipe, apart=form.apart),
+        "balance": f"{own.around:.0%} of the patches lie around a class, all classes equally often",
+        "precision": parts.engine.precision,
+        "label_smoothing": None,
+        "batch_size": fit.batch_size,
+        "optimiser": "AdamW",
+        "learning_rate": fit.lr,
+        "weight_decay": fit.weight_decay,
+        "schedule": f"linear warm-up over {fit.warmup:.0%} of the steps, then a half cosine to zero",
+        "ema": fit.ema or None,
+        "mixup": None,
+        "facts": [
+            ["decoder", f"{_DECODERS[form.decoder.arm]}, {form.decoder.width} channels on the finest map"],
+            ["resolution", grid_words(parts)],
+            ["patches that it learns from", f"{_by(form.patch)}, {own.patches} an image and epoch"],
+            ["windows that it looks through", f"{_by(form.window)}, {_by(form.lap)} shared with the next"],
+            ["looks at an image", f"as it is, and mirrored along {mirrored}" if form.mirrored else "one"],
+            ["coarser maps that are learnt from as well", form.decoder.deep or None],
+            ["distance from which a pixel is in the middle of its thing", parts.task.middle if form.apart else None],
+            ["learning rate of the decoder", fit.head_lr],
+            ["factor on each stage further down", fit.layer_decay],
+        ],
+    }
+
+
+def loss_words(recipe: Recipe, *, apart: bool) -> str:
+    """Say what the loss is made of."""
+    own = recipe.masks
+    words = "cross-entropy" + (f", {1 + own.boundary:g} times at boundaries" if own.boundary else "")
+    words += " and soft Dice" if own.dice else ""
+    return words + (", and the error of the distance to the edge of a thing" if apart else "")
+
+
+def grid_words(parts: DrawParts) -> str:
+    """Say at which resolution is drawn."""
+    grid = parts.form.grid
+    if isinstance(grid, FrameForm):
+        return f"voxels of {_by(grid.spacing_mm)} mm"
+    if grid.side is not None:
+        return f"the longer side of every image has {grid.side} pixels"
+    if grid.um_per_px is not None:
+        return f"pixels of {grid.um_per_px:g} micrometres"
+    return "the pixels of the files" if grid.scale == 1 else f"{grid.scale:g} pixels for one of the file"
+
+
+def _by(sizes: tuple[float, ...]) -> str:
+    return " x ".join(f"{size:g}" for size in sizes)
+
+
+def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) -> str:
+    """The paragraph for a paper."""
+    net, form = parts.task.backbone, parts.form
+    counts = {part: len(found.of(part)) for part in ("train", "val", "test")}
+    deep = ", its kernels spread over depth (Carreira and Zisserman, CVPR 2017)," if form.axes == 3 else ""
+    graft = (
+        f"A net of its own ({_DECODERS[form.decoder.arm]}) was learnt from random numbers"
+        if form.decoder.arm in WHOLE
+        else f"An encoder of pictures ({net.architecture}){deep} carried a decoder ({_DECODERS[form.decoder.arm]}); "
+        f"{parts.task.thawed} of its {len(net.stages)} stages were tuned"
+    )
+    apart = " Things were told apart by a watershed on the learnt distance to their edge." if form.apart else ""
+    unit = "mm" if unit_of(parts) == "mm" else "pixels"
+    return (
+        f"Images were parted into {counts['train']} for training, {counts['val']} for validation and {counts['test']} "
+        f"for the test, and drawn on at this resolution: {grid_words(parts)}. {graft} on patches of {_by(form.patch)}, "
+        f"by {loss_words(recipe, apart=form.apart)}, for {len(fitted.history)} epochs of AdamW; the epoch with the "
+        f"best Dice of the validation images was kept. Whole images were looked at through windows of "
+        f"{_by(form.window)}, joined with Gaussian weights; probabilities were brought to the grid of the file once, "
+        f"and scored there.{apart} Scores are of each image, then their mean; a missed structure got the worst value. "
+        f"The tolerance of the boundary was {recipe.masks.tolerance:g} {unit}. Intervals are from "
+        f"{recipe.scores.resamples} resamples of patients. medgraft {VERSION}."
+    )
+
+
+def unit_of(parts: DrawParts) -> str:
+    """Get what distances are measured in: "mm", or "px" where some files do not say how large a pixel is."""
+    return "mm" if all(frame.spacing_mm is not None for frame in parts.frames.values()) else "px"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

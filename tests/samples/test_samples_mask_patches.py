@@ -1,0 +1,162 @@
+"""Patches with label maps: both move together, unknown outside, the same bits again; distances of things."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medgraft.samples.augment import moved_labels
+from medgraft.samples.mask_edges import distances
+from medgraft.samples.mask_patches import Cut, MaskCases, MaskPatches, MaskWholes, cut_out
+from medgraft.samples.picture_grid import UNKNOWN
+from medgraft.samples.presets import Preset, preset
+from medgraft.samples.things import told_apart
+from medgraft.values import InputSpec
+
+GRAY = InputSpec(size=(64, 64), channels=1, mean=(0.0,), std=(1.0,))
+
+
+def flat_cases(count: int = 3, side: int = 96) -> MaskCases:
+    """Images whose bright pixels are class 1 and whose middling ones are class 2."""
+    pixels, masks = [], []
+    for number in range(count):
+        mask = np.zeros((side, side), np.uint8)
+        mask[20:50, 10 + number : 40] = 1
+        mask[60:80, 50:85] = 2
+        pixels.append(np.choose(mask, [0, 250, 120]).astype(np.uint8)[None])
+        masks.append(mask)
+    return MaskCases(tuple(f"image {n}" for n in range(count)), pixels, masks)
+
+
+MOVES = Preset(name="moves", rotation=40, zoom_in=0.3, zoom_out=0.2, shear=8, shift=0.1, flip_h=0.5, turns=0.5)
+
+
+def test_a_label_follows_its_pixels_through_every_change():
+    patches = MaskPatches(flat_cases(), spec=GRAY, cut=Cut((64, 64), each=6), preset=MOVES, batch_size=6, seed=3)
+    seen = 0
+    for batch in patches.epoch(2):
+        values, labels = batch.pixels[:, 0].numpy(), batch.targets.numpy()
+        for level, number in ((0.98, 1), (0.47, 2)):
+            inside = labels == number
+            seen += int(inside.sum())
+            # Pixels are linear and labels nearest: they differ along edges alone.
+            assert (np.abs(values[inside] - level) < 0.05).mean() > 0.8
+        assert (values[labels == 0] > 0.1).mean() < 0.1
+    assert seen > 2000
+
+
+def test_what_comes_from_outside_is_unknown():
+    drawn = {"rotation": 0.0, "shear": 0.0, "stretch": 1.0, "zoom": 0.5, "turns": 0.0, "flip_h": 0.0, "flip_v": 0.0}
+    drawn |= {"shift_x": 0.0, "shift_y": 0.0, "elastic": 0.0, "key": 1}
+    moved = moved_labels(np.full((8, 8), 3, np.uint8), drawn, unknown=UNKNOWN)
+    assert (moved[2:6, 2:6] == 3).all() and (moved[[0, 1, 6, 7]] == UNKNOWN).all()
+    numbers = moved_labels(np.full((8, 8), 70_000, np.int32), drawn, unknown=-1)
+    assert (numbers[2:6, 2:6] == 70_000).all() and (numbers[0] == -1).all()
+
+
+def test_a_patch_larger_than_the_image_is_black_and_unknown_there():
+    pixels, mask = cut_out(
+        np.full((1, 4, 5), 9, np.uint8), np.ones((4, 5), np.uint8), start=np.array([0, 0]), shape=np.array([6, 8])
+    )
+    assert pixels.shape == (1, 6, 8) and (pixels[0, :4, :5] == 9).all() and pixels.sum() == 9 * 20
+    assert (mask[:4, :5] == 1).all() and (mask == UNKNOWN).sum() == 28
+
+
+def test_an_epoch_is_the_same_from_any_step_and_another_one_differs():
+    words = {"spec": GRAY, "cut": Cut((32, 32), each=4), "batch_size": 4, "preset": preset("generic"), "seed": 1}
+    whole = list(MaskPatches(flat_cases(), **words).epoch(5))
+    later = list(MaskPatches(flat_cases(), **words).epoch(5, start_step=1))
+    assert len(whole) == 3 and len(later) == 2
+    for one, two in zip(whole[1:], later, strict=True):
+        assert one.keys == two.keys
+        torch.testing.assert_close(one.pixels, two.pixels, rtol=0, atol=0)
+        torch.testing.assert_close(one.targets, two.targets, rtol=0, atol=0)
+    other = next(iter(MaskPatches(flat_cases(), **words).epoch(6)))
+    assert not torch.equal(other.pixels, whole[0].pixels)
+
+
+def test_small_classes_are_shown_as_often_as_large_ones():
+    cases = flat_cases(1, 256)
+    cases.masks[0][:] = 0
+    cases.masks[0][:, :120] = 1
+    cases.masks[0][200:204, 200:204] = 2
+    patches = MaskPatches(cases, spec=GRAY, cut=Cut((32, 32), each=120, around=1.0), batch_size=8)
+    shown = [int((batch.targets == 2).flatten(1).any(1).sum()) for batch in patches.epoch(0)]
+    assert 35 < sum(shown) < 85  # half of 120; by chance alone a patch shows it once in fifty
+
+
+def test_patches_of_volumes_are_mirrored_only_where_they_may_be():
+    mask = np.zeros((20, 24, 24), np.uint8)
+    mask[:8] = 1  # below
+    mask[12:] = 2  # above
+    pixels = np.choose(mask, [0, 100, 200]).astype(np.uint8)[None]
+    cases = MaskCases(("scan",), [pixels], [mask])
+    for mirrors, turned in (((1, 2), False), ((0, 1, 2), True)):
+        cut = Cut((20, 24, 24), each=24, around=0.0, mirrors=mirrors)
+        first = []
+        for batch in MaskPatches(cases, spec=GRAY, cut=cut, batch_size=2, seed=2).epoch(0):
+            assert batch.pixels.shape[1:] == (1, 20, 24, 24) and batch.targets.dtype == torch.uint8
+            for one in batch.targets.numpy():
+                rows = [np.flatnonzero((one == k).any(axis=(1, 2))).mean() for k in (1, 2)]
+                first.append(rows[0] < rows[1])
+        assert (not all(first)) == turned
+
+
+def test_wholes_are_as_they_are():
+    cases = flat_cases()
+    batches = list(MaskWholes(cases, spec=GRAY).epoch())
+    assert [batch.keys for batch in batches] == [("image 0",), ("image 1",), ("image 2",)]
+    np.testing.assert_array_equal(batches[1].targets[0].numpy(), cases.masks[1])
+    np.testing.assert_allclose(batches[1].pixels[0, 0].numpy(), cases.pixels[1][0] / 255, atol=1e-6)
+
+
+# ---- things -----------------------------------------------------------------------------------------------------
+
+
+def discs() -> np.ndarray:
+    """Things that touch: two discs side by side, a large one alone, one of three pixels' width."""
+    y, x = np.mgrid[:80, :120]
+    things = np.zeros((80, 120), np.int32)
+    for number, (row, column, radius) in enumerate([(20, 20, 12), (20, 43, 12), (50, 90, 25), (70, 10, 2)], start=1):
+        things[(y - row) ** 2 + (x - column) ** 2 < radius**2] = number
+    return things
+
+
+def test_distances_are_one_in_the_middle_of_every_thing_and_fall_to_its_edge():
+    things = discs()
+    kinds, far = distances(things)
+    np.testing.assert_array_equal(kinds, (things > 0).astype(np.float32))
+    for number in range(1, 5):
+        assert far[things == number].max() == pytest.approx(1.0)
+        assert far[things == number].min() > 0
+    assert (far[things == 0] == 0).all()
+    assert far[20, 31] < 0.3 and far[20, 33] < 0.3  # where two things touch there is an edge
+
+
+def test_unknown_parts_have_no_distance():
+    things = discs()
+    things[:, 100:] = -1
+    kinds, far = distances(things)
+    assert (kinds[:, 100:] == 255).all() and (far[:, 100:] == 0).all()
+
+
+def test_things_are_told_apart_by_their_distances():
+    things = discs()
+    kinds, far = distances(things)
+    found = told_apart(kinds, far)
+    assert found.max() == 4
+    for number in range(1, 5):
+        own = found[things == number]
+        most = np.bincount(own).argmax()
+        overlap = ((found == most) & (things == number)).sum() / ((found == most) | (things == number)).sum()
+        assert most > 0 and overlap > 0.9
+
+
+def test_a_body_without_a_middle_is_a_thing_and_specks_are_none():
+    inside = np.zeros((20, 20), np.float32)
+    inside[2:8, 2:8] = 1
+    inside[15, 15] = 1
+    found = told_apart(inside, np.full((20, 20), 0.2, np.float32))
+    assert found.max() == 1 and (found > 0).sum() == 36
+    assert told_apart(np.zeros((5, 5)), np.zeros((5, 5))).max() == 0
