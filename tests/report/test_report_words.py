@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ from medgraft.report.phrases import (
 )
 from medgraft.report.score_names import NAMES, interval_note, named
 from medgraft.report.survey_page import render_survey, write_survey_page
+from medgraft.scores.instances import instance_table
+from medgraft.scores.mask_cases import mask_scores
+from medgraft.scores.mask_tables import mask_class_table, mask_table
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,25 @@ def test_score_names_speak() -> None:
     assert named("brier").spoken == "Brier score"
     assert named("made_up").title == "made up"
     assert all(name.title for name in NAMES.values())
+
+
+def test_names_of_masks_speak_of_pixels_and_of_things() -> None:
+    assert named("sensitivity", of="pixels").means == "share of the true pixels that are found"
+    assert named("sensitivity").means == "share of cases that are found"
+    assert named("count_mae", of="things").means != named("count_mae").means
+    assert named("hd95_mm").lower_is_better and not named("hd95_mm").unit_range
+    assert not named("volume_error").lower_is_better and named("volume_error_abs").lower_is_better
+    assert named("volume_bias_mm3").title == "Volume bias (mm³)"
+
+
+def test_every_score_of_a_mask_has_a_name() -> None:
+    flat = mask_scores(
+        np.eye(5, dtype=int), np.eye(5, dtype=int), classes=["a"], spacing_mm=None, tolerance=1, thin=True
+    )
+    for case in (flat, replace(flat, unit="mm"), replace(flat, unit="mm", axes=3)):
+        words = {"classes": ["a"], "patients": None, "seed": 0, "count": 10, "unit": case.unit, "tolerance": 1}
+        assert set(mask_table([case], **words)) | set(mask_class_table([case], **words)["a"]) <= set(NAMES)
+    assert set(instance_table([], patients=None, seed=0)) <= set(NAMES)
 
 
 def test_interval_note_groups_by_method() -> None:

@@ -100,6 +100,7 @@ NAMES = {
     "image_sensitivity": ScoreName("Images found", "share of those with boxes in which one is found"),
     "image_specificity": ScoreName("Images cleared", "share of those without boxes in which none is called"),
     "ap50": ScoreName("AP at IoU .50"),
+    "ap75": ScoreName("AP at IoU .75"),
     "ap": ScoreName("AP", "IoU .50 to .95"),
     "sensitivity_at_1_fp": ScoreName("Sensitivity at 1 false alarm an image"),
     "froc": ScoreName("FROC score", "mean sensitivity at 1/8 to 8 false positives an image"),
@@ -107,18 +108,60 @@ NAMES = {
     "iou": ScoreName("IoU", "intersection over union"),
     "nsd": ScoreName("Surface Dice (NSD)", "share of the surface within tolerance"),
     "hd95_mm": ScoreName("HD95 (mm)", "95th percentile of surface distance", unit_range=False, lower_is_better=True),
+    "hd95_px": ScoreName(
+        "HD95 (pixels)", "95th percentile of surface distance", unit_range=False, lower_is_better=True
+    ),
+    "assd_mm": ScoreName("Surface distance (mm)", "mean over both surfaces", unit_range=False, lower_is_better=True),
+    "assd_px": ScoreName(
+        "Surface distance (pixels)", "mean over both surfaces", unit_range=False, lower_is_better=True
+    ),
+    "cldice": ScoreName("clDice", "share of middle lines that lie in the other mask"),
+    "volume_error": ScoreName("Volume error", "found minus true, as a share of the true volume", unit_range=False),
+    "volume_error_abs": ScoreName(
+        "Absolute volume error", "the same without its sign", unit_range=False, lower_is_better=True
+    ),
+    "pq": ScoreName("Panoptic quality (PQ)", "how many things match, and how well, in one"),
+    "sq": ScoreName("Fit of matches (SQ)", "mean IoU of things that match"),
+    "rq": ScoreName("Recognition (RQ)", "F1 of an image at IoU .50"),
+    "aji": ScoreName("Aggregated Jaccard index (AJI)", "overlap of things, those without a partner counted in full"),
+    "aji_plus": ScoreName("AJI+", "the same, each thing matched once"),
+    "f1_50": ScoreName("F1 at IoU .50", "of the things of all images together"),
+}
+for _unit, _written in (("mm3", "mm³"), ("mm2", "mm²"), ("px", "pixels")):
+    _limit = "95 % of found minus true lie between the limits"
+    NAMES |= {
+        f"volume_bias_{_unit}": ScoreName(f"Volume bias ({_written})", "mean of found minus true", unit_range=False),
+        f"volume_low_{_unit}": ScoreName(f"Lower limit of agreement ({_written})", _limit, unit_range=False),
+        f"volume_high_{_unit}": ScoreName(f"Upper limit of agreement ({_written})", _limit, unit_range=False),
+    }
+
+# Names that mean something else where pixels or voxels, or single things, are what is counted.
+_OTHER = {
+    "pixels": {
+        "sensitivity": "share of the true pixels that are found",
+        "precision": "share of the found pixels that are true",
+    },
+    "things": {
+        "ap50": "things that match over those that match, are missed or false",
+        "ap75": "the same, of things that fit well",
+        "ap": "the same, mean over IoU .50 to .95",
+        "count_mae": "things an image too many or too few",
+    },
 }
 
 
-def named(name: str, *, classes: int = 2) -> ScoreName:
+def named(name: str, *, classes: int = 2, of: str = "cases") -> ScoreName:
     """Get how a score is called; an unknown name is shown as it is; `ppv@0.01` means at a prevalence of 1 %.
 
-    With more than two classes some scores are means over the classes.
+    With more than two classes some scores are means over the classes. Of "pixels" (masks) and of "things" (single ones
+    in masks) some names mean something else than of cases and boxes.
     """
     plain, _, share = name.partition("@")
     if share and plain in NAMES:
         return replace(NAMES[plain], means=f"if {float(share) * 100:g} % of the images were positive")
     known = NAMES.get(name) or ScoreName(name.replace("_", " "), unit_range=False)
+    if name in _OTHER.get(of, {}):
+        return replace(known, means=_OTHER[of][name])
     if classes > 2 and name in ("auroc", "auprc", "f1"):
         return replace(known, means="mean over classes, each against the rest")
     return known
