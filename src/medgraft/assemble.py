@@ -28,7 +28,7 @@ from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 
 if TYPE_CHECKING:
-    from medgraft.tasks.detect import Detect
+    pass
 
 _TIMED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting; half when layers learn
 
@@ -171,7 +171,7 @@ def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
     return planning.choose_rest(recipe.changed(resolved), facts)
 
 
-def stages_of(recipe: Recipe, task: ImageTask | Detect) -> int:
+def stages_of(recipe: Recipe, task: Any) -> int:
     """Get how many stages the recipe thaws.
 
     Raises:

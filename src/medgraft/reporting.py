@@ -28,7 +28,6 @@ from medgraft.samples.presets import Preset, meanings, numbers
 from medgraft.samples.split import LeakPair
 from medgraft.samples.survey import Survey
 from medgraft.tasks.base import ImageTask
-from medgraft.tasks.detect import Detect
 from medgraft.values import Sample
 from medgraft.version import VERSION
 
@@ -240,7 +239,7 @@ def _learning_entry(path: Path, task: ImageTask, scores: Mapping[str, Any]) -> d
     return {**_read(path), "widths": enough.widths(scores, score_name(task))}
 
 
-def depth_entry(recipe: Recipe, task: ImageTask | Detect, path: Path) -> dict[str, Any]:
+def depth_entry(recipe: Recipe, task: Any, path: Path) -> dict[str, Any]:
     """Get `depth` of report.json; `path` is that of depth.json, which is there where depths were searched."""
     tried = _read(path)
     stages = [name for name, _ in task.parts().stages]

@@ -18,7 +18,6 @@ from medgraft.recipe import Recipe
 from medgraft.reporting import augment_steps, data_entry, depth_entry, is_phantom, machine_entry
 from medgraft.samples.box_loader import exact
 from medgraft.samples.presets import preset
-from medgraft.tasks.detect import Detect
 from medgraft.values import Sample
 from medgraft.version import VERSION
 
@@ -38,7 +37,7 @@ class Times:
     predict_images_per_second: float | None = None
 
 
-def backbone_entry(task: Detect, recalibrated: int) -> dict[str, Any]:
+def backbone_entry(task: Any, recalibrated: int) -> dict[str, Any]:
     """Get `backbone` of report.json; `recalibrated` images measured its BatchNorm anew."""
     net = task.backbone
     return {

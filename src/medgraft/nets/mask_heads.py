@@ -81,8 +81,9 @@ class WholeHead(nn.Module):
         self.steps = tuple(2**own for own in halved)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.net = _dynunet(pixels, axes, outputs, form, strides) if form.arm == "dynunet" else None
-            if self.net is None:
+            if form.arm == "dynunet":
+                self.net = _dynunet(pixels, axes, outputs, form, strides)
+            else:
                 self.net = _segresnet(pixels, axes, outputs, form, count)
                 self.steps = (2**count,) * axes
 

@@ -29,7 +29,7 @@ def distances(things: np.ndarray) -> np.ndarray:
         differ = things[one] != things[two]
         apart[one] |= differ
         apart[two] |= differ
-    far = ndimage.distance_transform_edt(inside & ~apart).astype(np.float32)
+    far = np.asarray(ndimage.distance_transform_edt(inside & ~apart), np.float32)
     far[inside] += 1  # the pixels along the edge are inside, too
     count = int(things.max(initial=0))
     most = np.ones(count + 1, np.float32)

@@ -27,8 +27,8 @@ def told_apart(inside: np.ndarray, distance: np.ndarray, *, middle: float = MIDD
     Source: Beucher and Lantuejoul 1979; on learnt distances as in Naylor et al., IEEE Trans Med Imaging 2019;38:448.
     """
     body = inside >= sure
-    middles, count = ndimage.label(body & (distance >= middle))  # type: ignore[misc]
-    parts, _ = ndimage.label(body)  # type: ignore[misc]
+    middles, count = _parts(body & (distance >= middle))
+    parts, _ = _parts(body)
     reached = np.zeros(int(parts.max(initial=0)) + 1, bool)
     reached[np.unique(parts[middles > 0])] = True
     alone = body & ~reached[parts]
@@ -41,3 +41,10 @@ def told_apart(inside: np.ndarray, distance: np.ndarray, *, middle: float = MIDD
     order = np.zeros(len(numbers), np.int32)
     order[kept] = np.arange(1, int(kept.sum()) + 1)
     return order[codes].reshape(found.shape)
+
+
+def _parts(where: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number what hangs together, and count it."""
+    found = np.zeros(where.shape, np.int32)
+    count = ndimage.label(where, output=found)
+    return found, int(count)  # type: ignore[arg-type]

@@ -153,7 +153,7 @@ def _boxed(first: np.ndarray, second: np.ndarray, spacing: Sequence[float]) -> t
 
 
 def _border(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)
+    return mask & ~np.asarray(ndimage.binary_erosion(mask), bool)
 
 
 def _distances(own: np.ndarray, other: np.ndarray, spacing: Sequence[float], *, limit: float = math.inf) -> np.ndarray:

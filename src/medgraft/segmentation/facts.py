@@ -132,13 +132,15 @@ def _measured(ref: Any, *, mask: Any, form: MaskForm) -> dict[str, Any]:
 
 
 def _sizes(labels: np.ndarray, own: np.ndarray, apart: bool) -> list[float]:
-    numbered = np.maximum(labels, 0).astype(np.int64) if apart else ndimage.label(own)[0]
+    numbered = np.maximum(labels, 0).astype(np.int32)
+    if not apart:
+        ndimage.label(own, output=numbered)
     counts = np.bincount(numbered.ravel())[1:]
     return (counts[counts > 0] ** (1 / labels.ndim)).tolist()
 
 
 def _boundary(own: np.ndarray) -> int:
-    inner = ndimage.binary_erosion(own, border_value=1)
+    inner = np.asarray(ndimage.binary_erosion(own, border_value=1), bool)
     return int((own & ~inner).sum())
 
 
