@@ -5,8 +5,8 @@
 It is told what to do a line at a time on stdin and answers each with a line of JSON on stdout. The protocol is that of
 MONAI's tutorials of segmentation in volumes, written anew: `CacheDataset` keeps what is not drawn at random (loading,
 orientation, spacing, scaling of intensities), each step crops by positive and negative voxels, mirrors, shifts and
-scales intensities; `DataLoader`, `DiceCELoss`, AdamW, a cosine rate; `SlidingWindowInferer` with Gaussian weights and
-an overlap of a half, `Invertd` for the way back to the file. What is the other arm's, so that both do the same work: the
+scales intensities; `DataLoader`, `DiceCELoss`, AdamW, a cosine rate; `SlidingWindowInferer` with Gaussian weights, an
+overlap of a half; `Invertd` for the way back to the file. What is the other arm's, so that both do the same work: the
 net with its weights and frozen stages, voxels, patches, how many a step has, how many steps there are, rates.
 """
 

@@ -64,8 +64,21 @@ class Masks(Section):
     )
     colours: dict[str, str] | None = Field(None, description='class of each colour of label maps, such as "#ff0000"')
     instances: bool | None = Field(None, description="tell things of one class apart, such as nuclei; planned")
-    decoder: Literal["auto", "unet", "fpn", "dynunet", "segresnet"] = Field(
-        "auto", description="unet and fpn stand on the backbone; dynunet and segresnet are whole nets of MONAI's"
+    decoder: Literal[
+        "auto",
+        "unet",
+        "fpn",
+        "dynunet",
+        "segresnet",
+        "smp_unet",
+        "smp_unetplusplus",
+        "smp_manet",
+        "smp_linknet",
+        "smp_fpn",
+    ] = Field(  # fmt: skip
+        "auto",
+        description="unet, fpn and those of segmentation-models-pytorch stand on the backbone; dynunet and segresnet "
+        "are whole nets of MONAI's",
     )
     width: int = Field(16, ge=8, multiple_of=8, description="channels of the finest map")
     deep: int | None = Field(None, ge=0, le=4, description="coarser maps that are learnt from as well; planned")

@@ -71,6 +71,7 @@ LIBRARIES = {
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
 DISTRIBUTIONS |= {"openslide": "openslide-python", "skimage": "scikit-image"}
+DISTRIBUTIONS |= {"segmentation_models_pytorch": "segmentation-models-pytorch"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}
 
 # A word that means a task, and nothing else below the tasks' floor ...

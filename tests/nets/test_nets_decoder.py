@@ -71,6 +71,30 @@ def test_a_volume_with_thick_slices_gets_a_map_of_every_voxel():
     assert head.steps[0] < head.steps[1]  # slices far apart are not joined as soon as pixels
 
 
+@pytest.mark.parametrize("arm", ["smp_unet", "smp_unetplusplus", "smp_manet", "smp_linknet", "smp_fpn"])
+@pytest.mark.parametrize("name", ["none:timm:resnet10t", "none:torchvision:mobilenet_v2"])
+def test_decoders_of_another_library_stand_on_our_encoders(name, arm):
+    pytest.importorskip("segmentation_models_pytorch")
+    net = backbone(name, channels=1, image_size=64)
+    words = {"pixels": 1, "axes": 2, "outputs": 3, "form": DecoderForm(arm, 8, rungs=4), "patch": (64, 64)}
+    head = mask_head(net.channels, net.strides, **words).train()
+    pixels = torch.randn(2, 1, 64, 64)
+    (found,) = head(net(pixels, 0, head.reads), pixels)
+    assert found.shape == (2, 3, 64, 64) and head.steps == (16, 16)
+    found.square().mean().backward()
+    assert all(one.grad is not None for one in head.parameters())
+
+
+def test_decoders_of_another_library_refuse_encoders_that_do_not_fit_them():
+    pytest.importorskip("segmentation_models_pytorch")
+    net = backbone("embedded:vit", channels=3, image_size=64)
+    words = {"pixels": 3, "outputs": 2, "form": DecoderForm("smp_unet"), "patch": (64, 64)}
+    with pytest.raises(BadRecipe, match="levels of strides 2, 4, 8"):
+        mask_head(net.channels, net.strides, axes=2, **words)
+    with pytest.raises(BadRecipe, match="flat images"):
+        mask_head(net.channels, net.strides, axes=3, **words)
+
+
 @pytest.mark.parametrize("arm", ["dynunet", "segresnet"])
 def test_whole_nets_take_pixels_alone(arm):
     pytest.importorskip("monai")

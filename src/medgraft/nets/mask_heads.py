@@ -1,4 +1,4 @@
-"""Which decoder or whole net draws the label maps: our own, or MONAI's nets of volumes, behind one face."""
+"""Which decoder or whole net draws the label maps: ours, those of other libraries, MONAI's nets, behind one face."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from medgraft.errors import BadRecipe
+from medgraft.nets import smp_heads
 from medgraft.nets.decoder import ARMS, DecoderForm, MaskHead, grown
 
 WHOLE = ("dynunet", "segresnet")  # nets of their own, which look at the pixels alone
@@ -39,13 +40,17 @@ def mask_head(
         patch: ([D,] H, W) of what is learnt from.
 
     Raises:
-        BadRecipe: there is no such arm, or MONAI is not installed.
+        BadRecipe: there is no such arm, its package is not installed, or it does not fit the encoder.
     """
     if form.arm in ARMS:
         return MaskHead(channels, strides, pixels=pixels, axes=axes, outputs=outputs, form=form)
     if form.arm in WHOLE:
         return WholeHead(pixels, axes=axes, outputs=outputs, form=form, patch=patch)
-    known = ", ".join((*ARMS, *WHOLE))
+    if form.arm in smp_heads.ARMS:
+        if axes != 2:
+            raise BadRecipe(f"{form.arm} draws on flat images", do="Take masks.decoder=unet.")
+        return smp_heads.SmpHead(channels, strides, pixels=pixels, outputs=outputs, form=form)
+    known = ", ".join((*ARMS, *smp_heads.ARMS, *WHOLE))
     raise BadRecipe(f"there is no decoder {form.arm!r}", do=f"Known: {known}.")
 
 

@@ -12,7 +12,7 @@ from medgraft.detection.choices import untried_rule
 from medgraft.detection.scans.choices import WINDOWS_HU
 from medgraft.errors import BadRecipe
 from medgraft.learn.segmenter import DrawForm
-from medgraft.nets.decoder import ARMS, DecoderForm
+from medgraft.nets.decoder import DecoderForm
 from medgraft.nets.depth import plan_depth
 from medgraft.nets.mask_heads import WHOLE
 from medgraft.planning import Facts, average_rule, decay_rule, filled, unmeasurable
@@ -279,7 +279,7 @@ def form_of(recipe: Recipe) -> DrawForm:
 def _windows(patch: tuple[int, ...], decoder: DecoderForm) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Get windows as large as memory bears, so that little is looked at twice, and what neighbours share."""
     most = _WINDOW_PIXELS if len(patch) == 2 else _WINDOW_VOXELS
-    step = 2 ** (decoder.rungs or 5) if decoder.arm in ARMS else 32
+    step = 32 if decoder.arm in WHOLE else 2 ** (decoder.rungs or 5)
     grow = max(1.0, (most / math.prod(patch)) ** (1 / len(patch)))
     window = tuple(step * max(1, round(side * grow / step)) for side in patch)
     return window, tuple(2 * math.ceil(side / 8) for side in patch)

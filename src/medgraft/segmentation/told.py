@@ -23,6 +23,11 @@ from medgraft.version import VERSION
 _DECODERS = {
     "unet": "U-Net",
     "fpn": "feature pyramid",
+    "smp_unet": "U-Net of segmentation-models-pytorch",
+    "smp_unetplusplus": "U-Net++ of segmentation-models-pytorch",
+    "smp_manet": "MA-Net of segmentation-models-pytorch",
+    "smp_linknet": "LinkNet of segmentation-models-pytorch",
+    "smp_fpn": "feature pyramid of segmentation-models-pytorch",
     "dynunet": "MONAI's DynUNet, a whole net",
     "segresnet": "MONAI's SegResNet, a whole net",
 }
