@@ -98,6 +98,30 @@ def test_a_broken_file_is_named_and_the_rest_is_drawn(run: Path, tmp_path: Path)
         mg.predict(run, tmp_path / "good.png", out=tmp_path / "out.json")
 
 
+def test_a_slide_is_drawn_on_in_windows_and_written_in_tiles(run: Path, tmp_path: Path):
+    from medgraft.files import write_pyramid
+
+    parts = [picture(400 + k)[0] for k in range(63)]
+    whole = np.concatenate([np.concatenate(parts[7 * k : 7 * k + 7], axis=1) for k in range(9)])  # 576 x 560
+    rows = np.repeat(whole[..., None], 3, axis=-1)
+    words: dict[str, Any] = {"size": (560, 576), "um_per_px": 0.5, "quality": 100}
+    write_pyramid(tmp_path / "slide.tif", (rows[k : k + 512] for k in (0, 512)), **words)
+    Pillow.fromarray(whole).save(tmp_path / "slide.png")
+    done = mg.predict(run, tmp_path / "slide.tif", out=tmp_path / "out")
+    assert (done.count, done.failed) == (1, 0)
+    drawn = read_image(tmp_path / "out" / "masks" / "slide.tif")
+    assert drawn.pixels.shape == (1, 576, 560)
+    (flat,) = mg.open_run(run).predict(tmp_path / "slide.png")
+    assert (drawn.pixels[0] == flat.mask).mean() > 0.95
+    (row,) = rows_of(tmp_path / "out" / "predictions.csv")
+    counted = int((drawn.pixels[0] == 1).sum())
+    assert int(row["pixels_label 1"]) == counted
+    assert float(row["mm2_label 1"]) == pytest.approx(counted * 0.0005**2, rel=0.001)
+    assert (tmp_path / "out" / "overlays" / "slide.png").exists()
+    with pytest.raises(BadData, match="file of its own"):
+        mg.predict(run, tmp_path / "slide.tif", out=tmp_path / "out.csv")
+
+
 def test_it_is_scored_on_other_data_by_its_own_rules_and_refuses_its_training_images(
     run: Path, pictures: Path, tmp_path: Path
 ):

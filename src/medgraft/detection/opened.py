@@ -12,7 +12,7 @@ import torch
 
 from medgraft.detection.job import in_file
 from medgraft.detection.results import Results
-from medgraft.detection.slides import look, slides_in
+from medgraft.detection.slides import beside, look, slides_in
 from medgraft.errors import BadData, BadImage, MissingExtra
 from medgraft.files import list_images, read_many, read_measured
 from medgraft.learn.detector import load_detector
@@ -22,7 +22,6 @@ from medgraft.opened import (
     Listen,
     Predictions,
     check_folder,
-    images_in,
     path_of,
     paths_of,
     report_in,
@@ -153,7 +152,7 @@ class BoxRun:
         results = Results(self.task, out, pixels=self.pixels)
         given = paths_of(paths)
         slides = [one for path in given for one in slides_in(path)]
-        refs, passed = _beside(given, slides)
+        refs, passed = beside(given, slides)
         say_passed(passed, listen)
         for slide in slides:
             try:
@@ -175,22 +174,3 @@ class BoxRun:
         score = self.report["scores"]["test"].get("map50") or {}
         said = f"AP at IoU .50 {score['value']:.3f}" if score.get("value") is not None else ""
         return f"<b>medgraft run</b> {self.folder}: detect {said}"
-
-
-def _beside(given: Sequence[Path], slides: Sequence[Path]) -> tuple[list[ImageRef], list[tuple[str, str]]]:
-    """Get the images of paths that are no slides, and (path, reason) of files that are no images.
-
-    Raises:
-        BadData: there is neither an image nor a slide.
-    """
-    others = [path for path in given if path not in slides]
-    if not others:
-        return [], []
-    try:
-        refs, passed = images_in(others)
-    except BadData:
-        if slides:
-            return [], []
-        raise
-    known = {str(slide) for slide in slides}
-    return [ref for ref in refs if str(ref.path) not in known], [row for row in passed if row[0] not in known]

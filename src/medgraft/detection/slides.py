@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medgraft.errors import BadImage, MedgraftError
+from medgraft.errors import BadData, BadImage, MedgraftError
 from medgraft.files import Slide, network_pixels, open_slide
 from medgraft.gather import Listen
 from medgraft.learn import stopping
+from medgraft.opened import images_in
 from medgraft.samples.tiles import Tile, merge_seams, tiles_of
 from medgraft.samples.tissue import tissue_mask
-from medgraft.values import Boxes, Image, Prediction
+from medgraft.values import Boxes, Image, ImageRef, Prediction
 
 if TYPE_CHECKING:
     from medgraft.detection.opened import BoxRun
@@ -70,6 +71,32 @@ def slides_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if is_slide(path) else []
     return sorted(file for file in path.rglob("*") if file.is_file() and is_slide(file))
+
+
+def beside(
+    given: Sequence[Path], slides: Sequence[Path], *, volumes: bool = False
+) -> tuple[list[ImageRef], list[tuple[str, str]]]:
+    """Get the images of paths that are no slides, and (path, reason) of files that are no images.
+
+    Args:
+        given: files and folders.
+        slides: those among them that are slides.
+        volumes: True takes files with all their frames, and the slices of a series, as one image.
+
+    Raises:
+        BadData: there is neither an image nor a slide.
+    """
+    others = [path for path in given if path not in slides]
+    if not others:
+        return [], []
+    try:
+        refs, passed = images_in(others, volumes=volumes)
+    except BadData:
+        if slides:
+            return [], []
+        raise
+    known = {str(slide) for slide in slides}
+    return [ref for ref in refs if str(ref.path) not in known], [row for row in passed if row[0] not in known]
 
 
 def look(run: BoxRun, path: Path, *, listen: Listen) -> Seen:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from medgraft.errors import BadData
+from medgraft.detection.slides import beside, slides_in
+from medgraft.errors import BadData, BadImage, MissingExtra
 from medgraft.files import list_images, read_many
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine, resolve_device
 from medgraft.learn.infer import from_array
 from medgraft.learn.model import Pixels
 from medgraft.learn.segmenter import load_segmenter
-from medgraft.opened import Listen, Predictions, check_folder, images_in, path_of, report_in, say_passed, several
+from medgraft.opened import Listen, Predictions, check_folder, path_of, paths_of, report_in, say_passed, several
 from medgraft.predicted import Done
 from medgraft.samples.loader import normalised
 from medgraft.samples.mask_grid import Laid, laid
@@ -25,6 +26,7 @@ from medgraft.samples.picture_grid import PictureForm, PictureFrame
 from medgraft.segmentation.drawing import draw
 from medgraft.segmentation.judge import Rules
 from medgraft.segmentation.results import MaskResults
+from medgraft.segmentation.slides import draw_slide
 from medgraft.values import Batch, ImageRef, Prediction
 
 _SECONDS = 300.0  # for one image
@@ -136,7 +138,7 @@ class MaskRun:
 
         Args:
             out: a folder, a .csv, .png or .nii.gz file, or None to get the rows.
-            paths: images (of several frames each, or `FILE#2`), folders; of volumes NIfTI files, DICOM series.
+            paths: images (of several frames each, or `FILE#2`), folders, slides; of volumes NIfTI files, DICOM series.
             workers: processes that read files.
             listen: gets progress events.
 
@@ -144,7 +146,11 @@ class MaskRun:
             BadData: no image could be read, or the ending of `out` is not known.
         """
         results = MaskResults(self.classes, self.masks, out)
-        refs, passed = images_in(paths, volumes=self.volumes)
+        given = paths_of(paths)
+        slides = [] if self.volumes else [one for path in given for one in slides_in(path)]
+        for slide in slides:
+            self._draw_slide(slide, results, listen)
+        refs, passed = beside(given, slides, volumes=self.volumes)
         say_passed(passed, listen)
         for ref, answer in self.files(refs, workers=workers, listen=listen):
             if isinstance(answer, Exception):
@@ -154,8 +160,15 @@ class MaskRun:
         for path, reason in passed:
             results.failed(path, reason)
         if results.count == results.errors:
-            raise BadData(f"none of the {results.count} images could be read ({results.first})", where=refs[0].path)
+            raise BadData(f"none of the {results.count} images could be read ({results.first})", where=given[0])
         return results.done()
+
+    def _draw_slide(self, slide: Path, results: MaskResults, listen: Listen) -> None:
+        target = results.slide_target(slide)
+        try:
+            results.add_slide(slide, draw_slide(self, slide, target, listen=listen), target)
+        except (BadImage, MissingExtra) as error:
+            results.failed(str(slide), str(error))
 
     def _repr_html_(self) -> str:
         score = self.report["scores"]["test"].get("dice") or {}

@@ -14,6 +14,7 @@ from medgraft.predicted import Done
 from medgraft.report.outlines import by_number, filled, things
 from medgraft.samples.mask_grid import Laid, SolidFrame
 from medgraft.samples.mask_meaning import MaskForm
+from medgraft.segmentation.slides import DrawnSlide, slide_cells
 from medgraft.segmentation.written import FOLDER, MaskWriter, columns_of, measures
 from medgraft.values import ImageRef, Prediction
 
@@ -74,6 +75,26 @@ class MaskResults:
                 stem = path.name.removesuffix(".gz").rpartition(".")[0]
                 files.save_png(self.out / "overlays" / f"{stem}.png", self._overlay(found.mask, laid))
         self.rows.append(row)
+
+    def add_slide(self, path: Path, drawn: DrawnSlide, target: Path) -> None:
+        """Add what was drawn on a slide, whose label map was written to `target`."""
+        self.count += 1
+        cells = slide_cells(drawn, self.classes)
+        shown = [name for name, count in zip(self.classes, drawn.counts[1:].tolist(), strict=True) if count]
+        own = {"key": str(path), "path": str(path), "predicted": "|".join(shown)}
+        self.rows.append({**own, "mask": f"{FOLDER}/{target.name}", **cells})
+        if self.out is not None:
+            files.save_png(self.out / "overlays" / f"{target.stem}.png", drawn.picture)
+
+    def slide_target(self, path: Path) -> Path:
+        """Get where the label map of a slide goes.
+
+        Raises:
+            BadData: no folder was asked for.
+        """
+        if self.out is None or self.out.suffix:
+            raise BadData("the label map of a slide is a file of its own", where=path, do="Give a folder as --out.")
+        return self.out / FOLDER / f"{path.stem}.tif"
 
     def _overlay(self, mask: np.ndarray, laid: Laid) -> np.ndarray:
         """A picture with the label map laid in; of a volume the slice that shows most."""

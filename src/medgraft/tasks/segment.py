@@ -143,9 +143,10 @@ class Segment(Task):
 
         Probabilities of background and classes, and the distance where things are told apart, in network pixels.
         """
-        yield from slabs(pixels, self.sweep, self._told)
+        yield from slabs(pixels, self.sweep, self.told)
 
-    def _told(self, windows: Tensor) -> Tensor:
+    def told(self, windows: Tensor) -> Tensor:
+        """Get what is said of windows `(N, C, [D,] H, W)` whose sides the net can halve: `(N, outputs, ...)`."""
         found = self._once(windows)
         for axis in self.mirrored:
             found = found + self._once(windows.flip(axis + 2)).flip(axis + 2)

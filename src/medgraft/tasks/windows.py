@@ -66,25 +66,47 @@ def slabs(pixels: Tensor, sweep: Sweep, run: Callable[[Tensor], Tensor]) -> Iter
         run: `(N, C, ...)` of one size -> `(N, K, ...)` numbers of the same size, such as probabilities.
     """
     shape = tuple(int(size) for size in pixels.shape[1:])
+
+    def cut(begin: Sizes, size: Sizes) -> Tensor:
+        return pixels[_part(begin, size)]
+
+    yield from slabs_of(shape, cut, sweep, run)
+
+
+def slabs_of(
+    shape: Sizes,
+    cut: Callable[[Sizes, Sizes], Tensor | None],
+    sweep: Sweep,
+    run: Callable[[Tensor], Tensor],
+    *,
+    blank: Tensor | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield slabs as `slabs` does, of an image that is read window by window.
+
+    Args:
+        shape: ([D,] H, W) of the image.
+        cut: (first place, size) -> `(C, ...)` pixels of a window; None where there is nothing to look at.
+        sweep: how windows lie.
+        run: as of `slabs`.
+        blank: `(K,)` what is said where there is nothing to look at; needed where `cut` may give None.
+    """
     size = sweep.sizes(shape)
     first, *others = sweep.begins(shape)
-    places = list(product(*others))
-    if len(first) == 1 and len(places) == 1:  # all of it at once: there is nothing to join
-        yield 0, run(padded(pixels[None], sweep.steps))[0][(slice(None), *map(slice, shape))].float()
-        return
-    weight = weights_of(size).to(pixels.device)
+    places, weight = list(product(*others)), weights_of(size)
     total: Tensor | None = None
-    counted = torch.zeros((size[0], *shape[1:]), device=pixels.device)
+    counted = torch.zeros((size[0], *shape[1:]))
     for number, begin in enumerate(first):
-        for part in (places[k : k + sweep.batch] for k in range(0, len(places), sweep.batch)):
-            windows = torch.stack([pixels[_part((begin, *place), size)] for place in part])
-            found = run(padded(windows, sweep.steps))[(slice(None), slice(None), *map(slice, size))].float()
+        whole = len(first) == 1 and len(places) == 1  # all of it at once: there is nothing to join
+        for place, one in _each(begin, places, size, cut, sweep, run, blank):
+            if whole:
+                yield 0, one
+                return
             if total is None:
-                total = torch.zeros((found.shape[1], *counted.shape), device=pixels.device)
-            for place, one in zip(part, found, strict=True):
-                where = _part((0, *place), size)
-                total[where] += one * weight
-                counted[where[1:]] += weight
+                weight, counted = weight.to(one.device), counted.to(one.device)
+                total = torch.zeros((one.shape[0], *counted.shape), device=one.device)
+            where = _part((0, *place), size)
+            total[where] += one * weight
+            counted[where[1:]] += weight
         assert total is not None
         done = size[0] if number == len(first) - 1 else first[number + 1] - begin
         yield begin, total[:, :done] / counted[:done]
@@ -92,6 +114,30 @@ def slabs(pixels: Tensor, sweep: Sweep, run: Callable[[Tensor], Tensor]) -> Iter
         counted[: size[0] - done] = counted[done:].clone()
         total[:, size[0] - done :] = 0
         counted[size[0] - done :] = 0
+
+
+def _each(
+    begin: int,
+    places: Sequence[Sizes],
+    size: Sizes,
+    cut: Callable[[Sizes, Sizes], Tensor | None],
+    sweep: Sweep,
+    run: Callable[[Tensor], Tensor],
+    blank: Tensor | None,
+) -> Iterator[tuple[Sizes, Tensor]]:
+    """Yield what is said of the windows of one slab: where each begins along the other axes, and `(K, ...)`."""
+    waiting: list[tuple[Sizes, Tensor]] = []
+    for number, place in enumerate(places):
+        window = cut((begin, *place), size)
+        if window is not None:
+            waiting.append((place, window))
+        elif blank is not None:
+            yield place, blank.view(-1, *(1,) * len(size)).expand(-1, *size)
+        if waiting and (len(waiting) == sweep.batch or number == len(places) - 1):
+            told = run(padded(torch.stack([one for _, one in waiting]), sweep.steps))
+            told = told[(slice(None), slice(None), *map(slice, size))].float()
+            yield from zip((one for one, _ in waiting), told, strict=True)
+            waiting = []
 
 
 def padded(windows: Tensor, steps: Sizes) -> Tensor:
