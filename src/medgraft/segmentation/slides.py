@@ -168,7 +168,7 @@ class _Job:
 
     def _keep_small(self, begin: int, labels: np.ndarray) -> None:
         """Keep what the overview shows: of each of its pixels the label at the centre."""
-        high, wide = self.small.shape
+        high, wide = self.overview.shape[:2]
         rows = ((np.arange(high) + 0.5) * self.shape[0] / high).astype(int)
         columns = np.minimum(((np.arange(wide) + 0.5) * self.shape[1] / wide).astype(int), self.shape[1] - 1)
         here = np.flatnonzero((rows >= begin) & (rows < begin + len(labels)))
