@@ -285,3 +285,34 @@ def _report(
         "checksums": before.get("checksums", {}),
         "warnings": list(surveyed.warnings),
     }
+
+
+def head_of(
+    run: Any, whole: DataSet, records: list[dict[str, Any]], bad: Sequence[tuple[str, str]], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Get what the report of an evaluation says of the data and of a run on places.
+
+    Args:
+        run: that is scored.
+        whole: the data set, all of it test samples.
+        records: of its images.
+        bad: (path, reason) of those that could not be read.
+        notes: what a person should know.
+    """
+    surveyed = survey(whole, records, duplicates=duplicates.find(records), by_class=False)
+    words: dict[str, Any] = {"quarantined": len(bad), "split_source": "all of it", "splits": ("test",)}
+    return {
+        "medgraft": VERSION,
+        "task": run.report["task"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": list(run.classes),
+        "positive": None,
+        "phantoms": reporting.is_phantom(whole.samples),
+        "evaluated_run": run.folder.resolve().name,
+        **{name: run.report[name] for name in ("backbone", "depth", "seed", "recipe_sha256")},
+        "data": reporting.data_entry(whole.samples, surveyed, kind="labels", notes=notes, **words),
+        "quarantine": [{"path": path, "reason": reason} for path, reason in bad],
+        "machine": reporting.machine_entry(run.device),
+        "warnings": list(surveyed.warnings),
+        "alarms": [],
+    }

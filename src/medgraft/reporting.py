@@ -116,6 +116,33 @@ def report_of(
     }
 
 
+def run_entries(recipe: Recipe, found: Gathered, *, device: Any, out: Path) -> dict[str, Any]:
+    """Get the keys of report.json that say of every run on places alike what was done, where, and how to do it again.
+
+    Args:
+        recipe: filled.
+        found: the data.
+        device: of torch.
+        out: the run folder, with its model.
+    """
+    return {
+        "medgraft": VERSION,
+        "task": recipe.task,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "positive": None,
+        "phantoms": is_phantom(found.samples),
+        "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
+        "machine": machine_entry(device),
+        "seed": recipe.seed,
+        "recipe_sha256": recipe.fingerprint(),
+        "recipe_yaml": recipe.to_yaml(),
+        "command": f"medgraft train DATA --recipe {shlex.quote(str(out / 'recipe.yaml'))} --out NEW_RUN",
+        "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
+        "warnings": list(found.survey.warnings),
+        "alarms": [],
+    }
+
+
 def alarms(report: Mapping[str, Any]) -> list[str]:
     """Get what the page warns of that no warning of the data says: shortcuts, and sets that do not hold."""
     found = [*report_shortcuts.warnings(report), *report_certainty.warnings(report)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,11 @@ from medgraft.learn import stopping
 from medgraft.recipe import load
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
-from medgraft.reporting import data_entry, is_phantom, machine_entry
-from medgraft.samples import duplicates
 from medgraft.samples.dataset import Columns, read_samples
 from medgraft.samples.store import Store
-from medgraft.samples.survey import limit_bad, survey
+from medgraft.samples.survey import limit_bad
 from medgraft.scores.hits import HitRule
 from medgraft.values import Prediction, Sample
-from medgraft.version import VERSION
 
 _BATCH = 8
 
@@ -116,36 +112,7 @@ def _found(
 def head_of(
     run: BoxRun | ScanRun, whole: Any, records: Any, bad: list[tuple[str, str]], notes: list[str]
 ) -> dict[str, Any]:
-    """Get what the report says of the data and of the run.
-
-    Args:
-        run: that is scored.
-        whole: the data set.
-        records: of its images.
-        bad: (path, reason) of those that could not be read.
-        notes: what a person should know.
-    """
-    surveyed = survey(whole, records, duplicates=duplicates.find(records), by_class=False)
-    words: dict[str, Any] = {
-        "kind": "labels",
-        "quarantined": len(bad),
-        "split_source": "all of it",
-        "splits": ("test",),
-    }
-    data = data_entry(whole.samples, surveyed, notes=notes, **words)
-    data["boxes"] = {"test": box_counts(whole.samples)}
-    return {
-        "medgraft": VERSION,
-        "task": run.report["task"],
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "classes": list(run.classes),
-        "positive": None,
-        "phantoms": is_phantom(whole.samples),
-        "evaluated_run": run.folder.resolve().name,
-        **{name: run.report[name] for name in ("backbone", "depth", "seed", "recipe_sha256")},
-        "data": data,
-        "quarantine": [{"path": path, "reason": reason} for path, reason in bad],
-        "machine": machine_entry(run.device),
-        "warnings": list(surveyed.warnings),
-        "alarms": [],
-    }
+    """Get what the report says of the data, with their boxes, and of the run; arguments as of `outside.head_of`."""
+    head = outside.head_of(run, whole, records, bad, notes)
+    head["data"]["boxes"] = {"test": box_counts(whole.samples)}
+    return head

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medgraft import depth_rounds, storage
+from medgraft import depth_rounds
 from medgraft.detection.parts import BoxParts, words_of
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
-from medgraft.reporting import augment_steps, data_entry, depth_entry, is_phantom, machine_entry
+from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
 from medgraft.samples.box_loader import exact
 from medgraft.samples.presets import preset
 from medgraft.values import Sample
@@ -96,16 +94,11 @@ def report_of(
     """Get what report.json holds (see `medgraft.report.schema`)."""
     task = parts.task
     return {
-        "medgraft": VERSION,
-        "task": recipe.task,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **run_entries(recipe, found, device=parts.engine.device, out=out),
         "classes": list(task.answers.classes),
-        "positive": None,
-        "phantoms": is_phantom(found.samples),
         "backbone": backbone_entry(task, _recalibrated(recipe, parts)),
         "depth": depth_entry(recipe, task, out / depth_rounds.FILE),
         "data": data_of(found),
-        "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
         "augment": _augment_entry(recipe),
         "training": _training_entry(recipe, parts, fitted),
         **result,
@@ -115,14 +108,6 @@ def report_of(
             "predict_images_per_second": _rounded(times.predict_images_per_second),
             "prefix_seconds": round(times.prefix, 2),
         },
-        "machine": machine_entry(parts.engine.device),
-        "seed": recipe.seed,
-        "recipe_sha256": recipe.fingerprint(),
-        "recipe_yaml": recipe.to_yaml(),
-        "command": f"medgraft train DATA --recipe {shlex.quote(str(out / 'recipe.yaml'))} --out NEW_RUN",
-        "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
-        "warnings": list(found.survey.warnings),
-        "alarms": [],
     }
 
 

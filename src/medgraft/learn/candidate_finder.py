@@ -21,13 +21,14 @@ from medgraft.errors import BadData, BadWeights
 from medgraft.learn import probe
 from medgraft.learn.engine import Engine
 from medgraft.learn.model import graft, repool
+from medgraft.nets.backbone import saved_words
 from medgraft.samples.loader import normalised
 from medgraft.samples.planes import Looks
 from medgraft.samples.scan import Space
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.base import ImageTask, inverse_frequency
 from medgraft.tasks.box_calls import BoxCalls
-from medgraft.values import Batch, Boxes, InputSpec, Prediction
+from medgraft.values import Batch, Boxes, Prediction
 from medgraft.weights.tensors import load_model, save_model
 
 NOTHING = "(nothing)"
@@ -219,11 +220,7 @@ def load_finder(path: Path, *, device: str = "cpu") -> tuple[Finder, dict[str, A
                 engine=Engine(device, precision=card["precision"], channels_last=card["channels_last"]),
                 pooling=card["backbone"]["pooling"],
                 offline=True,
-                saved={
-                    "weights_spec": InputSpec.from_dict(card["weights_spec"]),
-                    "gray": str(card["gray"]),
-                    "options": dict(card["backbone"].get("options") or {}),
-                },
+                saved=saved_words(card),
             )
         finder.judge.load_state_dict(state)
         finder.threshold = tuple(float(value) for value in card["threshold"])

@@ -12,12 +12,11 @@ import torch
 from medgraft import seeds
 from medgraft.errors import BadWeights
 from medgraft.learn.model import Pixels
-from medgraft.nets.backbone import backbone
+from medgraft.nets.backbone import backbone, saved_words
 from medgraft.nets.detector import BoxHead, FinderForm
 from medgraft.tasks import TASKS
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.detect import Detect
-from medgraft.values import InputSpec
 from medgraft.weights.tensors import load_model, save_model
 
 
@@ -93,11 +92,7 @@ def load_detector(path: Path) -> tuple[Detect, Pixels, dict[str, Any]]:
                 channels=pixels.channels,
                 image_size=pixels.size,
                 offline=True,
-                saved={
-                    "weights_spec": InputSpec.from_dict(card["weights_spec"]),
-                    "gray": str(card["gray"]),
-                    "options": dict(card["backbone"].get("options") or {}),
-                },
+                saved=saved_words(card),
             )
         task.load_state_dict(state)
         task.threshold = tuple(float(value) for value in card["threshold"])

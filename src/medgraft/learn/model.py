@@ -22,7 +22,7 @@ from medgraft.errors import BadWeights
 from medgraft.learn import certainty
 from medgraft.learn.certainty import Certainty
 from medgraft.nets import LinearHead
-from medgraft.nets.backbone import backbone
+from medgraft.nets.backbone import backbone, saved_words
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import Answers, ImageTask
 from medgraft.values import InputSpec
@@ -180,11 +180,7 @@ def load(path: Path, *, device: str = "cpu") -> Model:
                 channels=pixels.channels,
                 image_size=pixels.size,
                 offline=True,
-                saved={
-                    "weights_spec": InputSpec.from_dict(card["weights_spec"]),
-                    "gray": str(card["gray"]),
-                    "options": dict(card["backbone"].get("options") or {}),
-                },
+                saved=saved_words(card),
             )
         # Before there was a choice of pooling, the head took averages of the last level as they were.
         repool(task, pooling=card["backbone"].get("pooling", "avg"))

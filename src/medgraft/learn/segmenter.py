@@ -12,7 +12,7 @@ import torch
 
 from medgraft import seeds
 from medgraft.errors import BadWeights
-from medgraft.nets.backbone import backbone
+from medgraft.nets.backbone import backbone, saved_words
 from medgraft.nets.decoder import DecoderForm
 from medgraft.nets.mask_heads import mask_head
 from medgraft.nets.volume import inflate
@@ -21,7 +21,6 @@ from medgraft.samples.mask_grid import GridForm, form_from
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.segment import Losses, Segment
 from medgraft.tasks.windows import Sweep
-from medgraft.values import InputSpec
 from medgraft.weights.tensors import load_model, save_model
 
 
@@ -139,11 +138,7 @@ def load_segmenter(path: Path) -> tuple[Segment, DrawForm, dict[str, Any]]:
                 form,
                 backbone_name=f"none:{card['backbone']['architecture']}",
                 offline=True,
-                saved={
-                    "weights_spec": InputSpec.from_dict(card["weights_spec"]),
-                    "gray": str(card["gray"]),
-                    "options": dict(card["backbone"].get("options") or {}),
-                },
+                saved=saved_words(card),
             )
         task.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -12,14 +12,13 @@ import torch
 
 from medgraft import seeds
 from medgraft.errors import BadWeights
-from medgraft.nets.backbone import backbone
+from medgraft.nets.backbone import backbone, saved_words
 from medgraft.nets.volume import inflate
 from medgraft.nets.volume_detector import VolumeBoxHead, VolumeFinderForm
 from medgraft.samples.framing import FrameForm
 from medgraft.scores.hits import HitRule
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.detect_volume import DetectVolume
-from medgraft.values import InputSpec
 from medgraft.weights.tensors import load_model, save_model
 
 
@@ -122,11 +121,7 @@ def load_volume_detector(path: Path) -> tuple[DetectVolume, VolumeForm, dict[str
                 backbone_name=f"none:{card['backbone']['architecture']}",
                 hit=HitRule(card["hit"]["rule"], card["hit"]["iou"]),
                 offline=True,
-                saved={
-                    "weights_spec": InputSpec.from_dict(card["weights_spec"]),
-                    "gray": str(card["gray"]),
-                    "options": dict(card["backbone"].get("options") or {}),
-                },
+                saved=saved_words(card),
             )
         task.load_state_dict(state)
         task.threshold = tuple(float(value) for value in card["threshold"])

@@ -161,6 +161,19 @@ def backbone(
     return Backbone(full, opened, channels=channels, gray=gray).eval()
 
 
+def saved_words(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Get the arguments of `backbone` that build the layers of a saved model again, of its card.
+
+    Raises:
+        KeyError, TypeError: it is not such a card.
+    """
+    return {
+        "weights_spec": InputSpec.from_dict(card["weights_spec"]),
+        "gray": str(card["gray"]),
+        "options": dict(card["backbone"].get("options") or {}),
+    }
+
+
 def open_net(name: str, request: Request) -> Opened:
     """Open a resolved name: torch's random state is left as it was, and random weights depend on the seed alone."""
     scheme, _, rest = name.partition(":")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,15 @@ from medgraft.learn import stopping
 from medgraft.recipe import load
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
-from medgraft.reporting import data_entry, is_phantom, machine_entry
-from medgraft.samples import duplicates
 from medgraft.samples.dataset import Columns, DataSet, read_samples
 from medgraft.samples.label_maps import CheckedMasks, checked_masks
 from medgraft.samples.mask_grid import laid
-from medgraft.samples.survey import limit_bad, survey
+from medgraft.samples.survey import limit_bad
 from medgraft.segmentation.drawer import Drawer
 from medgraft.segmentation.judge import verdicts
 from medgraft.segmentation.opened import MaskRun
 from medgraft.segmentation.parts import PREVIEW, shown_in
 from medgraft.values import Sample
-from medgraft.version import VERSION
 
 
 def evaluate_masks(
@@ -62,7 +58,7 @@ def evaluate_masks(
     drawer = Drawer(out, run.task, run.engine, form=checked.form, rules=run.rules)
     speed = _drawn(drawer, run, good, listen=listen)
     seed, resamples = int(run.report["seed"]), load(run.folder / "recipe.yaml").scores.resamples
-    head = _head_of(run, kept_set, records, bad, notes)
+    head = outside.head_of(run, kept_set, records, bad, notes)
     report = {
         **head,
         "warnings": [*head["warnings"], *doubts],
@@ -123,32 +119,3 @@ def _drawn(drawer: Drawer, run: MaskRun, samples: Sequence[Sample], *, listen: L
         drawer.add("test", sample, one.pixels, one.frame)
         listen({"event": "predict", "done": done, "of": len(samples)})
     return len(samples) / max(time.perf_counter() - began, 1e-9)
-
-
-def _head_of(
-    run: MaskRun, whole: DataSet, records: Any, bad: list[tuple[str, str]], notes: list[str]
-) -> dict[str, Any]:
-    """Get what the report says of the data and of the run."""
-    surveyed = survey(whole, records, duplicates=duplicates.find(records), by_class=False)
-    words: dict[str, Any] = {
-        "kind": "labels",
-        "quarantined": len(bad),
-        "split_source": "all of it",
-        "splits": ("test",),
-    }
-    samples = [replace(sample, split="test") for sample in whole.samples]
-    return {
-        "medgraft": VERSION,
-        "task": run.report["task"],
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "classes": list(run.classes),
-        "positive": None,
-        "phantoms": is_phantom(whole.samples),
-        "evaluated_run": run.folder.resolve().name,
-        **{name: run.report[name] for name in ("backbone", "depth", "seed", "recipe_sha256")},
-        "data": data_entry(samples, surveyed, notes=notes, **words),
-        "quarantine": [{"path": path, "reason": reason} for path, reason in bad],
-        "machine": machine_entry(run.device),
-        "warnings": list(surveyed.warnings),
-        "alarms": [],
-    }

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medgraft import depth_rounds, storage
+from medgraft import depth_rounds
 from medgraft.detection.told import Times, backbone_entry
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.nets.mask_heads import WHOLE
 from medgraft.recipe import Recipe
-from medgraft.reporting import augment_steps, data_entry, depth_entry, is_phantom, machine_entry
+from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
 from medgraft.samples.framing import FrameForm
 from medgraft.segmentation.facts import MaskFacts
 from medgraft.segmentation.parts import DrawParts, Prepared, preset_of
@@ -84,17 +82,12 @@ def report_of(
     """Get what report.json holds (see `medgraft.report.schema`)."""
     found, task = ready.found, parts.task
     return {
-        "medgraft": VERSION,
-        "task": recipe.task,
+        **run_entries(recipe, found, device=parts.engine.device, out=out),
         "arm": parts.form.decoder.arm,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(task.answers.classes),
-        "positive": None,
-        "phantoms": is_phantom(found.samples),
         "backbone": _backbone_entry(recipe, parts),
         "depth": depth_entry(recipe, task, out / depth_rounds.FILE),
         "data": data_of(found, ready.facts, ready.form.instances),
-        "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
         "augment": _augment_entry(recipe),
         "training": _training_entry(recipe, parts, fitted),
         "methods": _methods(recipe, parts, found, fitted),
@@ -105,14 +98,6 @@ def report_of(
             "predict_images_per_second": _rounded(times.predict_images_per_second),
             "prefix_seconds": round(times.prefix, 2),
         },
-        "machine": machine_entry(parts.engine.device),
-        "seed": recipe.seed,
-        "recipe_sha256": recipe.fingerprint(),
-        "recipe_yaml": recipe.to_yaml(),
-        "command": f"medgraft train DATA --recipe {shlex.quote(str(out / 'recipe.yaml'))} --out NEW_RUN",
-        "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
-        "warnings": list(found.survey.warnings),
-        "alarms": [],
     }
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medgraft import storage
 from medgraft.detection.scans.choices import ARM
 from medgraft.detection.told import data_of
 from medgraft.gather import Gathered
 from medgraft.learn.candidate_finder import Finder
 from medgraft.recipe import Recipe
-from medgraft.reporting import backbone_entry, is_phantom, machine_entry
+from medgraft.reporting import backbone_entry, run_entries
 from medgraft.samples.candidates import GRID_MM
 from medgraft.version import VERSION
 
@@ -64,17 +61,12 @@ def report_of(
 ) -> dict[str, Any]:
     """Get what report.json holds (see `medgraft.report.schema`)."""
     return {
-        "medgraft": VERSION,
-        "task": recipe.task,
+        **run_entries(recipe, found, device=finder.engine.device, out=out),
         "arm": ARM,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(finder.answers.classes),
-        "positive": None,
-        "phantoms": is_phantom(found.samples),
         "backbone": {**backbone_entry(finder.judge), "recalibrated": 0},
         "depth": _depth_entry(recipe, finder),
         "data": data_of(found),
-        "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
         "augment": {"preset": "none", "reason": recipe.reasons.get("augment.preset"), "strength": 0.0, "steps": []},
         "training": _training_entry(finder, fitted, alone=result.get("search", {}).get("froc")),
         "methods": _methods(recipe, finder, found, fitted),
@@ -84,18 +76,10 @@ def report_of(
             "prefix_seconds": round(times.search, 2),
             "predict_images_per_second": round(len(found.samples) / max(times.search, 1e-9), 3),
         },
-        "machine": machine_entry(finder.engine.device),
-        "seed": recipe.seed,
-        "recipe_sha256": recipe.fingerprint(),
-        "recipe_yaml": recipe.to_yaml(),
-        "command": f"medgraft train DATA --recipe {shlex.quote(str(out / 'recipe.yaml'))} --out NEW_RUN",
-        "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
         "limits": [
             f"What the search for candidates passes by cannot be found: of {fitted['true']} true boxes of the training "
             f"it reached {fitted['reached']}."
         ],
-        "warnings": list(found.survey.warnings),
-        "alarms": [],
     }
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medgraft import depth_rounds, storage
+from medgraft import depth_rounds
 from medgraft.detection.told import backbone_entry, data_of
 from medgraft.detection.volumes.choices import ARM
 from medgraft.detection.volumes.parts import VolumeParts
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.recipe import Recipe
-from medgraft.reporting import depth_entry, is_phantom, machine_entry
+from medgraft.reporting import depth_entry, run_entries
 from medgraft.version import VERSION
 
 
@@ -70,17 +68,12 @@ def report_of(
     """Get what report.json holds (see `medgraft.report.schema`)."""
     speed = fitted.images_per_second
     return {
-        "medgraft": VERSION,
-        "task": recipe.task,
+        **run_entries(recipe, found, device=parts.engine.device, out=out),
         "arm": ARM,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(parts.task.answers.classes),
-        "positive": None,
-        "phantoms": is_phantom(found.samples),
         "backbone": backbone_entry(parts.task, _recalibrated(recipe, parts)),
         "depth": depth_entry(recipe, parts.task, out / depth_rounds.FILE),
         "data": data_of(found),
-        "quarantine": [{"path": path, "reason": reason} for path, reason in found.quarantine[:50]],
         "augment": {"preset": "none", "reason": recipe.reasons.get("augment.preset"), "strength": 0.0, "steps": []},
         "training": _training_entry(recipe, parts, fitted),
         "methods": _methods(recipe, parts, found, fitted),
@@ -91,14 +84,6 @@ def report_of(
             "prefix_seconds": round(times.prefix, 2),
             "predict_images_per_second": round(times.predict_images_per_second, 3),
         },
-        "machine": machine_entry(parts.engine.device),
-        "seed": recipe.seed,
-        "recipe_sha256": recipe.fingerprint(),
-        "recipe_yaml": recipe.to_yaml(),
-        "command": f"medgraft train DATA --recipe {shlex.quote(str(out / 'recipe.yaml'))} --out NEW_RUN",
-        "checksums": {"model.safetensors": storage.sha256_file(out / "model.safetensors")},
-        "warnings": list(found.survey.warnings),
-        "alarms": [],
     }
 
 
