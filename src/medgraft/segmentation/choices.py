@@ -33,7 +33,7 @@ _PATCH_VOXELS, _MOST_VOXELS = 2**17, 2**23
 _STEP_PIXELS, _STEP_VOXELS = 2**19, 2**18
 _WINDOW_PIXELS, _WINDOW_VOXELS = 2**21, 2**21
 _STEPS_WANTED = {2: 800, 3: 1200}
-_EPOCHS = 25
+_EPOCHS, _FEWEST_EPOCHS, _MOST_EPOCHS = 25, 10, 60
 _THICK = 16  # network pixels
 _FEWEST_PLACES = 4  # of the coarsest map in a patch
 
@@ -141,9 +141,10 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
     patch, why = _patch_rule(shape, masks) if recipe.masks.patch is None else (list(recipe.masks.patch), "as asked")
     size = math.prod(patch)
     batch = recipe.fit.batch_size or max(2, min(16, (_STEP_PIXELS if axes == 2 else _STEP_VOXELS) // size))
-    epochs = recipe.fit.epochs or _EPOCHS
-    each = max(1, round(_STEPS_WANTED[axes] * batch / (epochs * masks.images)))
-    steps = epochs * math.ceil((recipe.masks.patches or each) * masks.images / batch)
+    wanted = _STEPS_WANTED[axes] * batch / masks.images  # times that an image is looked at
+    each = recipe.masks.patches or max(1, math.ceil(wanted / (recipe.fit.epochs or _EPOCHS)))
+    epochs = recipe.fit.epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(wanted / each)))
+    steps = epochs * math.ceil(each * masks.images / batch)
     sided = dict(masks.sided)
     free = [axis for axis in range(axes) if axis not in sided]
     mirrors = free if axes == 3 else [axis for axis in _flips(facts.modality) if axis in free]

@@ -22,6 +22,7 @@ from medgraft.values import Sample
 _LOOKED_AT = 80  # images of the training, evenly spread
 _THIN, _LONG = 0.04, 5.0  # of the longer side; and how much longer than wide a thin thing is
 _ALWAYS = 0.98  # of the images, in which one class lies on the same side of another
+_APART = 0.05  # of the image that their middles lie apart, at least
 _FEWEST = 8  # images that show both
 _AIR_HU = -500.0
 
@@ -180,7 +181,8 @@ def _sided(rows: list[dict[str, Any]], names: Sequence[str], axes: int) -> tuple
             if len(gaps) < _FEWEST:
                 continue
             for axis in range(axes):
-                signs = np.sign([gap[axis] for gap in gaps])
-                if max((signs > 0).mean(), (signs < 0).mean()) >= _ALWAYS:
+                along = np.array([gap[axis] for gap in gaps])
+                same = max((along > 0).mean(), (along < 0).mean()) >= _ALWAYS
+                if same and np.median(np.abs(along)) >= _APART:
                     found.setdefault(axis, f"{names[one]} and {names[two]} always lie in the same order along it")
     return tuple(sorted(found.items()))
