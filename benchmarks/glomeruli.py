@@ -31,7 +31,7 @@ from medgraft.scores.box_tables import box_table
 from medgraft.scores.boxes import Detections
 from medgraft.values import Boxes
 
-COUNT, SIDE = 480, 512
+COUNT, SIDE = 960, 512
 LEARNT = ("H&E", "PAS")
 ARMS = ("none", "histology", "restain")
 SEEDS = (0,)
