@@ -55,9 +55,10 @@ def strips(rows: Sequence[Strip]) -> Markup:
 def _row(panel: Panel, row: Strip, top: float) -> str:
     middle, right = top + 22, panel.left + panel.width + 22
     worst, key = row.dice[0]
+    lowest = f"worst {decimal(worst, 2)}, {key.rpartition('/')[2]}"
     parts = [
         text(0, middle, svg.shorten(row.name, _LEFT - 20, 12.5), css="label"),
-        text(0, middle + 17, svg.shorten(f"worst {decimal(worst, 2)}, {key}", _LEFT - 20, 11.5), css="note"),
+        text(0, middle + 17, svg.shorten(lowest, _LEFT - 20, 11.5), css="note"),
         *_dots(panel, row, middle),
     ]
     score, value = row.score, value_of(row.score)

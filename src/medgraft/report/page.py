@@ -279,7 +279,7 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
     main = verdict.primary(report)
     test, val = of(report, "scores", "test"), of(report, "scores", "val")
     points = _point_scores(of(report, "operating_point"))
-    per_class = of(report, "per_class")
+    per_class = {} if drawn.is_drawn(report) and len(report.get("classes") or ()) == 1 else of(report, "per_class")
     told = points or set(*[row for row in list(_points(report).values())[:1]])  # stands in the table above
     columns = [n for n in dict.fromkeys(n for row in per_class.values() for n in row) if n not in told]
     columns = [n for n in ("ap50", "f1", "recall", "precision") if n in columns] or columns[:4]

@@ -68,7 +68,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "intervals": {"coverage", "fitted_on": "val", "reach": {"zone", "sum": half-widths or None},
                   "covered": {"zone", "sum": scores}}}
     drawing      {"tolerance": of the boundary in nsd, "unit": "mm" | "px", "thin": bool: centre lines are scored,
-                  "apart": bool: things of one class are told apart}       label maps; the page is then of these
+                  "apart": bool: things of one class are told apart, "axes": 2 of planes, 3 of volumes}    label maps
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
     timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds",

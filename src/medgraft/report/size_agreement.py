@@ -53,8 +53,7 @@ class Sizes:
 
 def unit_of(report: Mapping[str, Any]) -> Unit:
     """Get what the sizes of a report are measured in."""
-    sizes = ((report.get("data") or {}).get("image_size") or {}).values()
-    axes = max((len(one) for one in sizes if isinstance(one, list | tuple)), default=0)
+    axes = report["drawing"].get("axes")
     for row in (report.get("per_class") or {}).values():
         axes = {"volume_bias_mm2": 2, "volume_bias_mm3": 3}.get(next((n for n in row if "bias_mm" in n), ""), axes)
     what = {2: "areas", 3: "volumes"}.get(axes, "sizes")

@@ -184,6 +184,8 @@ _LEAKS = {"patient": "shared patient", "exact": "identical pair", "near": "near-
 def _small(report: Report) -> list[dict[str, str]]:
     images = of(report, "data", "images").get("test")
     counts = {name: of(one, "images").get("test") for name, one in of(report, "data", "classes").items()}
+    if drawn.is_drawn(report):  # images in which nothing is drawn are no class
+        counts = {name: number for name, number in counts.items() if name in (report.get("classes") or ())}
     few = [f"{whole(n)} of “{name}”" for name, n in counts.items() if n is not None and n < _FEW_OF_A_CLASS]
     if few:
         more = f" and {len(few) - 6} more" if len(few) > 6 else ""
