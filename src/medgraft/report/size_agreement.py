@@ -12,8 +12,8 @@ from markupsafe import Markup
 from medgraft.report import svg
 from medgraft.report.phrases import has_interval, value_of, whole
 from medgraft.report.svg import BLUE, RUST, Panel, picture, text
+from medgraft.scores.delong import Z95
 
-_REACHES_95 = 1.96  # standard deviations
 _MOST_DOTS = 600
 _LINES = (("bias", "bias", "", -5), ("high", "upper limit", "5 4", -5), ("low", "lower limit", "5 4", 14))
 _SCALES = {  # unit of the rows -> from which size on, in what, and how many of the rows' units that is
@@ -109,7 +109,7 @@ def _levels(one: Sizes, unit: Unit, scale: float) -> dict[str, dict[str, float]]
     """Get bias and limits, from the scores of the class, or of the pairs where there are none."""
     gaps = [drawn - true for true, drawn in one.pairs]
     bias = sum(gaps) / len(gaps)
-    reach = _REACHES_95 * math.sqrt(sum((gap - bias) ** 2 for gap in gaps) / (len(gaps) - 1))
+    reach = Z95 * math.sqrt(sum((gap - bias) ** 2 for gap in gaps) / (len(gaps) - 1))
     own = {"bias": bias, "low": bias - reach, "high": bias + reach}
     found = {}
     for name, value in own.items():
