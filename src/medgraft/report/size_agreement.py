@@ -15,7 +15,9 @@ from medgraft.report.svg import BLUE, RUST, Panel, picture, text
 from medgraft.scores.delong import Z95
 
 _MOST_DOTS = 600
-_LINES = (("bias", "bias", "", -5), ("high", "upper limit", "5 4", -5), ("low", "lower limit", "5 4", 14))
+# Name, words, dash, how far the words and how far the interval stand away, in pixels.
+_LINES = (("bias", "bias", "", -5, 8), ("high", "upper limit", "5 4", -5, 16), ("low", "lower limit", "5 4", 14, 24))
+_INTERVAL = "#e3b08f"
 _SCALES = {  # unit of the rows -> from which size on, in what, and how many of the rows' units that is
     "mm3": ((1000.0, "ml", 1000.0), (0.0, "mm³", 1.0)),
     "mm2": ((10_000.0, "cm²", 100.0), (0.0, "mm²", 1.0)),
@@ -91,11 +93,11 @@ def _panel(one: Sizes, unit: Unit, *, scale: float, words: str, place: tuple[flo
     body = [panel.axes(f"Mean of true and drawn ({words})", f"Drawn − true ({words})")]
     right = panel.left + panel.width
     body.append(svg.line(left, panel.y(0), right, panel.y(0), colour="#a9b3bd", dash="4 4"))
-    for name, label, dash, away in _LINES:
+    for name, label, dash, away, aside in _LINES:
         level = levels[name]
         if has_interval(level):
-            x = panel.x_range
-            body.append(panel.band(x, [level["low"]] * 2, [level["high"]] * 2, colour=RUST))
+            x, ends = left + aside, [panel.y(level[end]) for end in ("low", "high")]
+            body.append(svg.line(x, ends[0], x, ends[1], colour=_INTERVAL, width=4))
         y = panel.y(level["value"])
         body.append(svg.line(left, y, right, y, colour=RUST, width=1.4, dash=dash))
         body.append(text(right - 4, y + away, f"{label} {figure(level['value'])}", anchor="end", css="note rust halo"))
