@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import storage
-from medgraft.report import found, severity
+from medgraft.report import drawn, found, severity
 from medgraft.report.choices import probe_words, temperature_words, threshold_words
 from medgraft.report.phrases import (
     clean,
@@ -40,7 +40,7 @@ def write_card(report: Report, folder: Path) -> Path:
 
 def render_card(report: Report) -> str:
     """Get the card as Markdown; every foreign word is escaped, so that it stays text."""
-    report = found.flat(report)
+    report = drawn.flat(found.flat(report))
     parts = [_head(report), _use(report), _data(report), _scores(report), _groups(report), _limits(report)]
     return "\n".join(line for part in [*parts, _files(report)] for line in part).rstrip() + "\n"
 
@@ -81,10 +81,15 @@ def _use(report: Report) -> Iterator[str]:
         positive = f" (positive: {plain(report['positive'])})" if report.get("positive") is not None else ""
         yield f"- Answers: {', '.join(plain(c) for c in classes)}{positive}"
     size = of(report, "backbone", "input").get("size")
-    if size:
-        channels = of(report, "backbone", "input").get("channels")
-        colour = {1: ", gray", 3: ", colour"}.get(channels, "")
-        yield f"- Input: images at {size[0]} × {size[1]} pixels{colour}; other sizes are resized"
+    colour = {1: "gray", 3: "colour"}.get(of(report, "backbone", "input").get("channels"), "")
+    if drawn.is_drawn(report):
+        yield f"- Input: images of any size{f', in {colour}' if colour else ''}"
+        yield "- Output: a label map on the grid of each file" + (
+            ", in which each thing has a number of its own" if drawn.kind_of(report) == "things" else ""
+        )
+    elif size:
+        shown = f", {colour}" if colour else ""
+        yield f"- Input: images at {size[0]} × {size[1]} pixels{shown}; other sizes are resized"
     yield "- Out of scope: diagnosis or treatment; other body parts, modalities or populations than those below"
     yield ""
 
@@ -202,12 +207,15 @@ def _files(report: Report) -> Iterator[str]:
     yield ""
     if backbone:
         start = "random numbers" if backbone.get("random") else plain(backbone.get("source") or "unknown source")
-        yield f"- Encoder: {plain(backbone.get('architecture') or backbone.get('name'))}, from {start}"
-        yield f"- Licence of the encoder's weights: {plain(backbone.get('licence') or 'not stated; ask before use')}"
-        if backbone.get("sha256"):
+        alone = drawn.is_whole(report)
+        yield f"- {'Net' if alone else 'Encoder'}: {plain(drawn.encoder(report))}, from {start}"
+        if not alone:
+            licence = plain(backbone.get("licence") or "not stated; ask before use")
+            yield f"- Licence of the encoder's weights: {licence}"
+        if backbone.get("sha256") and not alone:
             yield f"- sha256 of the encoder's weights: `{plain(backbone['sha256'])}`"
-    if depth.get("thawed_stages") is not None:
-        reason = plain(depth.get("reason") or "")
+    if depth.get("thawed_stages") is not None and not drawn.is_whole(report):
+        reason = plain(sentence(depth.get("reason") or ""))
         yield f"- Depth: {tuned_words(depth)}. {reason}".rstrip()
     if backbone.get("recalibrated"):
         images = count(backbone["recalibrated"], "training image")

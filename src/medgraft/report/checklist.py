@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from medgraft.report import drawn
 from medgraft.report.choices import threshold_words
 from medgraft.report.phrases import count, listed, sentence, task_words, tuned_words, whole
 from medgraft.report.score_names import named
@@ -138,14 +139,14 @@ def _answers(report: Report) -> list[tuple[str, str]]:
 
 
 def _kind(report: Report) -> str:
-    return (
-        f"Deep learning; fine-tuned {of(report, 'backbone').get('architecture') or 'encoder'} for "
-        f"{task_words(report.get('task'))}."
-    )
+    made = "" if drawn.is_whole(report) else "fine-tuned "
+    return f"Deep learning; {made}{drawn.encoder(report)} for {task_words(report.get('task'))}."
 
 
 def _preparation(report: Report) -> str:
     size = of(report, "backbone", "input").get("size")
+    if drawn.is_drawn(report):
+        return "Brought to one resolution and normalised as the encoder’s weights ask; see the recipe."
     return (
         f"Resized to {size[0]} × {size[1]} pixels and normalised as the encoder’s weights ask; see the recipe."
         if size
@@ -178,9 +179,9 @@ def _model(report: Report) -> str:
         return ""
     start = "random numbers" if backbone.get("random") else str(backbone.get("source") or "its source")
     size = f", {whole(backbone['parameters'])} parameters" if backbone.get("parameters") else ""
-    thawed = f"; {tuned_words(depth)}" if depth.get("thawed_stages") is not None else ""
-    name = backbone.get("architecture") or backbone.get("name")
-    return f"{name}{size}, from {start}{thawed}. Weights and recipe are in the run folder."
+    tuned = depth.get("thawed_stages") is not None and not drawn.is_whole(report)
+    thawed = f"; {tuned_words(depth)}" if tuned else ""
+    return f"{drawn.encoder(report)}{size}, from {start}{thawed}. Weights and recipe are in the run folder."
 
 
 def _software(report: Report) -> str:
@@ -242,7 +243,9 @@ def _performance(report: Report) -> str:
 
 
 def _failures(report: Report) -> str:
-    return "The most certain mistakes are shown with their images." if report.get("_gallery") else ""
+    what = "images with the lowest Dice are shown" if drawn.is_drawn(report) else ""
+    what = what or "most certain mistakes are shown with their images"
+    return f"The {what}." if report.get("_gallery") else ""
 
 
 def _again(report: Report) -> str:
@@ -263,6 +266,8 @@ def _fairness(report: Report) -> str:
 
 def _output(report: Report) -> str:
     point = of(report, "operating_point")
+    if drawn.is_drawn(report):
+        return "A label map on the grid of each file: every pixel or voxel has its most probable class."
     if not isinstance(point.get("threshold"), int | float):
         return ""
     return f"Probability; threshold {point['threshold']:.3f}, {threshold_words(point)}."

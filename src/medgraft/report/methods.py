@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from medgraft.report import drawn
 from medgraft.report.choices import temperature_words, threshold_words
 from medgraft.report.phrases import count, decimal, listed, percent, sentence, whole
 from medgraft.report.score_names import named
@@ -118,8 +119,8 @@ def _model(report: Report, cite: _Citations) -> Iterator[str]:
     backbone, depth = of(report, "backbone"), of(report, "depth")
     if not backbone:
         return
-    name = backbone.get("architecture") or backbone.get("name")
-    size = of(backbone, "input").get("size")
+    name = drawn.encoder(report)
+    size = None if drawn.is_drawn(report) else of(backbone, "input").get("size")
     start = (
         "with random initial weights"
         if backbone.get("random")
@@ -127,7 +128,11 @@ def _model(report: Report, cite: _Citations) -> Iterator[str]:
     )
     parameters = f" ({whole(backbone['parameters'])} parameters)" if backbone.get("parameters") else ""
     pixels = f" Images were resized to {size[0]} × {size[1]} pixels." if size else ""
-    yield f"The encoder was {name}{parameters}, {start}; its classifier was replaced by a new head.{pixels}"
+    if drawn.is_whole(report):
+        yield f"The net was {name}{parameters}, {start}."
+        return
+    head = "decoder" if drawn.is_drawn(report) else "head"
+    yield f"The encoder was {name}{parameters}, {start}; its classifier was replaced by a new {head}.{pixels}"
     if backbone.get("pooling") == "levels":
         yield "The head saw the averages of the encoder’s last three levels and the largest values of the last."
     if backbone.get("recalibrated"):
@@ -138,7 +143,7 @@ def _model(report: Report, cite: _Citations) -> Iterator[str]:
     if thawed is None:
         return
     if thawed == 0:
-        yield "All stages of the encoder stayed frozen and the head alone was trained."
+        yield f"All stages of the encoder stayed frozen and the {head} alone was trained."
     elif depth.get("adapters"):
         source, rank = cite("lora"), depth["adapters"]
         yield f"All stages were tuned by adapters of rank {rank} {source}, which were then added to the weights."
@@ -214,6 +219,8 @@ def _statistics(report: Report, cite: _Citations) -> Iterator[str]:
         yield f"{lead} come from a bootstrap over {unit} {cite('bootstrap')}."
     if "wilson" in how:
         yield f"Intervals of proportions follow Wilson {cite('wilson')}."
+    if drawn.is_drawn(report):
+        yield "Scores are of each image on the grid of its file, then their mean; what was missed got the worst value."
     point = of(report, "operating_point")
     if _is_number(point.get("threshold")):
         source = f" {cite('youden')}" if "youden" in str(point.get("rule")).lower() and not point.get("why") else ""

@@ -13,6 +13,7 @@ from medgraft.report import (
     certainty,
     curve_view,
     depth_page,
+    drawn,
     found,
     grids,
     learning,
@@ -40,6 +41,7 @@ _SECTIONS = (
     ("scores", "Scores"),
     ("learning", "How many more images?"),
     ("found", "What was found"),
+    ("drawn", "What was drawn"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -100,8 +102,8 @@ def render_report(
     augmented: Sequence[np.ndarray] = (),
 ) -> str:
     """Get the page of a run as text; see `write_report`."""
-    drawn: Mapping[str, Any] = of(report, "curves") if curves is None else curves
-    report = {**found.flat(report), "_gallery": bool(gallery)}
+    lists: Mapping[str, Any] = of(report, "curves") if curves is None else curves
+    report = {**drawn.flat(found.flat(report), lists), "_gallery": bool(gallery)}
     view = {
         "report": report,
         "title": _title(report),
@@ -121,18 +123,20 @@ def render_report(
         "temperature_words": temperature_words(report),
         "checklist": checklist(report),
         **_data_view(report),
-        **_training_view(report, drawn, augmented),
+        **_training_view(report, lists, augmented),
         **_score_view(report),
-        **curve_view.view(report, drawn),
+        **curve_view.view(report, lists),
         **certainty.view(report),
         **learning.view(report),
         **stress.view(report),
         **shortcuts.view(report),
-        **severity.view(report, drawn),
-        **found.view(report, drawn),
+        **severity.view(report, lists),
+        **found.view(report, lists),
+        **drawn.view(report),
         **_gallery_view(gallery),
     }
-    largest = {"mistakes": "The largest errors"} if not report.get("classes") or found.is_found(report) else {}
+    places = found.is_found(report) or drawn.is_drawn(report)
+    largest = {"mistakes": "The largest errors"} if places or not report.get("classes") else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     script = "slices.js" if view["stacked"] else None
     return rendering.page(sections, frame="report.html", view=view, script=script)
@@ -156,6 +160,8 @@ def _question(report: Mapping[str, Any]) -> str:
         return f"How large is {target['name']}{unit}, judged from one image?" if target.get("name") else ""
     if report.get("task") == "multilabel":
         return f"Which of {len(classes)} labels apply to an image?"
+    if drawn.is_drawn(report):
+        return drawn.question(report)
     if found.is_found(report):
         return f"Where in an image is {listed([f'“{name}”' for name in classes], 'or')}?"
     if report.get("task") == "grade":
@@ -203,7 +209,7 @@ def _training_view(
     training = of(report, "training")
     best, score = training.get("best_epoch"), named(str(training.get("score") or "score")).title
     axis = f"Validation {score}" if len(score) < 24 else "Validation score"
-    drawn = [
+    shown = [
         plots.training(rows, names=("loss", "val_loss"), best=best, y_label="Loss"),
         plots.training(rows, names=("val_score",), best=best, y_label=axis),
     ]
@@ -211,8 +217,8 @@ def _training_view(
     return {
         "training_facts": _training_facts(report),
         "training_score": score,
-        "ladder": _ladder(of(report, "depth")),
-        "training_plots": [plot for plot in drawn if plot] if len(rows) > 1 else [],  # one dot is no curve
+        "ladder": [] if drawn.is_whole(report) else _ladder(of(report, "depth")),
+        "training_plots": [plot for plot in shown if plot] if len(rows) > 1 else [],  # one dot is no curve
         **depth_page.view({**of(depth, "searched"), **depth}),
         "augmented": _augmented(augmented),
     }
@@ -245,7 +251,10 @@ def _training_facts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("Schedule", training.get("schedule")),
         ("Weight decay", training.get("weight_decay")),
         ("Batch", training.get("batch_size")),
-        ("Image size", f"{size[0]} × {size[1]}" if isinstance(size, list | tuple) else size),
+        (
+            "Image size",
+            None if drawn.is_drawn(report) else f"{size[0]} × {size[1]}" if isinstance(size, list | tuple) else size,
+        ),
         ("Loss", training.get("loss")),
         ("Class balance", training.get("balance")),
         ("Label smoothing", training.get("label_smoothing")),
@@ -270,10 +279,11 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
     main = verdict.primary(report)
     test, val = of(report, "scores", "test"), of(report, "scores", "val")
     points = _point_scores(of(report, "operating_point"))
-    per_class = of(report, "per_class")
+    per_class = {} if drawn.is_drawn(report) and len(report.get("classes") or ()) == 1 else of(report, "per_class")
     told = points or set(*[row for row in list(_points(report).values())[:1]])  # stands in the table above
     columns = [n for n in dict.fromkeys(n for row in per_class.values() for n in row) if n not in told]
     columns = [n for n in ("ap50", "f1", "recall", "precision") if n in columns] or columns[:4]
+    columns = drawn.columns(per_class) if drawn.is_drawn(report) else columns
     return {
         "main": main,
         "table_scores": {name: score for name, score in test.items() if name not in points},
@@ -293,7 +303,8 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
 def _chosen_on_val(report: Mapping[str, Any]) -> list[str]:
     epoch = [] if of(report, "training").get("epochs") == 0 else ["the epoch"]
     threshold = of(report, "operating_point").get("threshold")
-    return epoch + ([] if threshold is None else ["the threshold"])
+    middles = ["where the middles of things begin"] if drawn.kind_of(report) == "things" else []
+    return epoch + ([] if threshold is None else ["the threshold"]) + middles
 
 
 def _few(scores: Mapping[str, Any], main: str | None) -> list[str]:

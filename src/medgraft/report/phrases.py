@@ -171,6 +171,8 @@ def task_words(task: object) -> str:
         "grade": "grading",
         "regress": "regression",
         "localise": "diagnosis and severity of zones",
+        "detect": "detection",
+        "segment": "segmentation",
     }
     return known.get(str(task), str(task))
 

@@ -35,7 +35,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     quarantine   [{"path", "reason"}]          may be cut short; data.quarantined is the total
     backbone     {"name", "architecture", "source", "licence", "parameters", "sha256",
                   "random": bool, "input": {"size": [h, w], "channels": 3},
-                  "pooling": "avg" | "levels", "recalibrated": images that BatchNorm was measured on anew, or 0}
+                  "pooling": "avg" | "levels" | "pyramid" | "decoder" | "none" (a net with no encoder under it),
+                  "recalibrated": images that BatchNorm was measured on anew, or 0}
     evaluated_run "a"                          the page is an evaluation of that run on other data
     depth        {"thawed_stages", "of", "adapters": rank of LoRA or 0, "chosen_by", "reason",
                   "stages": [names of all, from the head down], "trained_parameters",
@@ -66,6 +67,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "zones": [{"name", "cell": [row, column], "score": score}], "matrix": [[...]] true in rows,
                   "intervals": {"coverage", "fitted_on": "val", "reach": {"zone", "sum": half-widths or None},
                   "covered": {"zone", "sum": scores}}}
+    drawing      {"tolerance": of the boundary in nsd, "unit": "mm" | "px", "thin": bool: centre lines are scored,
+                  "apart": bool: things of one class are told apart, "axes": 2 of planes, 3 of volumes}    label maps
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
     timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds",
@@ -88,12 +91,15 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     reliability  {"before": [{"p", "observed", "low", "high", "n"}], "after": [...]}  p = mean predicted
     sums         {"true": [...], "predicted": [...]}          severities of images, all of whose zones are known
     maps         [{"key", "true": sum or None, "predicted", "image": uint8, "map": (H, W) in 0..1}]
+    drawn        [{"key", "class", "dice", "true_volume", "found_volume"}]   label maps: a row a test image and class;
+                 dice is NaN where the class is in neither; sizes are mm2, mm3 or pixels, as `drawing` says
     scatter      {"true": [...], "predicted": [...]}          regression, grades: expected grade
 
 `gallery`: `{"kind": "mistake" | "right", "image": uint8 (H, W), (H, W, 1) or (H, W, 3), "key", "truth",
 "predicted", "probability" of what was predicted, "patient", "note"}`, most certain first; a mistake may have a
 "map" (H, W) in 0..1 of the image's size, "shows", what its warm places do, and "faults", what is wrong with the map;
-of a scan a "stack", `report.slices.Stack`, of which "image" is then one slice.
+of a scan a "stack", `report.slices.Stack`, of which "image" is then one slice. Of label maps "image" is two pictures
+side by side (`report.outlines`), the lowest Dice first; "truth" and "predicted" say `a|b` and the Dice of each class.
 `augmented`: uint8 arrays as above, up to sixteen, or one ready sheet.
 
 The page itself warns of: phantoms, allowed leaks, splits by image, quarantined files, fewer than
@@ -119,6 +125,7 @@ _MAPPINGS = (
     "calibration",
     "certainty",
     "severity",
+    "drawing",
     "confusion",
     "timing",
     "maps",

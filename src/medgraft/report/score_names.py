@@ -37,6 +37,8 @@ class ScoreName:
 
 
 _LOST = re.compile(r"\s*\((\d+) of (\d+) resamples could not be computed\)")
+_OF_TABLE = re.compile(r"\d+ of \d+|left out|^within ")  # notes that tell of these images, not of the score
+_MOST_NOTES = 6
 _PROPER = {"Matthews", "Brier", "Pearson", "Spearman", "Dice", "Hamming", "F1"}
 
 NAMES = {
@@ -116,7 +118,9 @@ NAMES = {
         "Surface distance (pixels)", "mean over both surfaces", unit_range=False, lower_is_better=True
     ),
     "cldice": ScoreName("clDice", "share of middle lines that lie in the other mask"),
-    "volume_error": ScoreName("Volume error", "found minus true, as a share of the true volume", unit_range=False),
+    "volume_error": ScoreName(
+        "Volume error", "found minus true, of the true volume (in planes area)", unit_range=False
+    ),
     "volume_error_abs": ScoreName(
         "Absolute volume error", "the same without its sign", unit_range=False, lower_is_better=True
     ),
@@ -143,8 +147,8 @@ _OTHER = {
     },
     "things": {
         "ap50": "things that match over those that match, are missed or false",
-        "ap75": "the same, of things that fit well",
-        "ap": "the same, mean over IoU .50 to .95",
+        "ap75": "as at .50, of things that fit well",
+        "ap": "as at .50, the mean over IoU .50 to .95",
         "count_mae": "things an image too many or too few",
     },
 }
@@ -154,14 +158,15 @@ def named(name: str, *, classes: int = 2, of: str = "cases") -> ScoreName:
     """Get how a score is called; an unknown name is shown as it is; `ppv@0.01` means at a prevalence of 1 %.
 
     With more than two classes some scores are means over the classes. Of "pixels" (masks) and of "things" (single ones
-    in masks) some names mean something else than of cases and boxes.
+    in masks, beside scores of their pixels) some names mean something else than of cases and boxes.
     """
     plain, _, share = name.partition("@")
     if share and plain in NAMES:
         return replace(NAMES[plain], means=f"if {float(share) * 100:g} % of the images were positive")
     known = NAMES.get(name) or ScoreName(name.replace("_", " "), unit_range=False)
-    if name in _OTHER.get(of, {}):
-        return replace(known, means=_OTHER[of][name])
+    means = _OTHER.get(of, {}).get(name) or (_OTHER["pixels"].get(name) if of == "things" else None)
+    if means:
+        return replace(known, means=means)
     if classes > 2 and name in ("auroc", "auprc", "f1"):
         return replace(known, means="mean over classes, each against the rest")
     return known
@@ -170,17 +175,39 @@ def named(name: str, *, classes: int = 2, of: str = "cases") -> ScoreName:
 def interval_note(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """Get one line that says how the intervals of a table were made, or "" where nobody says."""
     ways: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     lost: list[tuple[int, str]] = []
     for name, score in scores.items():
         if score and score.get("method") and score.get("value") is not None and score.get("low") is not None:
             method = str(score["method"])
             found = _LOST.search(method)
             lost += [(int(found[1]), found[2])] if found else []
-            ways.setdefault(_LOST.sub("", method), []).append(named(name).title.split(" (")[0])
+            way, *rest = _LOST.sub("", method).split("; ")
+            for kind, words in ((ways, [way]), (notes, rest)):
+                for word in words:
+                    kind.setdefault(word, []).append(named(name).title.split(" (")[0])
     if not ways:
         return ""
     ordered = sorted(ways, key=lambda way: -len(ways[way]))
+    every = [title for titles in ways.values() for title in titles]
     parts = [f"{way} ({listed(list(dict.fromkeys(ways[way])))})" for way in ordered[1:]]
+    parts += [f"{note}{_whose(titles, every)}" for note, titles in _worth(notes).items()]
     most = max(lost) if lost else None
     tail = f" Up to {most[0]} of {most[1]} resamples of a score could not be computed." if most else ""
     return f"Intervals: {'; '.join([ordered[0], *parts])}.{tail}"
+
+
+def _worth(notes: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Where there are many notes, leave out those that only say what one score is: its row says so."""
+    if len(notes) <= _MOST_NOTES:
+        return notes
+    return {note: titles for note, titles in notes.items() if len(titles) > 1 or _OF_TABLE.search(note)}
+
+
+def _whose(titles: list[str], every: list[str]) -> str:
+    """Say which scores a note is of, by those that it is not of where these are fewer; "" where it is of all."""
+    but = [title for title in every if title not in titles]
+    if not but:
+        return ""
+    names = titles if len(titles) <= len(but) else but
+    return f" ({'' if names is titles else 'all but '}{listed(list(dict.fromkeys(names)))})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medgraft.report import found
+from medgraft.report import drawn, found
 from medgraft.report.phrases import (
     count,
     decimal,
@@ -45,6 +45,8 @@ def primary(report: Report) -> str | None:
     order = _ORDER if report.get("task") in ("grade", "regress") else (*_ORDER[2:], *_ORDER[:2])
     if "map10" in test:  # boxes in volumes: a box of a few voxels hardly fits, and where it is counts
         order = ("froc", *order)
+    if drawn.is_drawn(report):
+        order = ("ap50", *order)
     known = [name for name in order if name in test] or list(test)
     return next((name for name in known if value_of(test[name]) is not None), known[0] if known else None)
 
@@ -66,6 +68,8 @@ def verdict(report: Report) -> list[str]:
     score = of(report, "scores", "test")[name]
     if found.is_found(report):
         return [_main(report, name, score), *found.words(report)]
+    if drawn.is_drawn(report):
+        return [_main(report, name, score), *drawn.words(report)]
     return [_main(report, name, score), *_chance(name, score), *_found(report), *_error(report, name)]
 
 
@@ -80,6 +84,8 @@ def _main(report: Report, name: str, score: Mapping[str, Any]) -> str:
         return f"{where} estimated {_target(report)} with a mean absolute error of {number}{_unit(report)}."
     title = f"mean {title}" if len(report.get("classes") or ()) > 2 and name in ("auroc", "auprc") else title
     article = "an" if title[0] in "AEIOaeio" or title[:2] == "mA" else "a"
+    if drawn.is_drawn(report):
+        return f"{where} {drawn.main(report, title, number=number)}"
     if found.is_found(report):
         return f"{where} found {listed([f'“{one}”' for one in classes])} with {article} {title} of {number}."
     if report.get("task") == "multilabel":
@@ -145,9 +151,8 @@ def warnings(report: Report) -> list[dict[str, str]]:
         )
         found.append({"level": "note", "title": "Files set aside", "text": text})
     if of(report, "backbone").get("random"):
-        text = (
-            "The encoder started from random numbers: this run shows what training reaches without a pre-trained net."
-        )
+        net = "net" if drawn.is_whole(report) else "encoder"
+        text = f"The {net} started from random numbers: this run shows what training reaches without a pre-trained net."
         found.append({"level": "note", "title": "Not pre-trained", "text": text})
     found += [{"level": "note", "title": "Note", "text": sentence(words)} for words in report.get("warnings") or ()]
     return found
@@ -179,6 +184,8 @@ _LEAKS = {"patient": "shared patient", "exact": "identical pair", "near": "near-
 def _small(report: Report) -> list[dict[str, str]]:
     images = of(report, "data", "images").get("test")
     counts = {name: of(one, "images").get("test") for name, one in of(report, "data", "classes").items()}
+    if drawn.is_drawn(report):  # images in which nothing is drawn are no class
+        counts = {name: number for name, number in counts.items() if name in (report.get("classes") or ())}
     few = [f"{whole(n)} of “{name}”" for name, n in counts.items() if n is not None and n < _FEW_OF_A_CLASS]
     if few:
         more = f" and {len(few) - 6} more" if len(few) > 6 else ""
@@ -190,17 +197,19 @@ def _small(report: Report) -> list[dict[str, str]]:
     return []
 
 
+_BESIDE = {  # what stands beside the main score at the top of the page
+    "map50": ("f1", "froc"),
+    "auroc": ("auprc", "balanced_accuracy", "f1"),
+    "ap50": ("aji", "pq"),
+    "dice": ("nsd", "hd95_mm", "hd95_px"),
+}
+
+
 def key_figures(report: Report) -> list[dict[str, str]]:
     """Get up to six {"label", "value", "detail"} for the top of the page."""
     test, name = of(report, "scores", "test"), primary(report)
     figures = []
-    chosen = (
-        [name, "f1", "froc"]
-        if name == "map50"
-        else [name, "auprc", "balanced_accuracy", "f1"]
-        if name == "auroc"
-        else [name, "rmse", "within_one", "r2", "accuracy"]
-    )
+    chosen = [name, *_BESIDE.get(str(name), ("rmse", "within_one", "r2", "accuracy"))]
     point = of(report, "operating_point")
     if name == "auroc" and value_of(point.get("sensitivity")) is not None:
         pairs = [(name, test[name]), ("sensitivity", point["sensitivity"]), ("specificity", point.get("specificity"))]
@@ -222,9 +231,18 @@ def _sizes(report: Report) -> list[dict[str, str]]:
         figures.append({"label": "Images", "value": whole(sum(v or 0 for v in images.values())), "detail": detail})
     depth = of(report, "depth")
     if depth.get("thawed_stages") is not None and depth.get("of") is not None:
-        thawed = depth["thawed_stages"]
-        value = "head only" if not thawed else "adapters" if depth.get("adapters") else f"{thawed} of {depth['of']}"
+        thawed, alone = depth["thawed_stages"], drawn.is_whole(report)
+        value = (
+            "whole net"
+            if alone
+            else "head only"
+            if not thawed
+            else "adapters"
+            if depth.get("adapters")
+            else f"{thawed} of {depth['of']}"
+        )
         detail = tuned_words(depth) if depth.get("adapters") else "stages thawed" if thawed else "all stages frozen"
+        detail = "no encoder under it" if alone else detail
         figures.append({"label": "Depth", "value": value, "detail": detail})
     seconds = of(report, "timing").get("train_seconds")
     if seconds is not None:
@@ -256,7 +274,8 @@ def limits(report: Report) -> list[str]:
             f"Predictive values hold for the share of positives they are given for (here {percent(prevalence)}), "
             "which is seldom that of a clinic."
         )
-    found.append("The labels were taken as given; their errors and the disagreement of readers were not measured.")
+    taken = "label maps" if drawn.is_drawn(report) else "labels"
+    found.append(f"The {taken} were taken as given; their errors and the disagreement of readers were not measured.")
     few = [s for s in report.get("subgroups") or () if (s.get("n") or 0) < 30]
     if few:
         have = "has" if len(few) == 1 else "have"

@@ -97,13 +97,14 @@ def verdicts(parts: Mapping[str, Judged], rules: Rules, *, seed: int, resamples:
         resamples: of patients.
     """
     test = parts["test"]
+    told = {"tolerance": rules.tolerance, "unit": rules.unit, "thin": rules.thin, "apart": rules.apart}
     words: dict[str, Any] = {"seed": seed, "count": resamples}
     each = mask_class_table(test.masks, patients=known_patients(test.samples), **_how(rules), **words)
     return {
         "scores": {name: _plain(table(own, rules, **words)) for name, own in parts.items()},
-        "per_class": {name: _plain(row) for name, row in each.items()} if len(rules.classes) > 1 else {},
+        "per_class": {name: _plain(row) for name, row in each.items()},
         "subgroups": _subgroups(test, rules, **words),
-        "drawing": {"tolerance": rules.tolerance, "unit": rules.unit, "thin": rules.thin, "apart": rules.apart},
+        "drawing": {**told, "axes": test.masks[0].axes if test.masks else None},
     }
 
 
