@@ -88,7 +88,8 @@ def _panel(one: Sizes, unit: Unit, *, scale: float, words: str, place: tuple[flo
     heights = [0.0, *(y for _, y in points), *ends]
     pad = (max(means) - min(means)) * 0.05 or 1.0 / scale
     room = (max(heights) - min(heights)) * 0.08 or 1.0
-    wide, high = (max(0.0, min(means) - pad), max(means) + pad), (min(heights) - room, max(heights) + room)
+    # Room on the left for the intervals.
+    wide, high = (min(means) - 2.5 * pad, max(means) + pad), (min(heights) - room, max(heights) + room)
     panel = Panel(left, top, side, side, wide, high)
     body = [panel.axes(f"Mean of true and drawn ({words})", f"Drawn − true ({words})")]
     right = panel.left + panel.width
