@@ -49,7 +49,8 @@ def test_the_data_say_that_label_maps_are_to_be_drawn_and_the_report_is_whole(ru
     assert test["dice"]["low"] < test["dice"]["value"] < test["dice"]["high"]
     assert {"iou", "nsd", "hd95_px", "assd_px"} <= set(test)
     assert set(report["per_class"]) == {"label 1", "label 2"}
-    assert report["drawing"] == {"tolerance": 2.0, "unit": "px", "thin": False, "apart": False}
+    told = {"tolerance": 2.0, "unit": "px", "thin": False, "apart": False, "axes": 2}
+    assert report["drawing"] == told
     assert report["data"]["split_by"] == "patient"
 
 
