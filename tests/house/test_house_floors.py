@@ -55,9 +55,10 @@ LIBRARIES = {
     "huggingface_hub": {"weights"},
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
-    "skimage": {"samples.things"},
+    "skimage": {"samples.things", "samples.measures"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
     | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
+    | {"samples.contours", "samples.measures", "samples.textures"}
     | {"segmentation.facts"},
     "jinja2": {"report"},
     "markupsafe": {"report"},

@@ -58,7 +58,7 @@ class PromptFrame:
         return np.asarray(xy, np.float64) * np.array(ways * (np.shape(xy)[-1] // 2))
 
     def guess(self, mask: np.ndarray, to: tuple[int, int]) -> torch.Tensor:
-        """Get a mask `(H, W)` of the file as logits `(h, w)`, of the covered shares, at the size a net takes masks at."""
+        """Get a mask `(H, W)` of the file as logits `(h, w)` of covered shares, at the size that a net takes."""
         share = torch.from_numpy(np.asarray(mask, np.float32))[None, None]
         inner = functional.interpolate(share, self.to_shape, mode="area")
         inner = functional.pad(inner, (0, self.size[1] - inner.shape[3], 0, self.size[0] - inner.shape[2]))
