@@ -49,6 +49,27 @@ def tiny_sam2(seed: int = 0) -> Any:
 _HIERA = "sam2_hiera_det_model"
 
 
+def tiny_sam2_video(image_model: Any) -> Any:
+    """Get a SAM 2 with a memory for videos, as it is published, around one of pictures."""
+    config = image_model.config.to_dict()
+    parts = {
+        name: {key: value for key, value in config[name].items() if key != "model_type"}
+        for name in ("prompt_encoder_config", "mask_decoder_config")
+    }
+    small = ("memory_attention_hidden_size", "memory_encoder_hidden_size", "memory_attention_feed_forward_hidden_size")
+    small += ("memory_fuser_embed_dim", "memory_fuser_intermediate_dim")
+    whole = transformers.Sam2VideoConfig(
+        vision_config=config["vision_config"],
+        image_size=SIDE,
+        memory_encoder_output_channels=16,
+        **parts,
+        **dict.fromkeys(small, 32),
+    )
+    model = transformers.Sam2VideoModel(whole)
+    model.load_state_dict({**model.state_dict(), **image_model.state_dict()})
+    return model
+
+
 def processor_of(model: Any) -> Any:
     """Get the processor of transformers that belongs to a model."""
     if isinstance(model, transformers.SamModel):

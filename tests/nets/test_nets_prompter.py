@@ -17,7 +17,7 @@ from medgraft.errors import BadWeights, MissingExtra, UnknownName
 from medgraft.nets.prompter import Prompter, PromptFrame
 from medgraft.nets.prompter_sources import open_prompter
 from medgraft.values import Prompt
-from tiny_sam import processor_of, save, tiny_sam, tiny_sam2
+from tiny_sam import processor_of, save, tiny_sam, tiny_sam2, tiny_sam2_video
 
 torch.set_num_threads(1)
 KINDS = {"sam": tiny_sam, "sam2": tiny_sam2}
@@ -105,6 +105,25 @@ def test_a_mask_is_given_in_the_file_and_reaches_the_net_where_it_lies(both):
     found = mine.guess(mine.encode(image), [Prompt(boxes=[BOX], mask=guess)])
     assert torch.allclose(found.logits, told.pred_masks[0], rtol=0, atol=1e-6)
     assert not torch.allclose(told.pred_masks, plain.pred_masks, atol=1e-3)
+
+
+def test_a_mask_alone_is_a_prompt_and_several_are_asked_one_by_one(both):
+    _, mine = both
+    embedding = mine.encode(picture())
+    one = np.zeros((90, 100), bool)
+    one[10:50, 20:70] = True
+    told = mine.guess(embedding, [Prompt(mask=one), Prompt(mask=~one)])
+    assert torch.allclose(told.logits[1:], mine.guess(embedding, [Prompt(mask=~one)]).logits)
+    assert not torch.allclose(told.logits[0], told.logits[1], atol=1e-4)
+    assert mine.decode(embedding, Prompt(mask=one)).masks.shape == (3, 90, 100)
+
+
+def test_sam_2_as_it_is_published_leaves_its_memory_out(tmp_path):
+    still = tiny_sam2()
+    tiny_sam2_video(still).save_pretrained(tmp_path / "video")
+    found = [open_prompter(str(folder)) for folder in (tmp_path / "video", save(still, tmp_path / "still"))]
+    first, second = (one.decode(one.encode(picture()), Prompt(boxes=[BOX])) for one in found)
+    assert np.array_equal(first.masks, second.masks) and np.array_equal(first.quality, second.quality)
 
 
 @given(st.integers(3, 300), st.integers(3, 300), st.booleans(), st.floats(0, 1), st.floats(0, 1))

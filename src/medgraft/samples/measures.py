@@ -44,7 +44,7 @@ class Surface:
     volume: float | None = None
 
 
-def measured(labels: np.ndarray, values: np.ndarray, grid: Grid) -> list[dict[str, Any]]:
+def measured(labels: np.ndarray, values: np.ndarray, *, grid: Grid) -> list[dict[str, Any]]:
     """Get a row for each number above 0 of a label map.
 
     Args:
