@@ -27,7 +27,7 @@ def outline(
     ] = None,
     point: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--point", metavar="X,Y[,Z][,0]", help="A point in the structure, with 0 not in it; repeatable."),
+        typer.Option("--point", metavar="X,Y", help="A point in a structure; X,Y,0 is not in it; of volumes X,Y,Z."),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="Everything that there is in a picture.")] = False,
     mask: Annotated[Optional[Path], typer.Option("--mask", help="A first guess of one structure.")] = None,  # noqa: UP045
