@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgraft.errors import BadData, BadRecipe
+from medgraft.outlining.verbs import measure as measure
+from medgraft.outlining.verbs import outline as outline
 from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from medgraft.version import VERSION
 
 _OPTIONAL = {
     "onnxruntime": ("export to ONNX", "pip install 'medgraft[onnx]'"),
+    "transformers": ("models that outline what a prompt shows", "pip install 'medgraft[sam]'"),
 }
 _IN_WORDS = {
     "raster": "PNG, JPEG, TIFF, BMP, WEBP, GIF",

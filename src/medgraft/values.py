@@ -119,6 +119,54 @@ class Boxes:
         return Boxes(self.corners[places], labels, scores, self.ignored[places])
 
 
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What shows a model which structures of a picture are meant, in the file's own pixels.
+
+    Attributes:
+        points: `(N, 3)` float64 x, y, label: 1 is in the structure, 0 is not. Whole numbers are centres of pixels, 0
+            of the first.
+        boxes: `(M, 4)` float64 x0, y0, x1, y1, edges as of `Boxes`; each is around a structure of its own.
+        mask: `(H, W)` bool, a first guess of the structure; None where there is none.
+
+    Raises:
+        ValueError: another shape, a label that is neither 0 nor 1, or a mask and several boxes.
+    """
+
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name, width in (("points", 3), ("boxes", 4)):
+            rows = np.asarray(getattr(self, name), np.float64)
+            rows = rows.reshape(0, width) if rows.size == 0 else rows
+            if rows.ndim != 2 or rows.shape[1] != width or not np.isfinite(rows).all():
+                raise ValueError(f"{name} of a prompt have {width} numbers each, not the shape {rows.shape}")
+            object.__setattr__(self, name, rows)
+        if not np.isin(self.points[:, 2], (0, 1)).all():
+            raise ValueError("the label of a point is 1 (in the structure) or 0 (not in it)")
+        if self.mask is not None:
+            object.__setattr__(self, "mask", np.asarray(self.mask, bool))
+            if np.ndim(self.mask) != 2 or len(self.boxes) > 1:
+                raise ValueError("a mask `(H, W)` is a guess of one structure")
+
+    def __len__(self) -> int:
+        """How many structures are meant."""
+        return max(1, len(self.boxes))
+
+    def each(self) -> tuple[Prompt, ...]:
+        """Get one prompt a structure; of several boxes each takes the points that lie in it."""
+        if len(self.boxes) < 2:
+            return (self,)
+        x, y = self.points[:, 0] + 0.5, self.points[:, 1] + 0.5  # centres, counted from the edge as boxes are
+        found = []
+        for box in self.boxes:
+            inside = (box[0] <= x) & (x <= box[2]) & (box[1] <= y) & (y <= box[3])
+            found.append(Prompt(self.points[inside], box[None]))
+        return tuple(found)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One case.

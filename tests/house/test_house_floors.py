@@ -21,7 +21,7 @@ FLOORS = {
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
-    | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf"},
+    | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf", "outlining"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -55,10 +55,11 @@ LIBRARIES = {
     "huggingface_hub": {"weights"},
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
-    "skimage": {"samples.things"},
+    "skimage": {"samples.things", "samples.measures"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
     | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
-    | {"segmentation.facts"},
+    | {"samples.contours", "samples.measures", "samples.textures"}
+    | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
+from medgraft.cli.outlining import measure, outline
 from medgraft.cli.show import Screen
 from medgraft.errors import BadData
 from medgraft.explanation.names import METHODS_TOLD
@@ -169,6 +170,10 @@ def predict(
         Path(run), paths, out=out, device=device, batch_size=batch_size, workers=workers, listen=screen.listen
     )
     return done.lines(), done.headline()
+
+
+app.command()(outline)
+app.command()(measure)
 
 
 @app.command()

@@ -119,6 +119,7 @@ _PHASES = {
     "explain": "making maps",
     "inspect": "looking at each stage",
     "predict": "predicting",
+    "outline": "outlining",
     "draw": "drawing phantoms",
 }
 

@@ -1,0 +1,277 @@
+"""The verbs `outline` and `measure`: read, ask a model, measure, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgraft.errors import BadRecipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from medgraft.nets.prompter import Candidates, Prompter
+    from medgraft.outlining.form import Found, OutlineForm
+    from medgraft.outlining.seen import Seen
+
+Listen = Callable[[dict[str, Any]], None]
+Given = str | Path
+_ROW = ("pixels", "voxels", "area_mm2", "volume_ml", "quality")
+
+
+def _silent(event: dict[str, Any]) -> None:
+    del event
+
+
+@dataclass(frozen=True, eq=False)
+class Outlined:
+    """What was outlined, or measured, in one image.
+
+    Attributes:
+        labels: `([D,] H, W)` on the grid of the file: 0 is background, k the k-th structure.
+        rows: what each structure measures, as in measures.csv.
+        features: radiomic features of each, as in features.csv; empty where they were not asked for.
+        candidates: all that each prompt may mean; empty of volumes and of everything.
+        model: name, source, licence and sha256 of the model; empty where nothing was outlined.
+        out: the folder that was written, or None.
+    """
+
+    labels: np.ndarray
+    rows: list[dict[str, Any]]
+    features: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[Candidates] = field(default_factory=list)
+    model: Mapping[str, str] = field(default_factory=dict)
+    out: Path | None = None
+
+    def lines(self) -> list[str]:
+        """Get what a person is told."""
+        found = [
+            f"structure {row['structure']}: " + ", ".join(f"{name} {row[name]:.4g}" for name in _ROW if name in row)
+            for row in self.rows
+        ]
+        return [*(found or ["nothing was found"]), *([] if self.out is None else [f"Folder: {self.out}"])]
+
+    def headline(self) -> dict[str, Any]:
+        """Get what a program is told."""
+        return {"out": None if self.out is None else str(self.out), "model": dict(self.model), "structures": self.rows}
+
+
+def outline(
+    image: Given,
+    *,
+    box: Sequence[float] | Sequence[Sequence[float]] | None = None,
+    points: Sequence[Sequence[float]] | None = None,
+    mask: Given | np.ndarray | None = None,
+    everything: bool = False,
+    out: Given | None = None,
+    backbone: str | Prompter = "auto",
+    listen: Listen = _silent,
+    **options: Any,
+) -> Outlined:
+    """Outline the structures that a prompt shows, without training; measure them and, with `out`, write all of it.
+
+    Args:
+        image: a picture, a volume (NIfTI, or a folder with one DICOM series), or `FILE#2` of several frames.
+        box: x0, y0, x1, y1 in pixels, edges: one, or one a structure.
+        points: (x, y, 1) in the structure, (x, y, 0) not in it, of one structure; of a volume without `slice` (x, y,
+            z) or (x, y, z, 0), in voxels of the file. With boxes they refine the box that they are in.
+        mask: a first guess of one structure: a file, or `(H, W)`.
+        everything: True outlines all that there is in a picture.
+        out: gets the label map, outlines.geojson, overlay.png, measures.csv and outline.json.
+        backbone: hf-hub:OWNER/NAME, a folder, file:PATH, or a model that was opened.
+        listen: gets progress events.
+        options: slice, axis, window, grid, features, candidates, device, offline; see `medgraft outline`.
+
+    Raises:
+        BadRecipe: the prompt shows nothing, or lies outside.
+        BadImage, BadData: the image cannot be read.
+        UnknownName, BadWeights, Offline, MissingExtra: the model cannot be had.
+
+    Source: Kirillov et al., "Segment Anything", ICCV 2023.
+    """
+    from medgraft.outlining.form import OutlineForm, stacked
+    from medgraft.outlining.prompts import several
+    from medgraft.outlining.seen import seen
+
+    form = OutlineForm.of({**options, **({"backbone": backbone} if isinstance(backbone, str) else {})})
+    read = seen(image, window=form.window)
+    boxes, shown = several(box), several(points)
+    _refuse_unfit(form, read, everything=everything, prompted=bool(boxes or shown or mask is not None))
+    guess = _guess(mask, form, read)
+    # Everything that a person can mistake is said before a model is loaded.
+    job = _job(form, read, boxes, shown, guess, everything)
+    prompter = _opened(form) if isinstance(backbone, str) else backbone
+    structures, told = job(prompter, listen)
+    labels = stacked(structures, read.shape)
+    _say_hidden(structures, labels, listen)
+    model = {name: str(getattr(prompter, name, "")) for name in ("name", "source", "licence", "sha256")}
+    facts = {"prompts": {"boxes": boxes, "points": shown, "mask": mask is not None, "everything": everything}}
+    return _told(read, form, labels, structures=structures, told=told, facts={**facts, "model": model}, out=out)
+
+
+def _refuse_unfit(form: OutlineForm, read: Seen, *, everything: bool, prompted: bool) -> None:
+    if everything and prompted:
+        raise BadRecipe("everything was asked for, and a prompt given, too", do="Give --all, or --box and --point.")
+    if everything and not read.flat:
+        raise BadRecipe("everything is outlined in pictures alone, and this is a volume", do="Give a box or a point.")
+    if form.candidates and (everything or not read.flat):
+        raise BadRecipe("candidates are of prompts in a picture", do="Leave --all-candidates out.")
+    if read.flat and form.slice is not None:
+        raise BadRecipe("it is a picture and has no slices", do="Leave --slice out; a frame of a file is FILE#2.")
+
+
+def _guess(mask: Any, form: OutlineForm, read: Seen) -> np.ndarray | None:
+    """A mask that is given, on the picture or on the slice that is named."""
+    import numpy as np
+
+    from medgraft.files import read_label_map
+    from medgraft.samples.label_maps import check_mask
+
+    if mask is None or isinstance(mask, np.ndarray):
+        return None if mask is None else mask > 0
+    label_map = read_label_map(mask)
+    if label_map.values.ndim == 3 and not read.flat and form.slice is not None:
+        check_mask(label_map, read.shape, image_affine=read.image.affine)
+        depth = read.levels(form.axis)
+        return (read.along(label_map.values, form.axis) > 0)[form.slice] if 0 <= form.slice < depth else None
+    return label_map.values > 0
+
+
+def _job(
+    form: OutlineForm,
+    read: Seen,
+    boxes: list[tuple[float, ...]],
+    points: list[tuple[float, ...]],
+    guess: np.ndarray | None,
+    everything: bool,
+) -> Callable[[Prompter, Listen], tuple[list[Found], list[Candidates]]]:
+    """What a model is to do, with prompts that are checked."""
+    if everything:
+
+        def act(prompter: Prompter, listen: Listen) -> tuple[list[Found], list[Candidates]]:
+            from medgraft.outlining.everything import Sieve
+            from medgraft.outlining.everything import everything as all_of
+
+            return all_of(prompter, read.picture, Sieve(grid=form.grid), listen=listen), []
+
+    elif read.flat:
+        from medgraft.outlining.prompts import flat_prompt
+
+        height, width = read.shape
+        prompt = flat_prompt(boxes, points, shape=(height, width), mask=guess)
+
+        def act(prompter: Prompter, listen: Listen) -> tuple[list[Found], list[Candidates]]:
+            from medgraft.outlining.flat import outlined
+
+            del listen
+            return outlined(prompter, read.picture, prompt)
+
+    else:
+        from medgraft.outlining.volumes import followed, start_of
+
+        start = start_of(read, form, boxes=boxes, points=points, mask=guess)
+
+        def act(prompter: Prompter, listen: Listen) -> tuple[list[Found], list[Candidates]]:
+            return followed(prompter, read, start, axis=form.axis, listen=listen), []
+
+    return act
+
+
+def _opened(form: OutlineForm) -> Prompter:
+    from medgraft.learn.engine import resolve_device
+    from medgraft.nets.prompter_sources import open_prompter
+
+    return open_prompter(form.backbone, offline=form.offline, device=resolve_device(form.device))
+
+
+def _say_hidden(structures: Sequence[Found], labels: np.ndarray, listen: Listen) -> None:
+    for number, one in enumerate(structures, start=1):
+        if not one.mask.any():
+            listen({"event": "warning", "text": f"structure {number}: the model outlined nothing there"})
+        elif not (labels == number).any():
+            listen({"event": "warning", "text": f"structure {number} is covered by other structures"})
+
+
+def _told(
+    read: Seen,
+    form: OutlineForm,
+    labels: np.ndarray,
+    *,
+    structures: Sequence[Found],
+    told: list[Candidates],
+    facts: dict[str, Any],
+    out: Given | None,
+) -> Outlined:
+    """Measure what was outlined, and write it."""
+    from medgraft import storage
+    from medgraft.outlining import written
+    from medgraft.version import VERSION
+
+    rows = written.rows_of(read, labels, structures)
+    features = written.feature_rows(read, labels) if form.features else []
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        written.write_all(folder, read, labels, rows=rows, axis=form.axis)
+        if form.features:
+            written.write_rows(folder / "features.csv", features)
+        if form.candidates:
+            written.write_candidates(folder, told)
+        more = {"slice": form.slice, "axis": form.axis, "window": form.window, "grid": form.grid}
+        storage.write_json(
+            folder / "outline.json", {"medgraft": VERSION, "image": read.image.source, **facts, "options": more}
+        )
+    return Outlined(labels, rows, features, told, facts["model"], folder)
+
+
+def measure(
+    image: Given,
+    mask: Given,
+    *,
+    out: Given | None = None,
+    features: bool = False,
+    bins: int = 32,
+    bin_width: float | None = None,
+) -> Outlined:
+    """Measure the structures of a label map: how much, how long, where, how bright; with `out`, write the tables.
+
+    Args:
+        image: a picture or a volume.
+        mask: its label map on the same grid, each number above 0 a structure.
+        out: gets measures.csv, outlines.geojson, overlay.png and, with features, features.csv.
+        features: True adds radiomic features by IBSI: shape, first-order, co-occurrence of gray levels.
+        bins: gray levels of the features, from the darkest to the brightest value of a structure.
+        bin_width: width of a gray level instead, in the unit of the image.
+
+    Raises:
+        BadImage, BadData: one of them cannot be read, or they do not lie on each other.
+        BadRecipe: the gray levels have no meaning.
+
+    Source: Zwanenburg et al., Radiology 2020;295:328 (IBSI).
+    """
+    import numpy as np
+
+    from medgraft.files import read_label_map, save_png
+    from medgraft.files.write_outlines import write_outlines
+    from medgraft.outlining import written
+    from medgraft.outlining.seen import seen
+    from medgraft.samples.label_maps import check_mask
+
+    if bins < 2 or (bin_width is not None and not bin_width > 0):
+        raise BadRecipe(
+            "gray levels are at least 2, and their width is above 0", do="Give --bins 32 or --bin-width 25."
+        )
+    read, label_map = seen(image), read_label_map(mask)
+    check_mask(label_map, read.shape, image_affine=read.image.affine)
+    labels = label_map.values.astype(np.int32)
+    rows = written.rows_of(read, labels)
+    found = written.feature_rows(read, labels, bins=bins, bin_width=bin_width) if features else []
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        written.write_rows(folder / "measures.csv", rows)
+        write_outlines(folder / "outlines.geojson", written.shapes_of(labels, rows), name=read.image.source)
+        save_png(folder / "overlay.png", written.overlay(read, labels))
+        if features:
+            written.write_rows(folder / "features.csv", found)
+    return Outlined(labels, rows, found, out=folder)

@@ -1,0 +1,205 @@
+"""A structure followed through a volume: what is found on one slice is the prompt for the next, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from medgraft.errors import BadRecipe
+from medgraft.learn import stopping
+from medgraft.nets.prompter import Candidates, Embedding, Prompter
+from medgraft.outlining.form import AXES, Found, OutlineForm, cut
+from medgraft.outlining.prompts import flat_prompt, solid_points
+from medgraft.outlining.seen import Seen
+from medgraft.values import Prompt
+
+Listen = Callable[[dict[str, Any]], None]
+_GOES_ON = 0.5  # of the largest overlap with the slice before
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Where a structure is followed no further.
+
+    Attributes:
+        growth: times the area of the slice before, above which it has leaked.
+        shrink: part of that area below which it is something else.
+        quality: part of the quality on the first slice below which the model has lost it.
+        rim: pixels around the box of the slice before that the next one may reach.
+    """
+
+    growth: float = 2.0
+    shrink: float = 0.2
+    quality: float = 0.7
+    rim: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where it begins.
+
+    Attributes:
+        level: the slice.
+        prompt: on that slice, of one structure or several.
+        further: points on other slices, `(N, 3)` x, y, label by slice.
+    """
+
+    level: int
+    prompt: Prompt
+    further: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Thread:
+    """One structure on its way."""
+
+    slices: np.ndarray
+    first: float
+    stability: float
+    ends: list[str] = field(default_factory=list)
+
+
+def start_of(
+    seen: Seen,
+    form: OutlineForm,
+    *,
+    boxes: Sequence[tuple[float, ...]],
+    points: Sequence[tuple[float, ...]],
+    mask: np.ndarray | None = None,
+) -> Start:
+    """Get where prompts of a volume begin: on the slice that is named, or at the first point x, y, z.
+
+    Raises:
+        BadRecipe: no slice is named and no point says where, or something lies outside.
+    """
+    depth = seen.levels(form.axis)
+    if form.slice is not None:
+        if not 0 <= form.slice < depth:
+            do = f"Give 0 to {depth - 1} along the axis {form.axis}."
+            raise BadRecipe(f"there is no slice {form.slice}", do=do)
+        height, width = seen.slice(form.slice, form.axis).shape[:2]
+        return Start(form.slice, flat_prompt(boxes, points, shape=(height, width), mask=mask))
+    if boxes or mask is not None or not points:
+        do = "Add --slice N (and --axis), or give --point x,y,z."
+        raise BadRecipe("it is a volume, and nothing says on which slice the prompts are", do=do)
+    rows = solid_points(points, shape=seen.shape)
+    depth_axis, down, across = _plane(form.axis)
+    d, h, w = seen.shape
+    places = seen.turn.places(rows[:, [2, 1, 0]], (d, h, w))
+    flat = np.column_stack([places[:, across], places[:, down], rows[:, 3]])
+    levels = np.clip(np.rint(places[:, depth_axis]).astype(int), 0, depth - 1)
+    first = int(levels[int(np.flatnonzero(rows[:, 3] == 1)[0])])
+    further = {int(level): flat[levels == level] for level in np.unique(levels) if level != first}
+    return Start(first, Prompt(flat[levels == first]), further)
+
+
+def _plane(axis: str) -> tuple[int, int, int]:
+    """The upright axes along which slices follow each other, and along which they go down and across."""
+    number = AXES.index(axis)
+    rest = [one for one in range(3) if one != number]
+    return number, rest[0], rest[1]
+
+
+def followed(
+    prompter: Prompter, seen: Seen, start: Start, *, axis: str, halt: Halt | None = None, listen: Listen
+) -> list[Found]:
+    """Follow each structure of a prompt through the slices of a volume, upwards and downwards.
+
+    A slice is asked with the box and the innermost point of what was found on the slice before. It goes no further
+    where nothing is found, the area jumps, the model is far less sure than on the first slice, or the volume ends.
+
+    Args:
+        prompter: the model.
+        seen: the volume.
+        start: where it begins.
+        axis: along which slices follow each other.
+        halt: where it goes no further.
+        listen: gets progress events.
+
+    Returns:
+        a structure a prompt on the grid of the file; its row says how many slices it has and why it ends.
+    """
+    halt = halt or Halt()
+    depth = seen.levels(axis)
+    embedding = prompter.encode(seen.slice(start.level, axis))
+    threads = [
+        _begun(prompter.decode(embedding, one), start.level, depth, embedding.frame.shape)
+        for one in start.prompt.each()
+    ]
+    done = 1
+    for way, end in ((1, depth), (-1, -1)):
+        moving = [thread for thread in threads if thread.slices[start.level].any()]
+        for level in range(start.level + way, end, way):
+            stopping.check()
+            if not moving:
+                break
+            embedding = prompter.encode(seen.slice(level, axis))
+            more = start.further.get(level)
+            moving = [one for one in moving if _step(prompter, embedding, one, (level - way, level), more, halt)]
+            done += 1
+            listen({"event": "outline", "done": done, "of": depth})
+        for thread in moving:
+            thread.ends.append("the volume ends")
+    listen({"event": "outline", "done": depth, "of": depth})
+    return [_whole(thread, seen, axis) for thread in threads]
+
+
+def _begun(told: Candidates, level: int, depth: int, shape: tuple[int, int]) -> _Thread:
+    slices = np.zeros((depth, *shape), bool)
+    slices[level] = told.masks[told.best]
+    return _Thread(slices, float(told.quality[told.best]), float(told.stability[told.best]))
+
+
+def _step(
+    prompter: Prompter,
+    embedding: Embedding,
+    thread: _Thread,
+    levels: tuple[int, int],
+    more: np.ndarray | None,
+    halt: Halt,
+) -> bool:
+    """Outline the next slice; False where the structure ends."""
+    before, level = levels
+    last = thread.slices[before]
+    told = prompter.decode(embedding, next_prompt(last, rim=halt.rim, more=more))
+    # Of what the prompt may mean, the surest that goes on with the slice before; overlap alone would rather keep the
+    # size than follow a structure that narrows.
+    overlap = (told.masks & last).sum(axis=(1, 2)) / np.maximum((told.masks | last).sum(axis=(1, 2)), 1)
+    best = int(np.where(overlap >= _GOES_ON * overlap.max(), told.quality, -np.inf).argmax())
+    mask, area, former = told.masks[best], int(told.masks[best].sum()), int(last.sum())
+    why = ""
+    if not area or not overlap[best]:
+        why = "nothing was found"
+    elif area > halt.growth * former:
+        why = "the area jumped"
+    elif area < halt.shrink * former:
+        why = "the area fell"
+    elif told.quality[best] < halt.quality * thread.first:
+        why = "the model was not sure"
+    if why:
+        thread.ends.append(why)
+        return False
+    thread.slices[level] = mask
+    return True
+
+
+def next_prompt(last: np.ndarray, *, rim: int, more: np.ndarray | None = None) -> Prompt:
+    """Get the prompt for the slice after a mask `(H, W)`: its box with a rim, its innermost point, further points."""
+    rows, columns = np.flatnonzero(last.any(axis=1)), np.flatnonzero(last.any(axis=0))
+    low = np.array([columns[0], rows[0]]) - rim
+    high = np.array([columns[-1], rows[-1]]) + 1 + rim
+    ends = np.array(last.shape[::-1])
+    box = [*np.clip(low, 0, ends).tolist(), *np.clip(high, 0, ends).tolist()]
+    deep: Any = ndimage.distance_transform_edt(np.pad(last, 1))
+    y, x = np.unravel_index(int(deep[1:-1, 1:-1].argmax()), last.shape)
+    points = np.array([[float(x), float(y), 1.0]])
+    return Prompt(points if more is None else np.concatenate([points, more]), np.array([box], np.float64))
+
+
+def _whole(thread: _Thread, seen: Seen, axis: str) -> Found:
+    told = {"slices": int(thread.slices.any(axis=(1, 2)).sum()), "ends": "; ".join(thread.ends)}
+    return cut(np.ascontiguousarray(seen.in_file(thread.slices, axis)), thread.first, thread.stability, **told)
