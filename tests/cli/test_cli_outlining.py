@@ -63,6 +63,19 @@ def test_measure_reads_what_outline_wrote(monkeypatch, capsys, tmp_path, picture
     assert (again / "outlines.geojson").read_text() != ""
 
 
+def test_a_volume_is_outlined_on_its_own_grid(monkeypatch, capsys, tmp_path, model):
+    import nibabel
+
+    solid = np.random.default_rng(0).integers(0, 900, (30, 24, 5)).astype(np.int16)
+    affine = np.diag([1.0, 1.5, 3.0, 1.0])
+    nibabel.Nifti1Image(solid, affine).to_filename(tmp_path / "ct.nii.gz")
+    words = ("--slice", 2, "--box", "3,3,20,20", "--window", "400,800", "--backbone", model, "--out", tmp_path / "out")
+    assert run(monkeypatch, "outline", tmp_path / "ct.nii.gz", *words) == 0
+    written = nibabel.load(tmp_path / "out" / "mask.nii.gz")
+    assert written.shape == solid.shape and np.allclose(written.affine, affine)  # type: ignore[attr-defined]
+    assert "volume_ml" in capsys.readouterr().out
+
+
 def test_everything_goes_through_with_a_model_that_is_sure_of_nothing(monkeypatch, capsys, tmp_path, picture, model):
     code = run(monkeypatch, "outline", picture, "--all", "--grid", "4", "--backbone", model, "--out", tmp_path / "out")
     assert code == 0 and "nothing was found" in capsys.readouterr().out

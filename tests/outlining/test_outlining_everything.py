@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from bright import Bright
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,9 @@ from hypothesis.extra import numpy as arrays
 
 import medgraft as mg
 from medgraft.files import save_png
-from medgraft.outlining.everything import Sieve, everything, grid_points
+from medgraft.nets.prompter import stability
+from medgraft.outlining.everything import Sieve, everything, grid_points, unrepeated
+from medgraft.outlining.form import Found
 from medgraft.samples.islands import cleaned
 
 THINGS = ((30, 30, 14, 220), (30, 80, 9, 160), (75, 40, 11, 100), (80, 95, 6, 60))  # y, x, radius, gray
@@ -52,6 +55,28 @@ def test_the_grid_covers_the_picture_evenly():
     places = np.concatenate([one.points for one in grid_points((40, 80), 4)])
     assert sorted(set(places[:, 0])) == [9.5, 29.5, 49.5, 69.5] and sorted(set(places[:, 1])) == [4.5, 14.5, 24.5, 34.5]
     assert len(places) == 16
+
+
+@given(st.integers(0, 10**6), st.floats(0.1, 0.9))
+@settings(deadline=None, max_examples=30)
+def test_what_is_said_twice_is_left_out_as_another_library_does(seed, overlap):
+    from torchvision.ops import nms
+
+    rng = np.random.default_rng(seed)
+    starts, sides = rng.integers(0, 30, (40, 2)), rng.integers(1, 25, (40, 2))
+    quality = rng.permutation(40) / 40
+    found = [
+        Found(np.ones((h, w), bool), (int(y), int(x)), float(sure), 1.0)
+        for (y, x), (h, w), sure in zip(starts.tolist(), sides.tolist(), quality, strict=True)
+    ]
+    corners = np.concatenate([starts[:, ::-1], (starts + sides)[:, ::-1]], axis=1).astype(np.float64)
+    theirs = nms(torch.from_numpy(corners), torch.from_numpy(quality), overlap).tolist()
+    assert [one.quality for one in unrepeated(found, overlap=overlap)] == [quality[k] for k in theirs]
+
+
+def test_stability_is_the_share_that_stays_when_the_threshold_moves():
+    logits = torch.tensor([[[3.0, 0.5, -0.5, -3.0]], [[3.0, 3.0, -3.0, -3.0]], [[-3.0, -3.0, -3.0, -3.0]]])
+    assert stability(logits).tolist() == pytest.approx([1 / 3, 1, 0])
 
 
 MASKS = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=14))

@@ -151,6 +151,41 @@ def test_a_point_on_another_slice_is_heard_there(tmp_path):
     assert [one for one in model.asked if len(one.points) == 3 and {0.0, 1.0} == set(one.points[:, 2])]
 
 
+def test_a_box_without_a_slice_is_taken_to_be_on_the_middle_one_which_is_said(tmp_path):
+    said: list[str] = []
+    listen = lambda event: said.append(event.get("text", ""))  # noqa: E731
+    found = mg.outline(scan(tmp_path / "scan.nii.gz"), box=(8, 12, 29, 33), backbone=Bright(), listen=listen)
+    assert found.rows[0]["slice"] == SHAPE[0] // 2 and (found.labels != ball()).sum() <= 2
+    assert any("middle one, 13" in text for text in said)
+
+
+def test_a_box_may_lie_on_the_slice_of_a_point(tmp_path):
+    model = Bright()
+    path = scan(tmp_path / "scan.nii.gz")
+    found = mg.outline(path, box=(8, 12, 29, 33), points=[(18, 22, 10)], backbone=model)
+    assert found.rows[0]["slice"] == 10 and len(model.asked[0].boxes) == len(model.asked[0].points) == 1
+    assert (found.labels != ball()).sum() <= 2
+
+
+def test_of_several_structures_each_hears_the_points_in_its_own_box(tmp_path):
+    solid, model = np.zeros(SHAPE, np.int16), Bright()
+    solid[4:20, 5:15, 5:15], solid[4:20, 22:34, 25:40] = 100, 200
+    path = write(tmp_path / "scan.nii.gz", solid)
+    boxes = [(3, 3, 17, 17), (23, 20, 42, 36)]
+    mg.outline(path, box=boxes, points=[(10, 10, 12), (30, 28, 12), (30, 28, 14)], backbone=model)
+    heard = [one for one in model.asked if len(one.points) == 2]
+    assert len(heard) == 1 and heard[0].boxes[0, 0] > 20
+
+
+def test_a_mask_of_the_whole_volume_gives_its_slice(tmp_path):
+    path = scan(tmp_path / "scan.nii.gz", order=(2, 0, 1), flips=(1,))
+    guess = write(tmp_path / "guess.nii.gz", ball().astype(np.uint8), order=(2, 0, 1), flips=(1,))
+    model = Bright()
+    found = mg.outline(path, mask=guess, slice=10, backbone=model)
+    assert np.array_equal(model.asked[0].mask, ball()[10])
+    assert (found.labels != (stored(path) > 0)).sum() <= 2
+
+
 def test_outlines_of_a_volume_name_their_slice(tmp_path):
     out = tmp_path / "out"
     found = mg.outline(scan(tmp_path / "scan.nii.gz"), points=[(18, 22, 12)], out=out, backbone=Bright())
@@ -163,13 +198,13 @@ def test_outlines_of_a_volume_name_their_slice(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"box": (1, 1, 9, 9)}, "on which slice"),
         ({"slice": 26, "box": (1, 1, 9, 9)}, "Give 0 to 25"),
         ({"points": [(5, 5)]}, "no point of a volume"),
         ({"points": [(5, 5, 30)]}, "outside of the volume"),
         ({"points": [(5, 5, 5, 0)]}, "no point is in the structure"),
         ({"everything": True}, "this is a volume"),
-        ({}, "on which slice"),
+        ({}, "nothing is shown"),
+        ({"box": (100, 1, 109, 9)}, "outside of the image"),
     ],
 )
 def test_a_wrong_prompt_of_a_volume_is_refused(tmp_path, words, said):

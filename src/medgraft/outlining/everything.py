@@ -5,7 +5,7 @@ Source: Kirillov et al., "Segment Anything", ICCV 2023, appendix B (automatic ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def everything(
     for start in range(0, len(prompts), _POINTS):
         kept += _sure(prompter, embedding, prompts[start : start + _POINTS], sieve)
         listen({"event": "outline", "done": min(start + _POINTS, len(prompts)), "of": len(prompts)})
-    kept = _once([_tidied(one, sieve) for one in _once(kept, sieve.overlap)], sieve.overlap)
+    kept = unrepeated([_tidied(one, sieve) for one in unrepeated(kept, overlap=sieve.overlap)], overlap=sieve.overlap)
     large = [one for one in kept if one.mask.sum() >= sieve.least]
     return sorted(large, key=lambda one: -int(one.mask.sum()))
 
@@ -79,8 +79,8 @@ def _sure(prompter: Prompter, embedding: Embedding, prompts: list[Prompt], sieve
     return [one for one in found if one.mask.size]
 
 
-def _once(found: list[Found], overlap: float) -> list[Found]:
-    """Leave out what a surer structure's box covers; the surest come first."""
+def unrepeated(found: Sequence[Found], *, overlap: float) -> list[Found]:
+    """Leave out structures whose box and that of a surer one overlap by more (IoU); the surest come first."""
     order = sorted(range(len(found)), key=lambda k: (-found[k].quality, k))
     low = np.array([found[k].start for k in order], np.float64).reshape(-1, 2)
     high = low + np.array([found[k].mask.shape for k in order], np.float64).reshape(-1, 2)

@@ -25,6 +25,10 @@ def _silent(event: dict[str, Any]) -> None:
     del event
 
 
+def _said(name: str, value: float) -> str:
+    return f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4g}"
+
+
 @dataclass(frozen=True, eq=False)
 class Outlined:
     """What was outlined, or measured, in one image.
@@ -48,7 +52,7 @@ class Outlined:
     def lines(self) -> list[str]:
         """Get what a person is told."""
         found = [
-            f"structure {row['structure']}: " + ", ".join(f"{name} {row[name]:.4g}" for name in _ROW if name in row)
+            f"structure {row['structure']}: " + ", ".join(_said(name, row[name]) for name in _ROW if name in row)
             for row in self.rows
         ]
         return [*(found or ["nothing was found"]), *([] if self.out is None else [f"Folder: {self.out}"])]
@@ -132,11 +136,12 @@ def _guess(mask: Any, form: OutlineForm, read: Seen) -> np.ndarray | None:
     if mask is None or isinstance(mask, np.ndarray):
         return None if mask is None else mask > 0
     label_map = read_label_map(mask)
-    if label_map.values.ndim == 3 and not read.flat and form.slice is not None:
-        check_mask(label_map, read.shape, image_affine=read.image.affine)
-        depth = read.levels(form.axis)
-        return (read.along(label_map.values, form.axis) > 0)[form.slice] if 0 <= form.slice < depth else None
-    return label_map.values > 0
+    if label_map.values.ndim == 2 or read.flat:
+        return label_map.values > 0
+    check_mask(label_map, read.shape, image_affine=read.image.affine)
+    slices, level = read.along(label_map.values, form.axis), form.slice
+    level = len(slices) // 2 if level is None else min(level, len(slices) - 1)
+    return slices[level] > 0
 
 
 def _job(
@@ -174,6 +179,9 @@ def _job(
         start = start_of(read, form, boxes=boxes, points=points, mask=guess)
 
         def act(prompter: Prompter, listen: Listen) -> tuple[list[Found], list[Candidates]]:
+            if form.slice is None and not points:
+                said = f"no slice is named, so the prompts are taken to be on the middle one, {start.level}"
+                listen({"event": "warning", "text": said})
             return followed(prompter, read, start, axis=form.axis, listen=listen), []
 
     return act

@@ -71,30 +71,31 @@ def start_of(
     points: Sequence[tuple[float, ...]],
     mask: np.ndarray | None = None,
 ) -> Start:
-    """Get where prompts of a volume begin: on the slice that is named, or at the first point x, y, z.
+    """Get where prompts of a volume begin: on the slice that is named, else at the first point x, y, z, else midway.
 
     Raises:
-        BadRecipe: no slice is named and no point says where, or something lies outside.
+        BadRecipe: nothing is shown, or something lies outside.
     """
     depth = seen.levels(form.axis)
+    shape = seen.along(seen.values[0], form.axis).shape[1:]
+    height, width = int(shape[0]), int(shape[1])
     if form.slice is not None:
         if not 0 <= form.slice < depth:
             do = f"Give 0 to {depth - 1} along the axis {form.axis}."
             raise BadRecipe(f"there is no slice {form.slice}", do=do)
-        height, width = seen.slice(form.slice, form.axis).shape[:2]
         return Start(form.slice, flat_prompt(boxes, points, shape=(height, width), mask=mask))
-    if boxes or mask is not None or not points:
-        do = "Add --slice N (and --axis), or give --point x,y,z."
-        raise BadRecipe("it is a volume, and nothing says on which slice the prompts are", do=do)
+    if not points:
+        return Start(depth // 2, flat_prompt(boxes, (), shape=(height, width), mask=mask))
     rows = solid_points(points, shape=seen.shape)
-    depth_axis, down, across = _plane(form.axis)
+    along, down, across = _plane(form.axis)
     d, h, w = seen.shape
     places = seen.turn.places(rows[:, [2, 1, 0]], (d, h, w))
     flat = np.column_stack([places[:, across], places[:, down], rows[:, 3]])
-    levels = np.clip(np.rint(places[:, depth_axis]).astype(int), 0, depth - 1)
+    levels = np.clip(np.rint(places[:, along]).astype(int), 0, depth - 1)
     first = int(levels[int(np.flatnonzero(rows[:, 3] == 1)[0])])
+    here = [tuple(row) for row in flat[levels == first].tolist()]
     further = {int(level): flat[levels == level] for level in np.unique(levels) if level != first}
-    return Start(first, Prompt(flat[levels == first]), further)
+    return Start(first, flat_prompt(boxes, here, shape=(height, width), mask=mask), further)
 
 
 def _plane(axis: str) -> tuple[int, int, int]:
@@ -139,13 +140,14 @@ def followed(
                 break
             embedding = prompter.encode(seen.slice(level, axis))
             more = start.further.get(level)
-            moving = [one for one in moving if _step(prompter, embedding, one, (level - way, level), more, halt)]
+            heard = _Heard(more, alone=len(threads) == 1)
+            moving = [one for one in moving if _step(prompter, embedding, one, (level - way, level), heard, halt)]
             done += 1
             listen({"event": "outline", "done": done, "of": depth})
         for thread in moving:
             thread.ends.append("the volume ends")
     listen({"event": "outline", "done": depth, "of": depth})
-    return [_whole(thread, seen, axis) for thread in threads]
+    return [_whole(thread, seen, axis, level=start.level) for thread in threads]
 
 
 def _begun(told: Candidates, level: int, depth: int, shape: tuple[int, int]) -> _Thread:
@@ -159,13 +161,13 @@ def _step(
     embedding: Embedding,
     thread: _Thread,
     levels: tuple[int, int],
-    more: np.ndarray | None,
+    heard: _Heard,
     halt: Halt,
 ) -> bool:
     """Outline the next slice; False where the structure ends."""
     before, level = levels
     last = thread.slices[before]
-    told = prompter.decode(embedding, next_prompt(last, rim=halt.rim, more=more))
+    told = prompter.decode(embedding, heard.added(next_prompt(last, rim=halt.rim)))
     # Of what the prompt may mean, the surest that goes on with the slice before; overlap alone would rather keep the
     # size than follow a structure that narrows.
     overlap = (told.masks & last).sum(axis=(1, 2)) / np.maximum((told.masks | last).sum(axis=(1, 2)), 1)
@@ -187,8 +189,8 @@ def _step(
     return True
 
 
-def next_prompt(last: np.ndarray, *, rim: int, more: np.ndarray | None = None) -> Prompt:
-    """Get the prompt for the slice after a mask `(H, W)`: its box with a rim, its innermost point, further points."""
+def next_prompt(last: np.ndarray, *, rim: int) -> Prompt:
+    """Get the prompt for the slice after a mask `(H, W)`: its box with a rim, and its innermost point."""
     rows, columns = np.flatnonzero(last.any(axis=1)), np.flatnonzero(last.any(axis=0))
     low = np.array([columns[0], rows[0]]) - rim
     high = np.array([columns[-1], rows[-1]]) + 1 + rim
@@ -196,10 +198,25 @@ def next_prompt(last: np.ndarray, *, rim: int, more: np.ndarray | None = None) -
     box = [*np.clip(low, 0, ends).tolist(), *np.clip(high, 0, ends).tolist()]
     deep: Any = ndimage.distance_transform_edt(np.pad(last, 1))
     y, x = np.unravel_index(int(deep[1:-1, 1:-1].argmax()), last.shape)
-    points = np.array([[float(x), float(y), 1.0]])
-    return Prompt(points if more is None else np.concatenate([points, more]), np.array([box], np.float64))
+    return Prompt(np.array([[float(x), float(y), 1.0]]), np.array([box], np.float64))
 
 
-def _whole(thread: _Thread, seen: Seen, axis: str) -> Found:
-    told = {"slices": int(thread.slices.any(axis=(1, 2)).sum()), "ends": "; ".join(thread.ends)}
+@dataclass(frozen=True, eq=False)
+class _Heard:
+    """Points of the user on a slice that is reached; of several structures each hears those in its own box."""
+
+    points: np.ndarray | None
+    alone: bool
+
+    def added(self, prompt: Prompt) -> Prompt:
+        if self.points is None:
+            return prompt
+        x0, y0, x1, y1 = prompt.boxes[0]
+        x, y = self.points[:, 0] + 0.5, self.points[:, 1] + 0.5
+        near = self.alone | ((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1))
+        return Prompt(np.concatenate([prompt.points, self.points[near]]), prompt.boxes)
+
+
+def _whole(thread: _Thread, seen: Seen, axis: str, *, level: int) -> Found:
+    told = {"slice": level, "slices": int(thread.slices.any(axis=(1, 2)).sum()), "ends": "; ".join(thread.ends)}
     return cut(np.ascontiguousarray(seen.in_file(thread.slices, axis)), thread.first, thread.stability, **told)
