@@ -132,7 +132,7 @@ class _Job:
             with torch.inference_mode(), run.engine.autocast():
                 return run.task.told(windows.to(run.device))
 
-        yield from slabs_of(self.shape, self._cut, run.task.sweep, told, blank=blank)
+        yield from slabs_of(self.shape, self._cut, sweep=run.task.sweep, run=told, blank=blank)
 
     def _cut(self, begin: tuple[int, ...], size: tuple[int, ...]) -> torch.Tensor | None:
         """Read a window; None where there is no tissue, or where it cannot be read."""

@@ -70,15 +70,15 @@ def slabs(pixels: Tensor, sweep: Sweep, run: Callable[[Tensor], Tensor]) -> Iter
     def cut(begin: Sizes, size: Sizes) -> Tensor:
         return pixels[_part(begin, size)]
 
-    yield from slabs_of(shape, cut, sweep, run)
+    yield from slabs_of(shape, cut, sweep=sweep, run=run)
 
 
 def slabs_of(
     shape: Sizes,
     cut: Callable[[Sizes, Sizes], Tensor | None],
+    *,
     sweep: Sweep,
     run: Callable[[Tensor], Tensor],
-    *,
     blank: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield slabs as `slabs` does, of an image that is read window by window.
