@@ -269,9 +269,9 @@ def prepare(given: argparse.Namespace) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     backbone = f"file:{(given.shared / 'weights' / 'mobilenet_v2.safetensors').resolve()}"
     settings = {"split.allow_leaks": True, "input.channels": 3, "fit.precision": given.precision, "fit.patience": 0}
-    planned = mg.plan(data, task="detect", backbone=backbone, depth=3, offline=True, settings=settings)
+    words: dict[str, Any] = {"backbone": backbone, "depth": 3, "offline": True, "settings": settings}
+    planned = mg.plan(data, task="detect", epochs=given.epochs, **words)  # the average of the weights depends on them
     changes: dict[str, Any] = {"scores.resamples": 100, "machine.workers": given.workers}
-    changes |= {} if given.epochs is None else {"fit.epochs": given.epochs}
     changes |= {} if given.limit is None else {"split.limit_train": given.limit}
     recipe = planned.changed(changes)
     recipe.save(out / "recipe.yaml")

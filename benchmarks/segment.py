@@ -152,8 +152,7 @@ def prepare(given: argparse.Namespace) -> dict[str, Any]:
     words: dict[str, Any] = {"mask_column": "mask", "backbone": given.backbone, "patients_unknown": True}
     settings: dict[str, Any] = {"fit.precision": "fp32", "machine.workers": given.workers, "scores.resamples": 100}
     settings |= {} if given.limit is None else {"split.limit_train": given.limit}
-    planned = mg.plan(data, task="segment", offline=True, settings=settings, **words)
-    recipe = planned.changed({} if given.epochs is None else {"fit.epochs": given.epochs})
+    recipe = mg.plan(data, task="segment", epochs=given.epochs, offline=True, settings=settings, **words)
     recipe.save(out / "recipe.yaml")
     rows: dict[str, list[dict[str, str]]] = {"train": [], "val": [], "test": []}
     for sample in read_samples(data, columns=Columns(mask="mask")).samples:
