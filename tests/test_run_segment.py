@@ -208,6 +208,14 @@ def test_volumes_are_drawn_on_with_names_and_millimetres(solid: Path):
     assert float(row["ml_front"]) == pytest.approx(int(row["pixels_front"]) * 6.75 / 1000, rel=0.01)
 
 
+def test_the_shares_of_the_classes_are_told_under_their_own_names(solid: Path):
+    told = dict(json.loads((solid / "report.json").read_text())["data"]["facts"])["Share of the pixels, training"]
+    training = [row["path"] for row in rows_of(solid / "samples.csv") if row["split"] == "train"]
+    maps = [volume(int(Path(path).name[6:9]))[1] for path in training]
+    front, back = (np.mean([(drawn == k).mean() for drawn in maps]) for k in (1, 2))
+    assert told == f"front {front:.2%}, back {back:.2%}" and f"{front:.2%}" != f"{back:.2%}"
+
+
 def test_a_volume_is_the_same_in_whatever_order_its_axes_are_written(solid: Path, tmp_path: Path):
     opened = mg.open_run(solid)
     values, _ = volume(100)

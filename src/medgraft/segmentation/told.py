@@ -14,6 +14,7 @@ from medgraft.nets.mask_heads import WHOLE
 from medgraft.recipe import Recipe
 from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
 from medgraft.samples.framing import FrameForm
+from medgraft.samples.mask_meaning import MaskForm
 from medgraft.segmentation.facts import MaskFacts
 from medgraft.segmentation.parts import DrawParts, Prepared, preset_of
 from medgraft.version import VERSION
@@ -87,7 +88,7 @@ def report_of(
         "classes": list(task.answers.classes),
         "backbone": _backbone_entry(recipe, parts),
         "depth": depth_entry(recipe, task, out / depth_rounds.FILE),
-        "data": data_of(found, ready.facts, ready.form.instances),
+        "data": data_of(found, ready.facts, ready.form),
         "augment": _augment_entry(recipe),
         "training": _training_entry(recipe, parts, fitted),
         "methods": _methods(recipe, parts, found, fitted),
@@ -101,7 +102,7 @@ def report_of(
     }
 
 
-def data_of(found: Gathered, facts: MaskFacts, apart: bool) -> dict[str, Any]:
+def data_of(found: Gathered, facts: MaskFacts, form: MaskForm) -> dict[str, Any]:
     """Get `data` of report.json, with what the label maps are like."""
     entry = data_entry(
         found.samples,
@@ -112,11 +113,10 @@ def data_of(found: Gathered, facts: MaskFacts, apart: bool) -> dict[str, Any]:
         notes=found.notes,
         leaks=found.leaks,
     )
-    names = list(entry["classes"]) if len(entry["classes"]) == len(facts.shares) else []
-    shares = [f"{name} {share:.2%}" for name, share in zip(names, facts.shares, strict=False)]
-    rows: list[list[Any]] = [["Share of the pixels, training", ", ".join(shares)]] if shares else []
+    shares = [f"{name} {share:.2%}" for name, share in zip(form.names, facts.shares, strict=True)]
+    rows: list[list[Any]] = [["Share of the pixels, training", ", ".join(shares)]]
     rows.append(["Thickness of what is drawn, median", f"{facts.thickness:.1f} pixels"])
-    if apart:
+    if form.instances:
         rows.append(["Things in the images that were looked at", len(facts.things)])
     return {**entry, "facts": [*entry["facts"], *rows]}
 
