@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from medgraft.samples.presets import Preset, preset
 from medgraft.scores.operating import choose_threshold
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
-
-if TYPE_CHECKING:
-    pass
 
 _TIMED = 8  # images: enough to tell the arms apart, and a slow net keeps nobody waiting; half when layers learn
 
@@ -146,25 +143,30 @@ def say_weights(recipe: Recipe, net: Backbone, *, said: Sequence[warnings.Warnin
         listen({"event": "say" if asked else "warning", "text": str(warning.message)})
 
 
-def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
-    """Fill what is empty or "auto" from the data and the backbone."""
+def planning_facts(found: Gathered, net: Backbone) -> planning.Facts:
+    """Get what the plan needs to know of the data and the backbone alone; a task adds what it knows of its labels."""
     training = [found.samples[i] for i in found.of("train")]
-    targets = task.targets_of(training)
-    facts = planning.Facts(
+    return planning.Facts(
         train_images=len(training),
         train_patients=len({sample.patient or sample.key for sample in training}),
         modality=found.survey.preset,
         modality_reason=found.survey.preset_why,
-        stages=len(task.parts().stages),
-        random=not task.backbone.sha256,
-        procedural=task.backbone.name.startswith("embedded:"),
-        pyramid=len(set(task.backbone.strides[-3:])) > 1,
-        norms=bool(batch_norms(task.backbone)),
-        folded_norms=bool(task.backbone.sha256) and has_folded_norms(task.backbone),
-        class_ratio=task.rarity(targets),
-        regions=task.upright,
-        transformer=takes_adapters(task.backbone),
+        stages=len(net.stages),
+        random=not net.sha256,
+        procedural=net.name.startswith("embedded:"),
+        pyramid=len(set(net.strides[-3:])) > 1,
+        norms=bool(batch_norms(net)),
+        folded_norms=bool(net.sha256) and has_folded_norms(net),
+        class_ratio=None,
+        transformer=takes_adapters(net),
     )
+
+
+def planned(recipe: Recipe, found: Gathered, task: ImageTask) -> Recipe:
+    """Fill what is empty or "auto" from the data and the backbone."""
+    targets = task.targets_of([found.samples[i] for i in found.of("train")])
+    facts = planning_facts(found, task.backbone)
+    facts = replace(facts, stages=len(task.parts().stages), class_ratio=task.rarity(targets), regions=task.upright)
     resolved = {"backbone.name": task.backbone.name, "backbone.sha256": task.backbone.sha256}
     if task.answers.positive is not None:
         resolved["scores.positive"] = task.answers.positive

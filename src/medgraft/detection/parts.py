@@ -11,7 +11,7 @@ import numpy as np
 
 from medgraft import gather as gathering
 from medgraft import planning
-from medgraft.assemble import check_backbone, say_weights, stages_of
+from medgraft.assemble import check_backbone, planning_facts, say_weights, stages_of
 from medgraft.detection import choices
 from medgraft.errors import BadData, BadRecipe
 from medgraft.files import network_corners
@@ -20,7 +20,6 @@ from medgraft.gather import Gathered, Listen
 from medgraft.learn.detector import graft_detector, regraft
 from medgraft.learn.engine import Engine
 from medgraft.learn.model import Pixels
-from medgraft.nets import batch_norms, has_folded_norms, takes_adapters
 from medgraft.nets.coco import ENCODER, TrainedDetector, coco_form, fetch_detector, transplant
 from medgraft.nets.detector import FinderForm
 from medgraft.recipe import Recipe
@@ -167,20 +166,7 @@ def _planned(recipe: Recipe, found: Gathered, task: Detect, pixels: Pixels) -> R
     training = [found.samples[i] for i in found.of("train")]
     sizes = sizes_of(found)
     net = task.backbone
-    facts = planning.Facts(
-        train_images=len(training),
-        train_patients=len({sample.patient or sample.key for sample in training}),
-        modality=found.survey.preset,
-        modality_reason=found.survey.preset_why,
-        stages=len(net.stages),
-        random=not net.sha256,
-        procedural=net.name.startswith("embedded:"),
-        pyramid=len(set(net.strides[-3:])) > 1,
-        norms=bool(batch_norms(net)),
-        folded_norms=bool(net.sha256) and has_folded_norms(net),
-        class_ratio=None,
-        transformer=takes_adapters(net),
-    )
+    facts = planning_facts(found, net)
     inside = [network_boxes(sample, pixels, sizes[sample.key]) for sample in training]
     boxes = choices.facts_of([one for one in inside if len(one)])
     resolved = {"backbone.name": net.name, "backbone.sha256": net.sha256}

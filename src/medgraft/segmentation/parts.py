@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from medgraft import gather as gathering
-from medgraft import planning
-from medgraft.assemble import say_weights, stages_of
+from medgraft.assemble import planning_facts, say_weights, stages_of
 from medgraft.errors import BadData, BadRecipe
 from medgraft.fitting import settle_engine
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
 from medgraft.learn.segmenter import DrawForm, graft_segmenter
-from medgraft.nets import batch_norms, has_folded_norms, takes_adapters
 from medgraft.nets.backbone import backbone
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import DataSet
@@ -159,26 +157,12 @@ def shown_in(facts: StoredFacts, form: MaskForm) -> list[str]:
 def _grafted(
     recipe: Recipe, found: Gathered, form: MaskForm, masks: MaskFacts, listen: Listen
 ) -> tuple[Recipe, Segment]:
-    training = [found.samples[i] for i in found.of("train")]
     words: dict[str, Any] = {"offline": recipe.backbone.offline, "seed": recipe.seed}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         net = backbone(recipe.backbone.name, channels=1 if recipe.input.channels == 1 else 3, image_size=64, **words)
         recipe = recipe.changed({"backbone.name": net.name, "backbone.sha256": recipe.backbone.sha256 or net.sha256})
-        facts = planning.Facts(
-            train_images=len(training),
-            train_patients=len({sample.patient or sample.key for sample in training}),
-            modality=found.survey.preset,
-            modality_reason=found.survey.preset_why,
-            stages=len(net.stages),
-            random=not net.sha256,
-            procedural=net.name.startswith("embedded:"),
-            pyramid=len(set(net.strides[-3:])) > 1,
-            norms=bool(batch_norms(net)),
-            folded_norms=bool(net.sha256) and has_folded_norms(net),
-            class_ratio=None,
-            transformer=takes_adapters(net),
-        )
+        facts = planning_facts(found, net)
         recipe = choose_rest(recipe, masks, facts)
         answers = Answers(classes=form.names)
         task = graft_segmenter(answers, form_of(recipe), backbone_name=recipe.backbone.name, **words)
