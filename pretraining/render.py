@@ -40,25 +40,35 @@ def render(programs: Programs, *, size: int, draw: torch.Generator) -> Rendered:
         size: S in pixels.
         draw: everything random comes from it.
     """
-    device = draw.device
-    p = {name: value for name, value in programs.values.items()}
-    for name in _JITTERED:
-        noise = torch.randn(p[name].shape, generator=draw, device=device)
-        p[name] = p[name] * (1 + 0.08 * noise).clamp(0.7, 1.3)
-    at, scale = _pose(p, coordinates(size, device), draw)
-    first = draw_masks(p["family"][:, 0], _of_mask(p, 0), at[:, 0], draw)
-    second = draw_masks(p["family"][:, 1], _of_mask(p, 1), at[:, 1], draw)
-    first, second = _warped(torch.stack([first, second], 1), p["warp"], draw).unbind(1)
-    place = p["place"][:, None, None]
-    second = second * torch.where(place == 1, first, torch.where(place == 2, 1 - first, 1.0))
+    p = jittered(programs, draw)
+    first, second, scale = two_masks(p, size=size, draw=draw)
     rim = _rim(first, p["rim"])
     layers = torch.stack([torch.ones_like(first), first, torch.maximum(second, 0.7 * rim)], 1)
-    images, drawn = _coloured(layers, p, draw)
-    images, field, taken = _taken(images, p, draw)
+    images, drawn = coloured(layers, p, draw)
+    images, field, taken = photographed(images, p, draw)
     # What lies outside the field of view cannot be seen.
     masks = torch.stack([first * field, second * field, rim * field, field], 1)
     numbers = torch.cat([of_program(p, scale), drawn, taken, measured(masks)], 1)
     return Rendered(images, masks, numbers)
+
+
+def jittered(programs: Programs, draw: torch.Generator) -> dict[str, Tensor]:
+    """Get the parameters of one image a program, each a little off the program's own."""
+    p = dict(programs.values)
+    for name in _JITTERED:
+        noise = torch.randn(p[name].shape, generator=draw, device=draw.device)
+        p[name] = p[name] * (1 + 0.08 * noise).clamp(0.7, 1.3)
+    return p
+
+
+def two_masks(p: dict[str, Tensor], *, size: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Get the two masks of each image, `(N, S, S)` each, and the log of their magnification `(N,)`."""
+    at, scale = _pose(p, coordinates(size, draw.device), draw)
+    first = draw_masks(p["family"][:, 0], _of_mask(p, 0), at[:, 0], draw)
+    second = draw_masks(p["family"][:, 1], _of_mask(p, 1), at[:, 1], draw)
+    first, second = _warped(torch.stack([first, second], 1), p["warp"], draw).unbind(1)
+    place = p["place"][:, None, None]
+    return first, second * torch.where(place == 1, first, torch.where(place == 2, 1 - first, 1.0)), scale
 
 
 def _of_mask(p: dict[str, Tensor], which: int) -> dict[str, Tensor]:
@@ -102,29 +112,31 @@ def _rim(mask: Tensor, width: Tensor) -> Tensor:
     return torch.lerp(*bands, wide) * (width > 0)[:, None, None]
 
 
-def _coloured(layers: Tensor, p: dict[str, Tensor], draw: torch.Generator) -> tuple[Tensor, Tensor]:
+def coloured(layers: Tensor, p: dict[str, Tensor], draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """Lay textured colours on one another, or let stains absorb light (Beer-Lambert).
 
     Args:
-        layers: `(N, 3, S, S)`; each hides what is below it by its value.
+        layers: `(N, L, S, S)`, the ground first; each hides what is below it by its value.
+        p: L textures and colours an image.
+        draw: random numbers.
 
     Returns:
-        images `(N, 3, S, S)` and the numbers of colour `(N, 12)`.
+        images `(N, 3, S, S)` and the numbers of colour `(N, 4 L)`.
     """
-    count, _, size, _ = layers.shape
+    count, depth, size, _ = layers.shape
     device, flat = layers.device, p["alpha"].reshape(-1)
     band = (p["band"] * p["banded"]).reshape(-1) * (96 / size)
     turn = p["grain_turn"].reshape(-1)
     noise = spectral(draw, slope=flat, size=size, band=band, stretch=p["stretch"].reshape(-1), turn=turn)
-    texture = _curved(noise, p["curve"].reshape(-1), p["gain"].reshape(-1)).view(count, 3, size, size)
-    shift = torch.randn(count, 3, 3, generator=draw, device=device) * torch.tensor([1.0, 0.4, 0.4], device=device)
-    common = torch.randn(count, 3, 1, generator=draw, device=device)
+    texture = _curved(noise, p["curve"].reshape(-1), p["gain"].reshape(-1)).view(count, depth, size, size)
+    shift = torch.randn(count, depth, 3, generator=draw, device=device) * torch.tensor([1.0, 0.4, 0.4], device=device)
+    common = torch.randn(count, depth, 1, generator=draw, device=device)
     amount = torch.where(p["mode"] == 0, 0.0, 0.04)[:, None, None]
     colour = p["colour"] + amount * shift + 0.05 * common
-    quiet = torch.stack([1 - 0.8 * p["empty"], torch.ones_like(p["empty"]), torch.ones_like(p["empty"])], 1)
-    contrast = p["contrast"] * quiet * (0.2 * torch.randn(count, 3, generator=draw, device=device)).exp()
+    quiet = torch.stack([1 - 0.8 * p["empty"]] + [torch.ones_like(p["empty"])] * (depth - 1), 1)
+    contrast = p["contrast"] * quiet * (0.2 * torch.randn(count, depth, generator=draw, device=device)).exp()
     image = torch.zeros(count, 3, size, size, device=device)
-    for k in range(3):
+    for k in range(depth):
         own = (
             colour[:, k, :, None, None]
             + (contrast[:, k, None] * p["direction"][:, k])[:, :, None, None] * texture[:, k : k + 1]
@@ -146,7 +158,7 @@ def _curved(noise: Tensor, curve: Tensor, gain: Tensor) -> Tensor:
     return bent / bent.flatten(1).std(1).clamp_min(1e-6)[:, None, None]
 
 
-def _taken(image: Tensor, p: dict[str, Tensor], draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def photographed(image: Tensor, p: dict[str, Tensor], draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Light, blur, field of view, speckle and noise: (images, field of view, numbers)."""
     count, _, size, _ = image.shape
     device = image.device

@@ -47,14 +47,21 @@ def contour(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
     return mask * torch.where(_up(p["rings"]) > 0, rings, 1.0)
 
 
-def _near(p: Parameters, at: Tensor, draw: torch.Generator, score: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
-    """Get the smallest and second smallest `score(offset, cell)` over seeds in the nine cells around each pixel."""
+def near(
+    p: Parameters, at: Tensor, draw: torch.Generator, score: Callable[..., Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Get the smallest and second smallest `score(offset, cell)` over seeds in the nine cells around each pixel.
+
+    Returns:
+        both, `(N, S, S)`, and the number of the seed that has the smallest.
+    """
     count, side = len(at), 32
     table = _uniform(draw, count, side * side, 6)
     scaled = at * _up(p["count"])[..., None] + side / 2
     base = scaled.floor()
     first = torch.full(at.shape[:3], 9.0, device=at.device)
     second = first.clone()
+    which = torch.zeros(at.shape[:3], dtype=torch.long, device=at.device)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             cell = base + torch.tensor([dx, dy], dtype=base.dtype, device=at.device)
@@ -63,12 +70,22 @@ def _near(p: Parameters, at: Tensor, draw: torch.Generator, score: Callable[...,
             seed = cell + 0.5 + 0.8 * (own[..., :2] - 0.5)
             value = score(scaled - seed, own)
             second = torch.minimum(torch.maximum(value, first), second)
+            which = torch.where(value < first, index.view(which.shape), which)
             first = torch.minimum(value, first)
-    return first, second
+    return first, second, which
 
 
 def scatter(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
     """Many outlines in a jittered grid, each of its own size and direction; some places stay empty."""
+    return apart(p, at, draw)[0]
+
+
+def apart(p: Parameters, at: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Get what `scatter` draws, which outline each pixel belongs to, and how near the next outline is.
+
+    Returns:
+        mask from 0 to 1; number of the nearest outline; 0 where the next one is far, 1 where it is as near.
+    """
     phase = _uniform(draw, len(at)) * 2 * torch.pi
 
     def outside(offset: Tensor, own: Tensor) -> Tensor:
@@ -83,13 +100,13 @@ def scatter(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
         gone = (own[..., 4] > _up(p["fill"])) * 9.0
         return torch.hypot(x, y) - radius * (1 + 0.6 * _up(p["amplitude"]) * wave) + gone
 
-    first, _ = _near(p, at, draw, outside)
-    return torch.sigmoid(-first / (0.3 * _up(p["edge"]) + 0.01))
+    first, second, which = near(p, at, draw, outside)
+    return torch.sigmoid(-first / (0.3 * _up(p["edge"]) + 0.01)), which, torch.exp(-((second - first) / 0.12).square())
 
 
 def cells(p: Parameters, at: Tensor, draw: torch.Generator) -> Tensor:
     """Walls between cells: where the nearest and the second nearest seed are equally far."""
-    first, second = _near(p, at, draw, lambda offset, own: torch.hypot(offset[..., 0], offset[..., 1]))
+    first, second, _ = near(p, at, draw, lambda offset, own: torch.hypot(offset[..., 0], offset[..., 1]))
     wall = torch.exp(-((second - first) / (0.5 * _up(p["width"]))).square())
     body = torch.sigmoid((_up(p["size"]) * 0.6 - first) / (0.3 * _up(p["edge"]) + 0.01))
     return torch.where(_up(p["fill"]) > 0.5, wall, body)

@@ -58,7 +58,7 @@ LIBRARIES = {
     "skimage": {"samples.things", "samples.measures"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
     | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
-    | {"samples.contours", "samples.measures", "samples.textures"}
+    | {"samples.contours", "samples.measures", "samples.textures", "samples.showing"}
     | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written"},
     "jinja2": {"report"},
     "markupsafe": {"report"},

@@ -9,28 +9,33 @@ from typing import Any
 
 from medgraft.errors import BadWeights, Offline, UnknownName
 from medgraft.nets.prompter import Prompter
-from medgraft.weights import tensors
+from medgraft.weights import catalogue, tensors
 
 _PREPROCESSING = ("preprocessor_config.json", "processor_config.json")  # the newer one holds the older one
+EMBEDDED = catalogue.EMBEDDED / "prompters" / "pyramid.safetensors"
+_OWN = "embedded:pyramid"
 _EXAMPLE = "--backbone hf-hub:facebook/sam-vit-base, a folder of that layout, or file:PATH"
 
 
 def default_prompter() -> str:
-    """Get the name of the model that "auto" means.
+    """Get the name of the model that "auto" means: the one that comes with medgraft.
 
     Raises:
-        UnknownName: there is none to choose by itself.
+        UnknownName: it does not come with this release.
     """
-    raise UnknownName("no model that outlines what a prompt shows comes with medgraft", do=f"Name one: {_EXAMPLE}.")
+    if not EMBEDDED.is_file():
+        what = "no model that outlines what a prompt shows comes with this release of medgraft"
+        raise UnknownName(what, do=f"Name one: {_EXAMPLE}.")
+    return _OWN
 
 
 def open_prompter(name: str = "auto", *, offline: bool = False, device: str = "cpu") -> Prompter:
     """Get a model that outlines what prompts show.
 
     Args:
-        name: "auto", hf-hub:OWNER/NAME (or OWNER/NAME@REVISION), a folder that holds config.json and weights, or
-            file:PATH of weights: .safetensors with config.json beside it, or a checkpoint of segment-anything or
-            MobileSAM (.pth).
+        name: "auto", embedded:pyramid, hf-hub:OWNER/NAME (or OWNER/NAME@REVISION), a folder that holds config.json
+            and weights, or file:PATH of weights: .safetensors with config.json beside it, or a checkpoint of
+            segment-anything or MobileSAM (.pth).
         offline: True never opens a socket.
         device: "cpu", "cuda" or "cuda:1".
 
@@ -44,6 +49,10 @@ def open_prompter(name: str = "auto", *, offline: bool = False, device: str = "c
     scheme, colon, rest = name.partition(":")
     if Path(name).expanduser().exists():
         scheme, colon, rest = "file", ":", name
+    if name == _OWN:
+        from medgraft.nets import pyramid_prompter
+
+        return pyramid_prompter.opened(EMBEDDED, name=name, device=device)
     if colon and scheme == "hf-hub":
         return _of_hub(rest, name, offline, device)
     if colon and scheme == "file":
