@@ -20,13 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medgraft import caching, planning, storage
+from medgraft import caching, places, planning, storage
 from medgraft.assemble import Parts, assemble, planned, rank_of, stages_of
 from medgraft.depth_rounds import FILE, FOLDER, Round, clear, entry_of, halved, keep_measured, kept, measured, settled
 from medgraft.depth_trials import Finder
-from medgraft.detection.arms import in_volumes
-from medgraft.detection.depth import depth_of_boxes
-from medgraft.detection.parts import prepare_boxes
 from medgraft.errors import BadData, BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.learn import stopping
@@ -82,33 +79,26 @@ def search(data: Path, recipe: Recipe, *, out: Path, listen: Listen) -> dict[str
         if recipe.fit.epochs == 0:
             raise BadRecipe("a search tunes, and fit.epochs is 0", do="Give some epochs, or leave them to the plan.")
         dataset, recipe = opened_data(data, recipe.changed({"depth.thaw": "all"}), listen=listen)
-        entry, phantoms = _of_boxes_or_images(dataset, recipe, out=out, listen=listen)
+        entry, phantoms = _of_places_or_images(dataset, recipe, out=out, listen=listen)
         write_depth_page(entry, folder=out, phantoms=phantoms)
         storage.write_json(out / FILE, entry)
         clear(out)
         return entry
 
 
-def _of_boxes_or_images(dataset: DataSet, recipe: Recipe, *, out: Path, listen: Listen) -> tuple[dict[str, Any], bool]:
+def _of_places_or_images(dataset: DataSet, recipe: Recipe, *, out: Path, listen: Listen) -> tuple[dict[str, Any], bool]:
     """What depth.json holds, by the way that suits the task, and whether the images are phantoms."""
     kind = TASKS[recipe.task]
-    if kind.places == "masks":
-        what = "how deep is not searched for label maps"
-        raise BadRecipe(what, do="Give --depth head, a number of stages, or all to medgraft train.")
-    if kind.places and in_volumes(dataset, recipe):
-        what = "how deep is not searched for boxes in volumes"
-        raise BadRecipe(what, where=dataset.root, do="Give --depth to train; without it a rule decides.")
     if kind.places:
-        recipe, found, detect, pixels = prepare_boxes(dataset, recipe, listen=listen)
-        work = partial(depth_of_boxes, recipe, found, detect, pixels)
+        found, work = places.depth_work(dataset, recipe, folder=out / FOLDER, listen=listen)
     elif kind.upright:
         what = f"depths are compared by the labels of images alone, which {recipe.task} is not asked about"
         raise BadRecipe(what, do="Search with --task classify, and give its depth to this task.")
     else:
         recipe, found, task, pixels = prepare(Path(dataset.root), recipe, dataset=dataset, listen=listen)
-        work = partial(find, recipe, found, task, pixels)
+        work = partial(find, recipe, found, task, pixels, folder=out / FOLDER, listen=listen)
     try:
-        entry = work(folder=out / FOLDER, listen=listen)
+        entry = work()
     finally:
         found.store.close()
     said = {"medgraft": VERSION, "data": name_of(found.survey), **entry, "reason": reason(entry)}

@@ -1,8 +1,9 @@
-"""Tasks whose answers are in the image, boxes and label maps: the one place where their rooms part."""
+"""Tasks whose answers are in the image, boxes, label maps, outlines: the one place where their rooms part."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ from medgraft.detection import arms
 from medgraft.detection.opened import BoxRun
 from medgraft.detection.scans.opened import ScanRun
 from medgraft.detection.volumes.choices import ARM as RETINANET
-from medgraft.errors import RunRefused
-from medgraft.gather import Listen
+from medgraft.errors import BadRecipe, RunRefused
+from medgraft.gather import Gathered, Listen
 from medgraft.opened import Run, check_folder, report_in
+from medgraft.outlining.opened import PromptRun
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import Columns, DataSet
 from medgraft.segmentation.opened import MaskRun
 from medgraft.tasks import TASKS
 from medgraft.values import ImageRef
 
-PlaceRun = BoxRun | ScanRun | MaskRun
-_DOES = {"boxes": "finds boxes", "masks": "draws label maps"}
+PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun
+_DOES = ((MaskRun, "draws label maps"), (PromptRun, "outlines what a prompt shows"))
 
 
 def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
@@ -31,6 +33,8 @@ def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
     places = TASKS[task].places if task in TASKS else ""
     if places == "masks":
         return MaskRun(folder, device=device)
+    if places == "prompts":
+        return PromptRun(folder, device=device)
     if places != "boxes":
         return Run(folder, device=device)
     if report.get("arm") == RETINANET:
@@ -48,7 +52,7 @@ def whole_only(run: Run | PlaceRun, *, verb: str) -> Run:
     """
     if isinstance(run, Run):
         return run
-    does = _DOES["masks" if isinstance(run, MaskRun) else "boxes"]
+    does = next((words for kind, words in _DOES if isinstance(run, kind)), "finds boxes")
     raise RunRefused(f"this run {does}, and {verb} is for whole images", where=run.folder)
 
 
@@ -61,6 +65,10 @@ def evaluate(
         from medgraft.segmentation.outside import evaluate_masks
 
         return evaluate_masks(run, data, **words)
+    if isinstance(run, PromptRun):
+        from medgraft.outlining.outside import evaluate_prompts
+
+        return evaluate_prompts(run, data, **words)
     return arms.evaluate(run, data, **words)
 
 
@@ -68,11 +76,13 @@ def explain(run: PlaceRun, refs: Sequence[ImageRef], *, out: Path, **words: Any)
     """Write maps of answers; arguments and errors as in `detection.arms.explain`.
 
     Raises:
-        RunRefused: it draws label maps, which say themselves where.
+        RunRefused: it draws label maps, which say themselves where, or outlines what it is shown.
     """
     if isinstance(run, MaskRun):
         what = "explain shows where a net looked, and a label map says itself where what it names is"
         raise RunRefused(what, where=run.folder, do="See medgraft predict.")
+    if isinstance(run, PromptRun):
+        raise RunRefused("explain shows where a net looked, and this one is told where to look", where=run.folder)
     return arms.explain(run, refs, out=out, **words)
 
 
@@ -82,6 +92,10 @@ def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dic
         from medgraft.segmentation.job import train_masks
 
         return train_masks(out, dataset, recipe=recipe, listen=listen)
+    if TASKS[recipe.task].places == "prompts":
+        from medgraft.outlining.job import train_prompts
+
+        return train_prompts(out, dataset, recipe=recipe, listen=listen)
     return arms.train(out, dataset, recipe=recipe, listen=listen)
 
 
@@ -93,4 +107,42 @@ def plan(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Recipe:
         ready = prepare_masks(dataset, recipe, listen=listen)
         ready.found.store.close()
         return ready.recipe
+    if TASKS[recipe.task].places == "prompts":
+        from medgraft.outlining.parts import prepare_prompts
+
+        prompted = prepare_prompts(dataset, recipe, listen=listen)
+        prompted.found.store.close()
+        return prompted.recipe
     return arms.plan(dataset, recipe, listen=listen)
+
+
+def depth_work(
+    dataset: DataSet, recipe: Recipe, *, folder: Path, listen: Listen
+) -> tuple[Gathered, Callable[[], dict[str, Any]]]:
+    """Get the data, and what tries depths of the task and says what depth.json holds.
+
+    Raises:
+        BadRecipe: depths of it are not searched.
+    """
+    kind, words = TASKS[recipe.task].places, {"folder": folder, "listen": listen}
+    if kind == "masks":
+        from medgraft.segmentation.depth import depth_of_masks
+        from medgraft.segmentation.parts import prepare_masks
+
+        ready = prepare_masks(dataset, recipe, listen=listen)
+        return ready.found, partial(depth_of_masks, ready, **words)
+    if kind == "prompts":
+        from medgraft.outlining.depth import CASES, depth_of_prompts
+        from medgraft.outlining.parts import assemble_prompts, prepare_prompts
+
+        asked = prepare_prompts(dataset, recipe, listen=listen)
+        parts = assemble_prompts(asked, folder=folder / CASES, listen=listen)
+        return asked.found, partial(depth_of_prompts, asked, parts, **words)
+    if arms.in_volumes(dataset, recipe):
+        what = "how deep is not searched for boxes in volumes"
+        raise BadRecipe(what, where=dataset.root, do="Give --depth to train; without it a rule decides.")
+    from medgraft.detection.depth import depth_of_boxes
+    from medgraft.detection.parts import prepare_boxes
+
+    recipe, found, detect, pixels = prepare_boxes(dataset, recipe, listen=listen)
+    return found, partial(depth_of_boxes, recipe, found, detect, pixels, **words)

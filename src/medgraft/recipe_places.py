@@ -105,3 +105,16 @@ class Masks(Section):
         None, gt=0, description="of the boundary in the score nsd, in mm, or pixels where sizes are unknown; planned"
     )
     thin: bool | None = Field(None, description="score centre lines as well, of vessels and the like; planned")
+
+
+class Prompts(Section):
+    """What a model that outlines learns from (task outline)."""
+
+    structures: Literal["auto", "whole", "parts"] = Field(
+        "auto", description="what a prompt means: all of a class in an image, or each connected part of it; planned"
+    )
+    least: int = Field(16, ge=1, description="pixels that a structure has at least")
+    most: int = Field(12, ge=1, description="structures of a picture that are learnt from at once, at most")
+    looks: int | None = Field(None, ge=1, description="how often an epoch shows a picture; planned")
+    slices: int = Field(3, ge=1, description="of a volume, slices of each class that are looked at")
+    axis: Literal["axial", "coronal", "sagittal"] = Field("axial", description="of these slices")

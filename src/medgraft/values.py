@@ -211,6 +211,8 @@ class Batch:
         start: index of the stage that `pixels` enters; 0 = image, k = output of the k-th stage.
         beside: `(N, F)` pooled features of the levels below that of `pixels`, where the head looks at them and
             `start` > 1; else None.
+        prompts: what shows each structure of `targets`, where a net outlines what it is shown: `pixels` is then one
+            picture `(1, 3, H, W)` uint8 as in its file, and `targets` `(1, P, H, W)` a mask a prompt.
     """
 
     pixels: torch.Tensor
@@ -219,6 +221,7 @@ class Batch:
     weights: torch.Tensor | None = None
     start: int = 0
     beside: torch.Tensor | None = None
+    prompts: tuple[Prompt, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

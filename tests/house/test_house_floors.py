@@ -68,7 +68,7 @@ LIBRARIES = {
     "torch": {"values", "weights", "nets", "tasks", "learn", "api"}
     | (TOGETHER - {"report", "planning", "gather", "surveying"})
     | {"samples.loader", "samples.augment", "samples.crew", "samples.stress", "samples.box_loader", "samples.patches"}
-    | {"samples.mask_patches"},
+    | {"samples.mask_patches", "samples.prompted"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "click": "typer", "markupsafe": "jinja2"}
 DISTRIBUTIONS |= {"openslide": "openslide-python", "skimage": "scikit-image"}

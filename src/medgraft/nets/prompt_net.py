@@ -105,7 +105,7 @@ class PromptNet(nn.Module):
     @staticmethod
     def _likeness(own: Tensor, anchor: Tensor) -> Tensor:
         """How like each place is to what is shown: `(P, _SIGNS, h, w)` cosines."""
-        weight = functional.adaptive_avg_pool2d(anchor, own.shape[2:]) + 1e-6
+        weight = functional.adaptive_avg_pool2d(anchor, (own.shape[2], own.shape[3])) + 1e-6
         own = own.unflatten(1, (_SIGNS, _OWN))
         shown = (own * weight[:, None]).sum((3, 4), keepdim=True) / weight[:, None].sum((3, 4), keepdim=True)
         return functional.cosine_similarity(own, shown, dim=2, eps=1e-4)

@@ -7,12 +7,13 @@ model has to say no more than its size, its normalisation, and what it guesses.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from medgraft.values import Prompt
@@ -159,6 +160,76 @@ class Prompter(ABC):
             raise ValueError("a prompt of several structures is parted by Prompt.each")
         coarse = self.guess(embedding, [prompt])
         return placed(embedding.frame, coarse.logits[0], coarse.quality[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model answers to prompts before it is brought to the file; it can be learnt from.
+
+    Attributes:
+        logits: `(P, K, h, w)` of K candidates each, above 0 inside.
+        quality: `(P, K)` the overlap (IoU) with the truth that the model foresees.
+        edges: `(P, K, 4)` x0, y0, x1, y1 of what the places of `logits` cover, in pixels of the file.
+    """
+
+    logits: torch.Tensor
+    quality: torch.Tensor
+    edges: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderStages:
+    """The stages of an encoder that runs as a whole: what freezing needs to know of it.
+
+    Attributes:
+        name: of the model.
+        stages: (name, module), the first layers first.
+        sha256: of the weights that it began with.
+    """
+
+    name: str
+    stages: list[tuple[str, nn.Module]]
+    sha256: str = ""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Get every layer."""
+        for _, stage in self.stages:
+            yield from stage.modules()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Get every number."""
+        for _, stage in self.stages:
+            yield from stage.parameters()
+
+
+class TeachablePrompter(Prompter):
+    """A model that can learn from masks what its prompts should show.
+
+    Attributes:
+        net: everything that it has learnt.
+        backbone: the stages of its encoder, `nets.adapt` freezes them.
+        head: what is not of the encoder.
+    """
+
+    net: nn.Module
+    backbone: Any
+    head: nn.Module
+
+    @abstractmethod
+    def embed(self, picture: np.ndarray) -> Embedding:
+        """See a picture `(H, W, 3)` uint8 once; what is kept can be learnt from."""
+
+    @abstractmethod
+    def answer(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
+        """Answer prompts of one structure each; all have as many points and boxes as the first."""
+
+    @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """Get plain JSON values of which the net can be built again, weights apart."""
+
+    def encode(self, picture: np.ndarray) -> Embedding:
+        with torch.inference_mode():
+            return self.embed(picture)
 
 
 def placed(frame: PromptFrame, logits: torch.Tensor, quality: torch.Tensor) -> Candidates:

@@ -34,8 +34,8 @@ def open_prompter(name: str = "auto", *, offline: bool = False, device: str = "c
 
     Args:
         name: "auto", embedded:pyramid, hf-hub:OWNER/NAME (or OWNER/NAME@REVISION), a folder that holds config.json
-            and weights, or file:PATH of weights: .safetensors with config.json beside it, or a checkpoint of
-            segment-anything or MobileSAM (.pth).
+            and weights, the folder of a run of the task outline, or file:PATH of weights: .safetensors with
+            config.json beside it, or a checkpoint of segment-anything or MobileSAM (.pth).
         offline: True never opens a socket.
         device: "cpu", "cuda" or "cuda:1".
 
@@ -83,9 +83,30 @@ def _of_hub(repository: str, name: str, offline: bool, device: str) -> Prompter:
     return _built(config, preprocessing, found.path, name=name, sha256=found.sha256, device=device)
 
 
+def _of_run(path: Path, name: str, device: str) -> Prompter:
+    """The model of a run that learnt to outline."""
+    from medgraft.nets import pyramid_prompter, sam
+
+    state, card = tensors.load_model(path)
+    described = card.get("net") if card.get("task") == "outline" else None
+    if not isinstance(described, Mapping):
+        what = f"this is the model of a run for {card.get('task')}, which takes no prompts"
+        raise BadWeights(what, where=path, do="Give a run of --task outline.")
+    own = card.get("backbone") or {}
+    facts = {"name": name, "source": f"tuned from {own.get('name')}", "licence": str(own.get("licence") or "")}
+    facts["sha256"] = tensors.sha256_file(path)
+    words: dict[str, Any] = {"facts": facts, "where": path, "device": device}
+    if described.get("arm") == pyramid_prompter.ARM:
+        return pyramid_prompter.rebuilt(described, state, **words)
+    return sam.rebuilt(described, state, **words)
+
+
 def _of_folder(folder: Path, name: str, device: str) -> Prompter:
     from medgraft.weights.hub import WEIGHT_FILES
 
+    run = folder / "model.safetensors"
+    if run.is_file() and "medgraft_card" in tensors.metadata(run):
+        return _of_run(run, name, device)
     if not (folder / "config.json").is_file():
         do = "Give a folder as transformers saves a model: config.json and model.safetensors."
         raise BadWeights("the folder holds no config.json", where=folder, do=do)
@@ -100,6 +121,8 @@ def _of_file(path: Path, name: str, device: str) -> Prompter:
 
     if not path.is_file():
         raise BadWeights("there is no such file", where=path, do="Give the path of a .safetensors or .pth file.")
+    if path.suffix == ".safetensors" and "medgraft_card" in tensors.metadata(path):
+        return _of_run(path, name, device)
     state = tensors.load(path)
     if not sam_original.is_original(state):
         if not (path.parent / "config.json").is_file():

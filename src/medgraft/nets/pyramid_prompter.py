@@ -9,22 +9,23 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from medgraft.errors import BadWeights
 from medgraft.nets.prompt_net import GRID, SIDE, PromptNet, planes_of
-from medgraft.nets.prompter import Candidates, Embedding, Guess, Prompter, PromptFrame, stability
+from medgraft.nets.prompter import Answer, Candidates, Embedding, Guess, PromptFrame, TeachablePrompter, stability
 from medgraft.values import Prompt
 from medgraft.weights import tensors
 
+ARM = "pyramid"
 BOX_ROOM, MASK_ROOM, POINT_ROOM = 1.3, 1.4, 1.3  # how many times wider a window is than what it is around
 _LEAST, _MOST = 2, 3  # how often a pyramid doubles from SIDE pixels up
 WIDEST = 1.1  # of a window in pixels of its size of the pyramid, as a multiple of SIDE
@@ -57,7 +58,7 @@ class _Window:
     prompt: Prompt
 
 
-class PyramidPrompter(Prompter):
+class PyramidPrompter(TeachablePrompter):
     """A net and its pyramid.
 
     Args:
@@ -68,14 +69,24 @@ class PyramidPrompter(Prompter):
         device: "cpu", "cuda" or "cuda:1".
     """
 
-    def __init__(self, net: PromptNet, *, mean: float, std: float, facts: dict[str, str], device: str = "cpu") -> None:
-        self.net = net.eval().to(device, memory_format=torch.channels_last)
-        self.mean, self.std, self.device = mean, std, device
+    def __init__(
+        self, net: PromptNet, *, mean: float, std: float, facts: Mapping[str, str], device: str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
+        self.net = self.prompt_net = net.eval().to(self.device)
+        laid_out: Any = net
+        laid_out.to(memory_format=torch.channels_last)
+        self.backbone = net.encoder
+        self.head = nn.ModuleDict({name: part for name, part in net.named_children() if name != "encoder"})
+        self.mean, self.std = mean, std
         for name, value in facts.items():
             setattr(self, name, value)
 
-    @torch.inference_mode()
-    def encode(self, picture: np.ndarray) -> Embedding:
+    def described(self) -> dict[str, Any]:
+        own = self.backbone
+        return {"arm": ARM, "arch": own.architecture, "options": own.options, "mean": self.mean, "std": self.std}
+
+    def embed(self, picture: np.ndarray) -> Embedding:
         shape = (int(picture.shape[0]), int(picture.shape[1]))
         # Twice as fine as the file, so that what is small is drawn by more than some pixels.
         doubled = min(_MOST, max(_LEAST, round(math.log2(2 * max(shape) / SIDE))))
@@ -86,57 +97,64 @@ class PyramidPrompter(Prompter):
 
     def _seen(self, picture: np.ndarray, frame: PromptFrame) -> list[Tensor]:
         # Windows are read from planes one after the other: brought to that once, and not at each prompt.
-        return [level.contiguous() for level in self.net.see(self._pixels(picture, frame))]
+        return [level.contiguous() for level in self.prompt_net.see(self._pixels(picture, frame))]
 
     def _pixels(self, picture: np.ndarray, frame: PromptFrame) -> Tensor:
         from torchvision.transforms.v2 import functional as transforms
 
-        channels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].to(self.device)
+        channels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].to(self.device)
         sized = transforms.resize(channels.float() / 255, list(frame.to_shape), antialias=True)
         height, width = frame.to_shape
         rest = [_RIM + (-(side + 2 * _RIM)) % 32 for side in (width, height)]
         padded = functional.pad((sized - self.mean) / self.std, (_RIM, rest[0], _RIM, rest[1]))
         return padded.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def guess(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Guess:
+    def answer(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
         asked = [windows_of(embedding, prompt) for prompt in prompts]
         logits, quality = self._answers(embedding, [window for some in asked for window in some])
-        edges = np.stack([window.edges for some in asked for window in some])
-        whole = (float(max(embedding.frame.shape)),) * 2
-        laid = pasted(logits, edges, whole, (_COARSE, _COARSE))
-        each = (len(prompts), len(asked[0]))
-        return Guess(laid.unflatten(0, each), quality.unflatten(0, each))
+        edges = np.array([[window.edges for window in some] for some in asked])
+        each = edges.shape[:2]
+        return Answer(logits.unflatten(0, each), quality.unflatten(0, each), edges)
+
+    @torch.inference_mode()
+    def guess(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Guess:
+        found = self.answer(embedding, prompts)
+        side = float(max(embedding.frame.shape))
+        laid = pasted(found.logits.flatten(0, 1), found.edges.reshape(-1, 4), (side, side), (_COARSE, _COARSE))
+        return Guess(laid.unflatten(0, found.edges.shape[:2]), found.quality)
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompt: Prompt) -> Candidates:
         if len(prompt) != 1:
             raise ValueError("a prompt of several structures is parted by Prompt.each")
-        windows = windows_of(embedding, prompt)
-        logits, quality = self._answers(embedding, windows)
+        found = self.answer(embedding, [prompt])
         height, width = embedding.frame.shape
-        edges = np.stack([window.edges for window in windows])
-        fine = pasted(logits, edges, (float(height), float(width)), (height, width))
-        return Candidates((fine > 0).cpu().numpy(), quality.double().cpu().numpy(), stability(fine))
+        extent = (float(height), float(width))
+        fine = pasted(found.logits[0], found.edges[0], extent, (height, width))
+        return Candidates((fine > 0).cpu().numpy(), found.quality[0].double().cpu().numpy(), stability(fine))
 
     def _answers(self, embedding: Embedding, windows: Sequence[_Window]) -> tuple[Tensor, Tensor]:
         """Logits `(P, GRID, GRID)` and foreseen overlaps `(P, )` of windows, those of one size together."""
-        logits = torch.empty(len(windows), GRID, GRID, device=self.device)
-        quality = torch.empty(len(windows), device=self.device)
+        order: list[int] = []
+        drawn: list[Tensor] = []
+        foreseen: list[Tensor] = []
         for number, level in enumerate(embedding.features):
             rows = [k for k, window in enumerate(windows) if window.level == number]
             for start in range(0, len(rows), _AT_ONCE):
                 some = rows[start : start + _AT_ONCE]
-                drawn, foreseen = self._answered(level, [windows[k] for k in some])
-                logits[some], quality[some] = drawn.float(), foreseen.float().sigmoid()
-        return logits, quality
+                logits, quality = self._answered(level, [windows[k] for k in some])
+                order += some
+                drawn.append(logits.float())
+                foreseen.append(quality.float().sigmoid())
+        back = torch.tensor(np.argsort(order), device=self.device)
+        return torch.cat(drawn)[back], torch.cat(foreseen)[back]
 
     def _answered(self, level: _Level, windows: Sequence[_Window]) -> tuple[Tensor, Tensor]:
         frame = level.frame
         edges = np.stack([frame.places(window.edges) for window in windows])
         where = torch.tensor(edges, dtype=torch.float32, device=self.device)
         # roi_align leaves out what is beyond the picture, as training did.
-        read = self.net.read(level.kept, functional.pad(where + _RIM, (1, 0)))
+        read = self.prompt_net.read(level.kept, functional.pad(where + _RIM, (1, 0)))
         height, width = frame.to_shape
         most = max(1, *(len(window.prompt.points) for window in windows))
         points = np.full((len(windows), most, 3), -1.0)
@@ -157,7 +175,7 @@ class PyramidPrompter(Prompter):
             boxes=torch.tensor(boxes, dtype=torch.float32, device=self.device),
             before=before,
         )
-        return self.net(read, planes)
+        return self.prompt_net(read, planes)
 
 
 def windows_of(embedding: Embedding, prompt: Prompt) -> list[_Window]:
@@ -249,18 +267,36 @@ def opened(path: Path, *, name: str, device: str = "cpu") -> PyramidPrompter:
         mean, std = float(spec["mean"][0]), float(spec["std"][0])
     except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise BadWeights("the header does not say what the net is", where=path) from error
-    net = built(architecture, options)
-    state = {key: value.float() for key, value in tensors.load(path).items()}
-    wanted = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
-    if state.keys() != wanted.keys() or any(state[key].shape != value.shape for key, value in wanted.items()):
-        raise BadWeights("its weights are not those of the net that its header names", where=path)
-    net.load_state_dict(state, strict=False)
     facts = {
         "name": name,
         "source": str(spec.get("source", path.name)),
         "licence": str(spec.get("licence", "")),
         "sha256": tensors.sha256_file(path),
     }
+    described = {"arch": architecture, "options": options, "mean": mean, "std": std}
+    return rebuilt(described, tensors.load(path), facts=facts, where=path, device=device)
+
+
+def rebuilt(
+    described: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    facts: Mapping[str, str],
+    where: object,
+    device: str = "cpu",
+) -> PyramidPrompter:
+    """Build what `described` was told of again, with weights that it has learnt.
+
+    Raises:
+        BadWeights: they do not fit.
+    """
+    net = built(str(described["arch"]), dict(described["options"]))
+    state = {key: value.float() for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    wanted = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    if state.keys() != wanted.keys() or any(state[key].shape != value.shape for key, value in wanted.items()):
+        raise BadWeights("its weights are not those of the net that its header names", where=where)
+    net.load_state_dict(state, strict=False)
+    mean, std = float(described["mean"]), float(described["std"])
     return PyramidPrompter(net, mean=mean, std=std, facts=facts, device=device)
 
 

@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from medgraft.errors import BadWeights, MissingExtra
-from medgraft.nets.prompter import Embedding, Guess, Prompter, PromptFrame
+from medgraft.nets.prompter import Answer, Embedding, EncoderStages, Guess, PromptFrame, TeachablePrompter
 from medgraft.values import Prompt
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _KINDS = {"sam": "sam", "sam2": "sam2", "sam2_video": "sam2"}  # SAM 2 is published with its memory for videos
+ARM = "sam"
+_GROUPS = 4  # of layers, that are frozen and tuned together
 _NAMED = 3  # weights that are missing, named one by one
 
 
@@ -47,7 +50,7 @@ class Sight:
         """Get a picture `(H, W, 3)` uint8 as what the model takes, `(1, 3, side, side)` float32."""
         from torchvision.transforms.v2 import functional as transforms
 
-        channels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+        channels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
         sized = transforms.resize(channels, list(frame.to_shape), antialias=True)
         # In one step on 0..255, as the processors of these models round.
         mean, std = (torch.tensor(one) * 255.0 for one in (self.mean, self.std))
@@ -55,7 +58,7 @@ class Sight:
         return functional.pad(inner, (0, self.side - inner.shape[3], 0, self.side - inner.shape[2]))
 
 
-class SamPrompter(Prompter):
+class SamPrompter(TeachablePrompter):
     """SAM or SAM 2.
 
     Args:
@@ -70,22 +73,49 @@ class SamPrompter(Prompter):
         self.name, self.source = facts.get("name", ""), facts.get("source", "")
         self.licence, self.sha256 = facts.get("licence", ""), facts.get("sha256", "")
         self.device = torch.device(device)
+        self.net = self.model
+        self.backbone = EncoderStages(self.name, stages_of(self.model.vision_encoder), self.sha256)
+        self.head = nn.ModuleDict(
+            {name: part for name, part in self.model.named_children() if name != "vision_encoder"}
+        )
 
-    @torch.inference_mode()
-    def encode(self, picture: np.ndarray) -> Embedding:
+    def described(self) -> dict[str, Any]:
+        tiny = getattr(self.model.vision_encoder, "form", None)
+        sight = {"side": self.sight.side, "fitted": self.sight.fitted}
+        sight |= {"mean": list(self.sight.mean), "std": list(self.sight.std)}
+        return {"arm": ARM, "config": self.model.config.to_dict(), "tiny": tiny, "sight": sight}
+
+    def embed(self, picture: np.ndarray) -> Embedding:
         frame = self.sight.frame((int(picture.shape[0]), int(picture.shape[1])))
         pixels = self.sight.pixels(picture, frame).to(self.device)
-        return Embedding(frame, self.model.get_image_embeddings(pixels))
+        return Embedding(frame, self._features(pixels))
+
+    def _features(self, pixels: torch.Tensor) -> Any:
+        """What `get_image_embeddings` of transformers gives, which nothing can learn from."""
+        if not hasattr(self.model, "no_memory_embedding"):
+            return self.model.vision_encoder(pixels)[0]
+        maps = list(self.model.get_image_features(pixels, return_dict=True).fpn_hidden_states)
+        maps[-1] = maps[-1] + self.model.no_memory_embedding
+        sizes = self.model.backbone_feature_sizes
+        return [one.permute(1, 2, 0).view(1, -1, *size) for one, size in zip(maps, sizes, strict=False)]
 
     @torch.inference_mode()
     def guess(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Guess:
+        found = self.answer(embedding, prompts)
+        return Guess(found.logits, found.quality)
+
+    def answer(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
         if len(prompts) > 1 and prompts[0].mask is not None:
             # The nets add a mask to the picture before it is laid out once a prompt.
-            each = [self.guess(embedding, [prompt]) for prompt in prompts]
-            return Guess(torch.cat([one.logits for one in each]), torch.cat([one.quality for one in each]))
+            each = [self.answer(embedding, [prompt]) for prompt in prompts]
+            logits, quality = torch.cat([one.logits for one in each]), torch.cat([one.quality for one in each])
+            return Answer(logits, quality, np.concatenate([one.edges for one in each]))
         given = self._given(embedding.frame, prompts)
         told = self.model(image_embeddings=embedding.features, multimask_output=True, **given)
-        return Guess(told.pred_masks[0], told.iou_scores[0])
+        frame = embedding.frame
+        ways = [own * whole / to for own, whole, to in zip(frame.shape, frame.size, frame.to_shape, strict=True)]
+        edges = np.broadcast_to([0.0, 0.0, ways[1], ways[0]], (*told.iou_scores[0].shape, 4))
+        return Answer(told.pred_masks[0], told.iou_scores[0], edges)
 
     def _given(self, frame: PromptFrame, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
         """Prompts as the nets take them, in their pixels."""
@@ -102,6 +132,48 @@ class SamPrompter(Prompter):
             low = 4 * (self.sight.side // config.patch_size)
             given["input_masks"] = frame.guess(prompts[0].mask, (low, low))[None, None]
         return {name: value.to(self.device) for name, value in given.items()}
+
+
+def stages_of(encoder: Any) -> list[tuple[str, nn.Module]]:
+    """Get the layers of an encoder of pictures in four groups, the first layers first.
+
+    What comes before the layers belongs to the first group, what comes after them to the last; positions, which are
+    of no layer, are in none and stay as they are.
+    """
+    inner = getattr(encoder, "backbone", encoder)
+    layers = next(getattr(inner, name) for name in ("layers", "blocks", "stages") if hasattr(inner, name))
+    rest = [part for part in (*inner.children(), *encoder.children()) if part not in (layers, inner)]
+    before = [part for part in rest if part is getattr(inner, "patch_embed", None)]
+    after = [part for part in rest if part not in before]
+    parts = np.array_split(np.arange(len(layers)), min(_GROUPS, len(layers)))
+    groups = [[layers[int(k)] for k in some] for some in parts]
+    groups[0] = before + groups[0]
+    groups[-1] = groups[-1] + after
+    return [(f"layers{number}", nn.ModuleList(group)) for number, group in enumerate(groups, start=1)]
+
+
+def rebuilt(
+    described: Mapping[str, Any],
+    state: Mapping[str, torch.Tensor],
+    *,
+    facts: Mapping[str, str],
+    where: object,
+    device: str = "cpu",
+) -> SamPrompter:
+    """Build what `described` was told of again, with weights that it has learnt.
+
+    Raises:
+        BadWeights: they do not fit.
+        MissingExtra: transformers is not installed.
+    """
+    from medgraft.nets.sam_original import tiny_encoder
+
+    tiny = described.get("tiny")
+    encoder = None if tiny is None else tiny_encoder(**tiny)
+    model, _ = built(described["config"], state, where=where, encoder=encoder)
+    own = described["sight"]
+    sight = Sight(int(own["side"]), bool(own["fitted"]), tuple(own["mean"]), tuple(own["std"]))
+    return SamPrompter(model, sight, facts=facts, device=device)
 
 
 def library() -> Any:

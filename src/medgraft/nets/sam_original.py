@@ -9,7 +9,7 @@ Source: github.com/facebookresearch/segment-anything; Zhang et al., "Faster Segm
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -178,6 +178,7 @@ class TinyEncoder(nn.Module):
     def __init__(self, trunk: Any, neck: nn.Module) -> None:
         super().__init__()
         self.patch_embed, self.stages, self.neck = trunk.patch_embed, trunk.stages, neck
+        self.form: dict[str, Any] = {}
 
     def forward(self, pixels: torch.Tensor, **words: Any) -> tuple[torch.Tensor]:
         del words
@@ -198,26 +199,46 @@ class _Neck(nn.Module):
 
 
 def _tiny_encoder(state: Mapping[str, torch.Tensor]) -> TinyEncoder:
+    start = "image_encoder."
+    first = state[f"{start}layers.0.blocks.0.conv1.c.weight"]
+    return tiny_encoder(
+        depths=[_count(state, rf"image_encoder\.layers\.{k}\.blocks\.(\d+)\.") for k in range(4)],
+        widths=[first.shape[1], *(state[f"{start}layers.{k}.downsample.conv3.c.weight"].shape[0] for k in range(3))],
+        heads=[1, *(state[f"{start}layers.{k}.blocks.0.attn.attention_biases"].shape[0] for k in (1, 2, 3))],
+        expand=first.shape[0] / first.shape[1],
+        out=state[f"{start}neck.0.weight"].shape[0],
+    )
+
+
+def tiny_encoder(
+    *, depths: Sequence[int], widths: Sequence[int], heads: Sequence[int], expand: float, out: int
+) -> TinyEncoder:
+    """Build the encoder of MobileSAM from random numbers; its `form` holds these arguments.
+
+    Args:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        heads: of attention, of each stage.
+        expand: how many times wider the convolutions are inside.
+        out: channels of what it gives.
+    """
     from timm.models.tiny_vit import TinyVit
 
-    start = "image_encoder."
-    depths = tuple(_count(state, rf"image_encoder\.layers\.{k}\.blocks\.(\d+)\.") for k in range(4))
-    firsts = [state[f"{start}layers.0.blocks.0.conv1.c.weight"]]
-    widths = [firsts[0].shape[1], *(state[f"{start}layers.{k}.downsample.conv3.c.weight"].shape[0] for k in range(3))]
-    heads = [1, *(state[f"{start}layers.{k}.blocks.0.attn.attention_biases"].shape[0] for k in (1, 2, 3))]
     trunk = TinyVit(
         num_classes=0,
         embed_dims=tuple(widths),
-        depths=depths,
+        depths=tuple(depths),
         num_heads=tuple(heads),
         window_sizes=_WINDOWS,
-        mbconv_expand_ratio=firsts[0].shape[0] / firsts[0].shape[1],
+        mbconv_expand_ratio=expand,
         drop_path_rate=0.0,
     )
     # The last stage of MobileSAM keeps its resolution, so that the decoder of SAM finds a sixteenth.
     last: Any = trunk.stages[3]
     last.downsample.conv2.conv.stride = (1, 1)
-    return TinyEncoder(trunk, _Neck(widths[-1], state[f"{start}neck.0.weight"].shape[0]))
+    encoder = TinyEncoder(trunk, _Neck(widths[-1], out))
+    encoder.form = {"depths": list(depths), "widths": list(widths), "heads": list(heads), "expand": expand, "out": out}
+    return encoder
 
 
 def _tiny_name(name: str) -> str:

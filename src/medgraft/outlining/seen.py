@@ -14,7 +14,7 @@ from medgraft.files.listing import is_there, ref_named
 from medgraft.outlining.form import AXES
 from medgraft.samples.measures import Grid
 from medgraft.samples.scan import Turn, upright
-from medgraft.values import Image
+from medgraft.values import Image, ImageRef
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,15 @@ def seen(path: str | Path, *, window: tuple[float, float] | None = None) -> Seen
     ref = ref_named(path)
     if not is_there(ref.path):
         raise BadData("there is no such file or folder", where=path)
+    return seen_ref(ref, window=window)
+
+
+def seen_ref(ref: ImageRef, *, window: tuple[float, float] | None = None) -> Seen:
+    """Read a picture or a volume by where it is.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
     image = files.read_image(ref, window=window)
     measured = image
     if image.unit == "display" and len(image.pixels) == 1:

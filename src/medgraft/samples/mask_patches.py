@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,11 @@ class MaskCases:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def part(self, places: Sequence[int]) -> MaskCases:
+        """Get some of the images."""
+        keys = tuple(self.keys[place] for place in places)
+        return MaskCases(keys, [self.pixels[k] for k in places], [self.masks[k] for k in places], self.apart)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,11 @@ class MaskPatches:
     def keys(self) -> tuple[str, ...]:
         """Get the keys of the images."""
         return self.cases.keys
+
+    def part(self, places: Sequence[int]) -> MaskPatches:
+        """Get the batches of patches of some images alone."""
+        words: dict[str, Any] = {"spec": self.spec, "cut": self.cut, "preset": self.preset}
+        return MaskPatches(self.cases.part(places), batch_size=self.batch_size, seed=self.seed, **words)
 
     def __len__(self) -> int:
         return len(batch_slices(self.cut.each * len(self.cases), self.batch_size, training=True))

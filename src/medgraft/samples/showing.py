@@ -16,7 +16,8 @@ from medgraft.values import Prompt
 
 def parts_of(mask: np.ndarray, *, most: int) -> list[np.ndarray]:
     """Get the connected parts of a mask `(H, W)`, the largest first, at most `most` of them."""
-    numbers, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    found: tuple[np.ndarray, int] = ndimage.label(mask, structure=np.ones((3, 3)))  # type: ignore[assignment]
+    numbers, count = found
     sizes = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
     return [numbers == 1 + k for k in np.argsort(-sizes, kind="stable")[:most]]
 

@@ -14,5 +14,6 @@ TASKS = Registry(
         "localise": "medgraft.tasks.localise:Localise",
         "detect": "medgraft.tasks.detect:Detect",
         "segment": "medgraft.tasks.segment:Segment",
+        "outline": "medgraft.tasks.outline:Outline",
     },
 )
