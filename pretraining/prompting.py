@@ -155,8 +155,8 @@ def _point_in(mask: np.ndarray, dice: np.random.Generator) -> np.ndarray:
 
 def _way(chosen: _Chosen, size: int, dice: np.random.Generator) -> np.ndarray:
     """The matrix `(2, 3)` that leads from pixels of the scene to those of the view."""
-    least = 1.0 if chosen.kind == "points" else WIDEST / 2
-    wide = SIDE * float(np.exp(dice.uniform(np.log(least), np.log(max(1.0, 2 * least)))))
+    low, high = (0.9, WIDEST) if chosen.kind == "points" else (WIDEST / 2, WIDEST)
+    wide = SIDE * float(np.exp(dice.uniform(np.log(low), np.log(high))))
     turn = dice.integers(4) * np.pi / 2
     c, s = np.round(np.cos(turn)), np.round(np.sin(turn))
     flip = 1 - 2 * float(dice.integers(2))
