@@ -10,6 +10,7 @@ one that fits best. What is measured is the overlap (IoU) with the whole structu
 
     python benchmarks/outline.py --shared ../shared                       # the embedded model
     python benchmarks/outline.py --backbone hf-hub:facebook/sam-vit-base  # a second one, into the same table
+    python benchmarks/outline.py --tune 20                                # tuned on 20 images of each set, then asked
     python benchmarks/outline.py --seconds                                # how long a look and a click take
     python benchmarks/outline.py --table --plot docs/pictures/outline.svg
 """
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import medgraft as mg
 from medgraft.files.label_map import read_label_map
 from medgraft.nets.prompter import Embedding, Prompter
 from medgraft.nets.prompter_sources import open_prompter
@@ -83,6 +85,9 @@ def main() -> None:
     given.add_argument("--only", nargs="+", default=list(SETS), choices=list(SETS))
     given.add_argument("--images", type=int, default=40, help="of a set, at most")
     given.add_argument("--split", default="test")
+    given.add_argument("--tune", type=int, help="tune the model on so many images of each set first")
+    given.add_argument("--depth", default="auto", help="to which it is tuned")
+    given.add_argument("--out", type=Path, default=Path("runs/outline"), help="where tuned models go")
     given.add_argument("--seconds", action="store_true", help="time a look and a click, and stop")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     given.add_argument("--plot", type=Path, help="write the plot of what is there")
@@ -93,16 +98,38 @@ def main() -> None:
         return
     if not options.table:
         model = open_prompter(options.backbone)
-        name = options.name or model.name
-        held.setdefault(name, {})
+        name = options.name or (model.name + (f", tuned on {options.tune} images" if options.tune else ""))
         for word in options.only:
             start = time.perf_counter()
-            held[name][word] = asked(model, options, SETS[word])
+            own = tuned(options, word) if options.tune else model
+            told = asked(own, options, SETS[word])
+            # Read again: another call may have written another set meanwhile.
+            held = json.loads(options.results.read_text()) if options.results.exists() else {}
+            held.setdefault(name, {})[word] = told
             options.results.write_text(json.dumps(held, separators=(",", ":"), sort_keys=True) + "\n")
             print(f"{name} {word}: {time.perf_counter() - start:.0f} s", flush=True)
     print(table(held))
     if options.plot:
         options.plot.write_text(plot(held), encoding="utf-8")
+
+
+def tuned(options: argparse.Namespace, word: str) -> Prompter:
+    """Tune the model on some training images of a set, as `medgraft train --task outline` does, and open it."""
+    own, out = SETS[word], options.out / word
+    if not (out / "report.json").exists():
+        mg.train(
+            options.shared / "data" / own.folder,
+            out=out,
+            task="outline",
+            mask_column=own.column,
+            backbone=options.backbone,
+            depth=options.depth,
+            patients_unknown=True,
+            offline=True,
+            resume=(out / "recipe.yaml").exists(),
+            settings={"split.limit_train": options.tune},
+        )
+    return open_prompter(str(out))
 
 
 def structures(root: Path, own: Set, sample: Sample) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:

@@ -13,12 +13,12 @@ SIDE = 64
 _DECODER = {"hidden_size": 32, "mlp_dim": 32, "iou_head_hidden_dim": 32}
 
 
-def tiny_sam(seed: int = 0) -> Any:
-    """Get a random SAM that sees 64 x 64 pixels."""
+def tiny_sam(seed: int = 0, *, mlp: int = 48) -> Any:
+    """Get a random SAM that sees 64 x 64 pixels; `mlp` is how wide its layers are inside."""
     torch.manual_seed(seed)
     prompts = {"hidden_size": 32, "image_size": SIDE, "patch_size": 8, "mask_input_channels": 8}
     vision = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 8}
-    vision |= {"output_channels": 32, "num_pos_feats": 16, "window_size": 3, "global_attn_indexes": [1], "mlp_dim": 48}
+    vision |= {"output_channels": 32, "num_pos_feats": 16, "window_size": 3, "global_attn_indexes": [1], "mlp_dim": mlp}
     return _stirred(
         transformers.SamModel(
             transformers.SamConfig(

@@ -12,6 +12,7 @@ from medgraft.version import VERSION as __version__
 if TYPE_CHECKING:
     from medgraft.api import (
         backbones,
+        clean,
         demo,
         depth,
         doctor,
@@ -47,6 +48,7 @@ __all__ = [
     "UserError",
     "__version__",
     "backbones",
+    "clean",
     "demo",
     "depth",
     "doctor",

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgraft.cleaning.verb import clean as clean
 from medgraft.errors import BadData, BadRecipe
 from medgraft.outlining.verbs import measure as measure
 from medgraft.outlining.verbs import outline as outline

@@ -67,7 +67,8 @@ def check_words(recipe: Recipe) -> None:
         _check_no_epochs(recipe)
     choose_threshold(np.array([0, 1]), np.array([0.1, 0.9]), rule=recipe.scores.rule)
     resolve_device(recipe.machine.device)
-    resolve(recipe.backbone.name)
+    if recipe.task == "auto" or TASKS[recipe.task].places != "prompts":  # what takes prompts has sources of its own
+        resolve(recipe.backbone.name)
 
 
 def _check_no_epochs(recipe: Recipe) -> None:

@@ -21,7 +21,8 @@ FLOORS = {
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
-    | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf", "outlining"},
+    | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf", "outlining"}
+    | {"place_depth", "cleaning"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -58,7 +59,14 @@ LIBRARIES = {
     "skimage": {"samples.things", "samples.measures"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
     | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
-    | {"samples.contours", "samples.measures", "samples.textures", "samples.showing"}
+    | {
+        "samples.contours",
+        "samples.measures",
+        "samples.textures",
+        "samples.showing",
+        "samples.marks",
+        "cleaning.picture",
+    }
     | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written"},
     "jinja2": {"report"},
     "markupsafe": {"report"},

@@ -25,6 +25,7 @@ PUBLIC = {
     "UserError",
     "__version__",
     "backbones",
+    "clean",
     "demo",
     "depth",
     "doctor",
@@ -45,6 +46,7 @@ PUBLIC = {
 }
 COMMANDS = {
     "backbones",
+    "clean",
     "demo",
     "depth",
     "doctor",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from medgraft.cli.cleaning import clean
 from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
 from medgraft.cli.outlining import measure, outline
 from medgraft.cli.show import Screen
@@ -174,6 +175,7 @@ def predict(
 
 app.command()(outline)
 app.command()(measure)
+app.command()(clean)
 
 
 @app.command()
@@ -363,6 +365,7 @@ def _value(values: dict[str, Any], field: str) -> Any:
 
 
 _HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "map50", "map", "froc", "f1")
+_HEADLINE += ("ap50", "dice", "iou_box", "iou_point")
 
 
 def _score_line(name: str, score: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from medgraft.cli.options import Out, talks
 from medgraft.cli.show import Screen
 
 _IMAGE = "A picture, a NIfTI file, a folder with one DICOM series, or FILE#2."
-_BACKBONE = "hf-hub:OWNER/NAME, a folder of that layout, or file:PATH of a checkpoint."
+_BACKBONE = "auto (comes with medgraft), a run, hf-hub:OWNER/NAME, a folder of that layout, or file:PATH."
 Image = Annotated[str, typer.Argument(help=_IMAGE, show_default=False)]
 Result = tuple[list[str], dict[str, Any]]
 

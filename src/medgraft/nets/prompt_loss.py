@@ -15,7 +15,7 @@ _LEAST = 12.0  # places of its grid that a structure covers where it can be draw
 _JUDGED = 0.5  # weight of the overlap that is foreseen, beside the drawing
 
 
-def on_grid(masks: Tensor, edges: np.ndarray, shape: Sequence[int]) -> Tensor:
+def on_grid(masks: Tensor, edges: np.ndarray, *, shape: Sequence[int]) -> Tensor:
     """Get how much of each place of a grid masks `(P, H, W)` cover; the grid of each covers `edges` of its file.
 
     Returns:
@@ -44,7 +44,7 @@ def prompt_loss(answer: Answer, masks: Tensor) -> Tensor:
     count, most, high, wide = answer.logits.shape
     shape = (high, wide)
     edges = answer.edges.reshape(-1, 4)
-    wanted = on_grid(masks.repeat_interleave(most, 0), edges, shape).unflatten(0, (count, most))
+    wanted = on_grid(masks.repeat_interleave(most, 0), edges, shape=shape).unflatten(0, (count, most))
     steps = (answer.edges[..., 2] - answer.edges[..., 0]) * (answer.edges[..., 3] - answer.edges[..., 1])
     place = torch.tensor(steps / (high * wide), dtype=torch.float32, device=masks.device)
     inside = wanted.sum((2, 3))

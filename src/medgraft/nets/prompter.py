@@ -196,6 +196,11 @@ class EncoderStages:
         for _, stage in self.stages:
             yield from stage.modules()
 
+    def requires_grad_(self, learns: bool) -> None:
+        """Let every stage learn, or none."""
+        for _, stage in self.stages:
+            stage.requires_grad_(learns)
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Get every number."""
         for _, stage in self.stages:

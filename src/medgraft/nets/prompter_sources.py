@@ -88,10 +88,10 @@ def _of_run(path: Path, name: str, device: str) -> Prompter:
     from medgraft.nets import pyramid_prompter, sam
 
     state, card = tensors.load_model(path)
-    described = card.get("net") if card.get("task") == "outline" else None
+    described = card.get("net")
     if not isinstance(described, Mapping):
         what = f"this is the model of a run for {card.get('task')}, which takes no prompts"
-        raise BadWeights(what, where=path, do="Give a run of --task outline.")
+        raise BadWeights(what, where=path, do="Give one that was tuned on prompts; see medgraft train.")
     own = card.get("backbone") or {}
     facts = {"name": name, "source": f"tuned from {own.get('name')}", "licence": str(own.get("licence") or "")}
     facts["sha256"] = tensors.sha256_file(path)

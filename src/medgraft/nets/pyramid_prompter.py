@@ -129,9 +129,14 @@ class PyramidPrompter(TeachablePrompter):
             raise ValueError("a prompt of several structures is parted by Prompt.each")
         found = self.answer(embedding, [prompt])
         height, width = embedding.frame.shape
-        extent = (float(height), float(width))
-        fine = pasted(found.logits[0], found.edges[0], extent, (height, width))
-        return Candidates((fine > 0).cpu().numpy(), found.quality[0].double().cpu().numpy(), stability(fine))
+        masks = np.zeros((len(found.edges[0]), height, width), bool)
+        firm = np.zeros(len(masks))
+        for number, (one, edges) in enumerate(zip(found.logits[0], found.edges[0], strict=True)):
+            # Beyond the window nothing is drawn, and nothing is looked at: large pictures are mostly beyond it.
+            rows, columns, fine = window_on(one, edges, extent=(float(height), float(width)), shape=(height, width))
+            masks[number, rows, columns] = (fine > 0).cpu().numpy()
+            firm[number] = stability(fine[None])[0]
+        return Candidates(masks, found.quality[0].double().cpu().numpy(), firm)
 
     def _answers(self, embedding: Embedding, windows: Sequence[_Window]) -> tuple[Tensor, Tensor]:
         """Logits `(P, GRID, GRID)` and foreseen overlaps `(P, )` of windows, those of one size together."""
@@ -235,23 +240,32 @@ def pasted(logits: Tensor, edges: np.ndarray, extent: tuple[float, float], shape
     Returns:
         `(P, h, w)`.
     """
-    steps = [size / count for size, count in zip(extent, shape, strict=True)]
     laid = logits.new_full((len(logits), *shape), _NOT)
-    for row, (x0, y0, x1, y1) in enumerate(edges.tolist()):
-        lines = []
-        for low, high, step, count in ((y0, y1, steps[0], shape[0]), (x0, x1, steps[1], shape[1])):
-            first = max(0, math.ceil(low / step - 0.5))
-            last = min(count, math.floor(high / step - 0.5) + 1)
-            middles = (torch.arange(first, last, device=logits.device) + 0.5) * step
-            lines.append((slice(first, last), 2 * (middles - low) / (high - low) - 1))
-        (rows, down), (columns, across) = lines
-        if len(down) and len(across):
-            grid = torch.stack(torch.meshgrid(across.float(), down.float(), indexing="xy"), -1)
-            fine = functional.grid_sample(
-                logits[row][None, None], grid[None], padding_mode="border", align_corners=False
-            )
-            laid[row, rows, columns] = fine[0, 0]
+    for number, (one, corners) in enumerate(zip(logits, edges, strict=True)):
+        rows, columns, fine = window_on(one, corners, extent=extent, shape=shape)
+        laid[number, rows, columns] = fine
     return laid
+
+
+def window_on(
+    logits: Tensor, edges: np.ndarray, *, extent: tuple[float, float], shape: tuple[int, int]
+) -> tuple[slice, slice, Tensor]:
+    """Get which rows and columns of a grid a window covers, and its logits there; arguments as in `pasted`, of one."""
+    x0, y0, x1, y1 = (float(edge) for edge in edges)
+    steps = [size / count for size, count in zip(extent, shape, strict=True)]
+    places, lines = [], []
+    for low, high, step, count in ((y0, y1, steps[0], shape[0]), (x0, x1, steps[1], shape[1])):
+        first = min(count, max(0, math.ceil(low / step - 0.5)))
+        last = max(first, min(count, math.floor(high / step - 0.5) + 1))
+        middles = (torch.arange(first, last, device=logits.device) + 0.5) * step
+        places.append(slice(first, last))
+        lines.append((2 * (middles - low) / (high - low) - 1).float())
+    down, across = lines
+    if not len(down) or not len(across):
+        return places[0], places[1], logits.new_zeros(len(down), len(across))
+    grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1)
+    fine = functional.grid_sample(logits[None, None], grid[None], padding_mode="border", align_corners=False)
+    return places[0], places[1], fine[0, 0]
 
 
 def opened(path: Path, *, name: str, device: str = "cpu") -> PyramidPrompter:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medgraft.errors import RunRefused
 from medgraft.learn.engine import resolve_device
 from medgraft.nets.prompter_sources import open_prompter
@@ -39,7 +41,7 @@ class PromptRun:
         self.folder = Path(folder)
         check_folder(self.folder)
         self.report: dict[str, Any] = report_in(self.folder)
-        self.device = resolve_device(device)
+        self.device = torch.device(resolve_device(device))
         self.model = open_prompter(str(self.folder), offline=True, device=str(self.device))
         _, card = load_model(self.folder / "model.safetensors")
         self.masks = MaskForm.from_dict(card["masks"])

@@ -27,6 +27,7 @@ from medgraft.version import VERSION
 
 JUDGED_EACH = 24  # structures of a picture that are judged, at most
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 480, 3, 24
+_WATCHED, _WATCHED_EACH = 32, 8  # validation pictures that choose the epoch, and structures of each
 _FEW = 8  # training images that are too few to compare depths on
 
 
@@ -88,7 +89,10 @@ def prepare_prompts(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Prep
     found = gathering.gather(dataset, recipe, network=PREVIEW[axes], listen=listen)
     for note in found.notes:
         listen({"event": "say", "text": note})
-    return Prepared(choose_rest(recipe, found, task), found, task, checked.form, axes)
+    # Of a volume some slices of each class are looked at, and the one that shows most of it.
+    each = 1 if axes == 2 else (recipe.prompts.slices + 1) * len(checked.form.names)
+    recipe = choose_rest(recipe, found, task, pictures=each * len(found.of("train")))
+    return Prepared(recipe, found, task, checked.form, axes)
 
 
 def opened_task(recipe: Recipe) -> Outline:
@@ -113,13 +117,13 @@ def opened_task(recipe: Recipe) -> Outline:
     return task
 
 
-def choose_rest(recipe: Recipe, found: Gathered, task: Outline) -> Recipe:
-    """Fill what is empty or "auto" but the depth, which is searched."""
+def choose_rest(recipe: Recipe, found: Gathered, task: Outline, *, pictures: int) -> Recipe:
+    """Fill what is empty or "auto" but the depth, which is searched; there are about so many training pictures."""
     images, model = len(found.of("train")), task.prompter
     recipe = recipe.changed({"backbone.name": model.name, "backbone.sha256": model.sha256})
     transformer = takes_adapters(task.backbone)
-    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / max(images, 1))))
-    looks = max(1, round(_STEPS / max(images * (recipe.fit.epochs or epochs), 1)))
+    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / max(pictures, 1))))
+    looks = max(1, round(_STEPS / max(pictures * (recipe.fit.epochs or epochs), 1)))
     things = bool(recipe.masks.instances)
     planned: dict[str, tuple[Any, str]] = {
         "prompts.structures": (
@@ -138,12 +142,12 @@ def choose_rest(recipe: Recipe, found: Gathered, task: Outline) -> Recipe:
         "fit.layer_decay": (0.75, "earlier features serve all images and change least"),
         "fit.ema": (0.0, "the falling rate settles the weights"),
         "fit.precision": ("fp32", "prompts are few numbers"),
+        "fit.channels_last": (False, "a picture comes as it is in its file"),
         "augment.preset": ("none", "pictures are mirrored, turned and lit anew, which no prompt minds"),
     }
     if images < _FEW:
         planned["depth.thaw"] = ("head", f"{images} training images are too few to compare depths on")
-    recipe = filled(recipe, planned)
-    return recipe.changed({"fit.channels_last": False, "reasons": recipe.reasons})
+    return filled(recipe, planned)
 
 
 def assemble_prompts(ready: Prepared, *, folder: Path, listen: Listen) -> PromptParts:
@@ -167,7 +171,7 @@ def assemble_prompts(ready: Prepared, *, folder: Path, listen: Listen) -> Prompt
         return [one for place in found.of(split) for one in pictures[place]]
 
     words: dict[str, Any] = {"most": recipe.prompts.most, "looks": recipe.prompts.looks or 1, "seed": recipe.seed}
-    train, val = PromptedPictures(of("train"), **words), JudgedPictures(of("val"), most=JUDGED_EACH)
+    train, val = PromptedPictures(of("train"), **words), JudgedPictures(of("val"), most=_WATCHED_EACH, count=_WATCHED)
     for split, source in (("training", train), ("validation", val)):
         if not len(source):
             what = f"no {split} image has a structure of {form.least} pixels or more"

@@ -137,6 +137,8 @@ def _methods(recipe: Recipe, parts: PromptParts, found: Gathered, fitted: Fitted
     deep = (
         "low-rank adapters in its encoder were tuned with its decoder"
         if task.rank
+        else "its decoder alone was tuned"
+        if not task.thawed
         else f"its decoder and {task.thawed} of {len(task.backbone.stages)} stages of its encoder were tuned"
     )
     return (

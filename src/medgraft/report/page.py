@@ -18,6 +18,7 @@ from medgraft.report import (
     grids,
     learning,
     maps,
+    outlined,
     pictures,
     plots,
     rendering,
@@ -42,6 +43,7 @@ _SECTIONS = (
     ("learning", "How many more images?"),
     ("found", "What was found"),
     ("drawn", "What was drawn"),
+    ("outlined", "What tuning bought"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -133,9 +135,10 @@ def render_report(
         **severity.view(report, lists),
         **found.view(report, lists),
         **drawn.view(report),
+        **outlined.view(report),
         **_gallery_view(gallery),
     }
-    places = found.is_found(report) or drawn.is_drawn(report)
+    places = found.is_found(report) or drawn.is_drawn(report) or outlined.is_outlined(report)
     largest = {"mistakes": "The largest errors"} if places or not report.get("classes") else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     script = "slices.js" if view["stacked"] else None
@@ -162,6 +165,8 @@ def _question(report: Mapping[str, Any]) -> str:
         return f"Which of {len(classes)} labels apply to an image?"
     if drawn.is_drawn(report):
         return drawn.question(report)
+    if outlined.is_outlined(report):
+        return outlined.question(report)
     if found.is_found(report):
         return f"Where in an image is {listed([f'“{name}”' for name in classes], 'or')}?"
     if report.get("task") == "grade":
@@ -279,7 +284,8 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
     main = verdict.primary(report)
     test, val = of(report, "scores", "test"), of(report, "scores", "val")
     points = _point_scores(of(report, "operating_point"))
-    per_class = {} if drawn.is_drawn(report) and len(report.get("classes") or ()) == 1 else of(report, "per_class")
+    places = drawn.is_drawn(report) or outlined.is_outlined(report)
+    per_class = {} if places and len(report.get("classes") or ()) == 1 else of(report, "per_class")
     told = points or set(*[row for row in list(_points(report).values())[:1]])  # stands in the table above
     columns = [n for n in dict.fromkeys(n for row in per_class.values() for n in row) if n not in told]
     columns = [n for n in ("ap50", "f1", "recall", "precision") if n in columns] or columns[:4]

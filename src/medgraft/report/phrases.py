@@ -173,6 +173,7 @@ def task_words(task: object) -> str:
         "localise": "diagnosis and severity of zones",
         "detect": "detection",
         "segment": "segmentation",
+        "outline": "promptable segmentation",
     }
     return known.get(str(task), str(task))
 

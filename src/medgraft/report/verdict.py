@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medgraft.report import drawn, found
+from medgraft.report import drawn, found, outlined
 from medgraft.report.phrases import (
     count,
     decimal,
@@ -25,7 +25,7 @@ from medgraft.report.score_names import named
 
 Report = Mapping[str, Any]
 
-_ORDER = ("quadratic_kappa", "mae", "auroc", "balanced_accuracy", "accuracy", "map50", "froc", "map", "dice")
+_ORDER = ("quadratic_kappa", "mae", "auroc", "balanced_accuracy", "accuracy", "map50", "froc", "map", "dice", "iou_box")
 _FEW_IMAGES, _FEW_OF_A_CLASS = 100, 10
 
 
@@ -70,6 +70,8 @@ def verdict(report: Report) -> list[str]:
         return [_main(report, name, score), *found.words(report)]
     if drawn.is_drawn(report):
         return [_main(report, name, score), *drawn.words(report)]
+    if outlined.is_outlined(report):
+        return [_main(report, name, score), *outlined.words(report)]
     return [_main(report, name, score), *_chance(name, score), *_found(report), *_error(report, name)]
 
 
@@ -86,6 +88,8 @@ def _main(report: Report, name: str, score: Mapping[str, Any]) -> str:
     article = "an" if title[0] in "AEIOaeio" or title[:2] == "mA" else "a"
     if drawn.is_drawn(report):
         return f"{where} {drawn.main(report, title, number=number)}"
+    if outlined.is_outlined(report):
+        return f"{where} {outlined.main(report, number=number)}"
     if found.is_found(report):
         return f"{where} found {listed([f'“{one}”' for one in classes])} with {article} {title} of {number}."
     if report.get("task") == "multilabel":
@@ -184,7 +188,7 @@ _LEAKS = {"patient": "shared patient", "exact": "identical pair", "near": "near-
 def _small(report: Report) -> list[dict[str, str]]:
     images = of(report, "data", "images").get("test")
     counts = {name: of(one, "images").get("test") for name, one in of(report, "data", "classes").items()}
-    if drawn.is_drawn(report):  # images in which nothing is drawn are no class
+    if drawn.is_drawn(report) or outlined.is_outlined(report):  # images in which nothing is drawn are no class
         counts = {name: number for name, number in counts.items() if name in (report.get("classes") or ())}
     few = [f"{whole(n)} of “{name}”" for name, n in counts.items() if n is not None and n < _FEW_OF_A_CLASS]
     if few:
@@ -202,6 +206,7 @@ _BESIDE = {  # what stands beside the main score at the top of the page
     "auroc": ("auprc", "balanced_accuracy", "f1"),
     "ap50": ("aji", "pq"),
     "dice": ("nsd", "hd95_mm", "hd95_px"),
+    "iou_box": ("iou_point",),
 }
 
 
@@ -274,7 +279,7 @@ def limits(report: Report) -> list[str]:
             f"Predictive values hold for the share of positives they are given for (here {percent(prevalence)}), "
             "which is seldom that of a clinic."
         )
-    taken = "label maps" if drawn.is_drawn(report) else "labels"
+    taken = "label maps" if drawn.is_drawn(report) or outlined.is_outlined(report) else "labels"
     found.append(f"The {taken} were taken as given; their errors and the disagreement of readers were not measured.")
     few = [s for s in report.get("subgroups") or () if (s.get("n") or 0) < 30]
     if few:

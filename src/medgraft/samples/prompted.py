@@ -93,10 +93,13 @@ class JudgedPictures:
     Args:
         pictures: to judge on; those without a structure are left out.
         most: structures of a picture, at most, evenly over their numbers.
+        count: pictures, at most, evenly over their places.
     """
 
-    def __init__(self, pictures: Sequence[Shown], *, most: int = 24) -> None:
-        self.pictures = [one for one in pictures if one.names]
+    def __init__(self, pictures: Sequence[Shown], *, most: int = 24, count: int | None = None) -> None:
+        known = [one for one in pictures if one.names]
+        places = np.linspace(0, len(known) - 1, min(len(known), count or len(known))).round().astype(int)
+        self.pictures = [known[int(place)] for place in places]
         self.most = most
 
     def __len__(self) -> int:
@@ -119,7 +122,7 @@ class JudgedPictures:
 
 def batch_of(key: str, picture: np.ndarray, masks: np.ndarray, prompts: tuple[Prompt, ...]) -> Batch:
     """Get a batch of one picture."""
-    pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
     targets = torch.from_numpy(np.ascontiguousarray(masks.astype(np.uint8)))[None]
     return Batch(pixels, (key,), targets, prompts=prompts)
 

@@ -38,7 +38,7 @@ class Outline(Task):
         self.net = prompter.net
         self.prompter = prompter
         self.thawed, self.rank, self.learning = 0, 0, 0
-        self._seen: dict[str, Embedding] = {}
+        self._seen: tuple[str, Embedding] | None = None
 
     @property
     def backbone(self) -> Any:
@@ -97,7 +97,7 @@ class Outline(Task):
         for row, prompt in enumerate(prompts):
             edges = answer.edges[row, int(best[row])]
             drawn = answer.logits[row, best[row]].detach() > 0
-            wanted = on_grid(masks[row : row + 1], edges[None], drawn.shape)[0] > 0.5
+            wanted = on_grid(masks[row : row + 1], edges[None], shape=drawn.shape)[0] > 0.5
             found.append(clicked(prompt, (drawn != wanted).cpu().numpy(), wanted.cpu().numpy(), edges))
         return found
 
@@ -105,8 +105,13 @@ class Outline(Task):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
-        """Get one prediction a prompt: its best candidate as a mask in the pixels of the file, and its quality."""
-        embedding = self._embedded(batch)
+        """Get one prediction a prompt: its best candidate as a mask in the pixels of the file, and its quality.
+
+        A picture that comes again at once, shown in another way, is not seen again.
+        """
+        if self._seen is None or self._seen[0] != batch.keys[0]:
+            self._seen = batch.keys[0], self._embedded(batch)
+        embedding = self._seen[1]
         found = []
         for prompt in batch.prompts:
             told = self.prompter.decode(embedding, prompt)
@@ -116,6 +121,7 @@ class Outline(Task):
         return found
 
     def meter(self) -> OverlapMeter:
+        self._seen = None  # the weights may have changed
         return OverlapMeter()
 
 

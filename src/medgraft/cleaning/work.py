@@ -1,0 +1,213 @@
+"""A data set cleaned image by image: read, ask runs what they draw, write pictures, tables, before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft import storage
+from medgraft.cleaning.form import FORM, MASKS, CleanedSet, CleanForm
+from medgraft.cleaning.picture import Cleaned, cleaned
+from medgraft.errors import BadData, MedgraftError, RunRefused
+from medgraft.files import save_png
+from medgraft.files.label_map import read_label_map
+from medgraft.learn import stopping
+from medgraft.opened import images_in, say_passed
+from medgraft.outlining.seen import seen_ref
+from medgraft.samples.dataset import Columns, DataSet, key_of, read_samples, tolerated
+from medgraft.samples.mask_grid import laid
+from medgraft.segmentation.opened import MaskRun
+from medgraft.values import ImageRef, Sample
+
+Listen = Callable[[dict[str, Any]], None]
+_SHEET, _SIDE = 12, 320  # pictures before and after that are shown, and how large
+
+
+def clean_all(data: Path, work: Work, *, columns: dict[str, Any], limit_bad: float, listen: Listen) -> CleanedSet:
+    """Clean every image of a data set and write the tables; arguments and errors as of the verb."""
+    dataset = _read(data, columns, listen)
+    done = CleanedSet(work.folder)
+    for number, sample in enumerate(dataset.samples):
+        stopping.check()
+        try:
+            done.rows.append(work.one(sample))
+        except MedgraftError as error:
+            done.problems.append((str(sample.image), str(error)))
+            if len(done.problems) > tolerated(len(dataset.samples), limit_bad):
+                what = f"{len(done.problems)} of {len(dataset.samples)} images failed ({error})"
+                raise BadData(what, where=data, do="Look at them, or raise --limit-bad.") from error
+        listen({"event": "frames", "done": number + 1, "of": len(dataset.samples)})
+    if not done.rows:
+        raise BadData(f"no image could be cleaned ({done.problems[0][1]})", where=data)
+    _write(done, work, dataset)
+    return done
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Get what a folder was cleaned by.
+
+    Raises:
+        BadData: it was not.
+    """
+    try:
+        told = json.loads((folder / FORM).read_text(encoding="utf-8"))
+        return {name: told[name] for name in ("keep", "hide", "marks", "crop", "margin", "blank")}
+    except (OSError, ValueError, KeyError) as error:
+        raise BadData(f"this folder holds no {FORM}", where=folder, do="Give a folder of medgraft clean.") from error
+
+
+def drawer(given: str | Path | None, device: str) -> MaskRun | None:
+    """Open a run that draws label maps.
+
+    Raises:
+        RunRefused: it is another kind of run.
+    """
+    if given is None or str(given) == MASKS:
+        return None
+    from medgraft.places import open_any
+
+    run = open_any(Path(given), device=device)
+    if not isinstance(run, MaskRun) or run.volumes:
+        what = "this run does not draw label maps of flat images"
+        raise RunRefused(what, where=given, do="Train one: medgraft train DATA --task segment.")
+    return run
+
+
+def _read(data: Path, columns: dict[str, str | None], listen: Listen) -> DataSet:
+    """A data set; of images that are none, samples without labels."""
+    names = {"label_column": "label", "patient_column": "patient", "split_column": "split", "mask_column": "mask"}
+    given: dict[str, Any] = {names[name]: value for name, value in columns.items() if name in names}
+    try:
+        return read_samples(data, columns=Columns(**given))
+    except BadData as error:
+        if not data.exists():
+            raise
+        refs, passed = images_in([data])
+        if not refs:
+            raise error
+        say_passed(passed, listen)
+        listen({"event": "say", "text": f"no labels were found ({error}); the images are cleaned alone"})
+        root = data if data.is_dir() else data.parent
+        return DataSet(tuple(Sample(key_of(ref, root), ref) for ref in refs), "images", "", root)
+
+
+@dataclass(eq=False)
+class Work:
+    """What is done image by image.
+
+    Attributes:
+        folder: that is written.
+        form: what is done.
+        keep: as it was asked for.
+        keeper: the run that draws what is kept.
+        hider: the run that draws what is hidden.
+    """
+
+    folder: Path
+    form: CleanForm
+    keep: Any
+    keeper: MaskRun | None
+    hider: MaskRun | None
+    shown: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+    def one(self, sample: Sample) -> dict[str, Any]:
+        """Clean one image and write it; get its row.
+
+        Raises:
+            BadImage, BadData: it cannot be read, or is a volume, or has boxes or no label map where one is needed.
+        """
+        if sample.boxes is not None:
+            raise BadData("boxes would not fit the cleaned picture", where=sample.image.path, do="Give images alone.")
+        image = seen_ref(sample.image)
+        if not image.flat:
+            raise BadData("this is a volume, and flat images are cleaned", where=sample.image.path)
+        picture = image.picture
+        if not np.ptp(picture, axis=2).any():
+            picture = picture[..., 0]
+        labels = None if sample.mask is None else read_label_map(sample.mask).values
+        if str(self.keep) == MASKS and (labels is None or labels.shape != picture.shape[:2]):
+            raise BadData("there is no label map of its size beside it", where=sample.image.path)
+        keep = labels > 0 if str(self.keep) == MASKS and labels is not None else _drawn(self.keeper, sample.image)
+        done = cleaned(picture, self.form, keep=keep, hide=_drawn(self.hider, sample.image))
+        name = self._name(sample)
+        save_png(self.folder / "images" / name, done.picture)
+        row: dict[str, Any] = {"path": f"images/{name}", "source": str(sample.image), **done.told}
+        if labels is not None and labels.shape == picture.shape[:2]:
+            row["mask"] = self._mask(name, labels, done)
+        if len(self.shown) < _SHEET:
+            self.shown.append((picture, done.picture))
+        return row
+
+    def _name(self, sample: Sample) -> str:
+        """A name of its own: two folders may hold files of one name."""
+        stem = Path(sample.key).with_suffix("").as_posix().strip("/").replace("/", "_").replace("#", "_") or "image"
+        name, number = f"{stem}.png", 1
+        while name in self.names:
+            name, number = f"{stem}-{number}.png", number + 1
+        self.names.add(name)
+        return name
+
+    def _mask(self, name: str, labels: np.ndarray, done: Cleaned) -> str:
+        x0, y0, x1, y1 = done.box
+        cut = labels[y0:y1, x0:x1]
+        deep = int(labels.max(initial=0)) > 255
+        save_png(self.folder / "masks" / name, cut.astype(np.uint16 if deep else np.uint8))
+        return f"masks/{name}"
+
+
+def _drawn(run: MaskRun | None, ref: ImageRef) -> np.ndarray | None:
+    """What a run draws on an image, all classes together."""
+    if run is None:
+        return None
+    found = run.drawn(str(ref), laid(ref, run.form.grid)).mask
+    assert found is not None
+    return found > 0
+
+
+def _write(done: CleanedSet, work: Work, dataset: DataSet) -> None:
+    """Write the tables and the pictures before and after."""
+    by_source = {str(sample.image): sample for sample in dataset.samples}
+    rows = []
+    for row in done.rows:
+        sample = by_source[row["source"]]
+        cells: dict[str, Any] = {"path": row["path"], "label": sample.label, "patient": sample.patient}
+        cells |= {"split": sample.split, "mask": row.get("mask")}
+        rows.append(cells | {name: value for name, value in sample.covariates.items() if name not in cells})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    filled = [name for name in names if any(row.get(name) is not None for row in rows)]
+    storage.write_table(done.out / "manifest.csv", rows, columns=filled or ["path"])
+    facts = ["path", "source", "kept", "hidden", "marks", "x0", "y0", "x1", "y1", "why"]
+    storage.write_table(done.out / "cleaned.csv", done.rows, columns=facts)
+    storage.write_table(
+        done.out / "quarantine.csv",
+        [{"path": path, "reason": reason} for path, reason in done.problems],
+        columns=("path", "reason"),
+    )
+    if work.shown:
+        save_png(done.out / "before-after.png", np.concatenate(list(_pairs(work.shown))))
+
+
+def _pairs(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Rows of three pairs, each before and after, all in squares."""
+    tiles = [np.concatenate([_square(one), _square(other)], axis=1) for one, other in shown]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 3)
+    for start in range(0, len(tiles), 3):
+        yield np.concatenate(tiles[start : start + 3], axis=1)
+
+
+def _square(picture: np.ndarray) -> np.ndarray:
+    colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+    scale = (_SIDE - 4) / max(colour.shape[:2])
+    sizes = [max(1, round(side * scale)) for side in colour.shape[:2]]
+    rows, columns = (
+        np.minimum((np.arange(n) / scale).astype(int), m - 1) for n, m in zip(sizes, colour.shape, strict=False)
+    )
+    tile = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
+    tile[2 : 2 + sizes[0], 2 : 2 + sizes[1]] = colour[rows][:, columns]
+    return tile

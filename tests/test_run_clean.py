@@ -1,0 +1,149 @@
+"""The verb clean: keep what a run draws, paint over, cut; tables that train takes, and mistakes that are told."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+import medgraft as mg
+from medgraft.cleaning.form import CleanForm
+from medgraft.cleaning.picture import cleaned
+from medgraft.errors import BadData, BadRecipe, RunRefused
+from tiny_data import make_tiny_data
+from tiny_masks import make_pictures, make_volumes, picture
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_is_not_kept_is_black_and_what_is_kept_is_as_it_was() -> None:
+    pixels = np.full((100, 140), 90, np.uint8)
+    keep = np.zeros((100, 140), bool)
+    keep[40:60, 50:90] = True
+    keep[48:52, 60:70] = False  # a hole in it
+    done = cleaned(pixels, CleanForm(), keep=keep)
+    assert done.box == (0, 0, 140, 100)
+    assert (done.picture[40:60, 50:90] == 90).all()
+    assert (done.picture[:35] == 0).all()
+    assert (done.picture[:, 95:] == 0).all()
+
+
+def test_a_cut_holds_what_is_kept_and_a_margin() -> None:
+    pixels = np.arange(100 * 140, dtype=np.int64).reshape(100, 140).astype(np.uint8)
+    keep = np.zeros((100, 140), bool)
+    keep[40:60, 50:90] = True
+    done = cleaned(pixels, CleanForm(crop=True, margin=0.1, blank=False), keep=keep)
+    x0, y0, x1, y1 = done.box
+    assert x0 <= 50 - 4
+    assert x1 >= 90 + 4
+    assert y0 <= 40 - 4
+    assert y1 >= 60 + 4
+    assert x1 - x0 < 60
+    assert (done.picture == pixels[y0:y1, x0:x1]).all()
+
+
+def test_where_nothing_is_drawn_the_picture_stays_and_says_so() -> None:
+    pixels = np.full((30, 40), 90, np.uint8)
+    done = cleaned(pixels, CleanForm(crop=True), keep=np.zeros((30, 40), bool))
+    assert (done.picture == pixels).all()
+    assert "as it was" in done.told["why"]
+
+
+def test_hidden_things_are_filled_from_around() -> None:
+    pixels = np.full((60, 60), 100, np.uint8)
+    tube = np.zeros((60, 60), bool)
+    tube[:, 28:32] = True
+    pixels[tube] = 255
+    done = cleaned(pixels, CleanForm(), hide=tube)
+    assert np.abs(done.picture.astype(int) - 100).max() <= 2
+
+
+def test_masks_of_the_data_say_what_is_kept(tmp_path: Path) -> None:
+    table = make_pictures(tmp_path / "pictures", count=8)
+    done = mg.clean(table, out=tmp_path / "clean", keep="masks", crop=True)
+    rows, facts = rows_of(tmp_path / "clean" / "manifest.csv"), rows_of(tmp_path / "clean" / "cleaned.csv")
+    assert len(rows) == len(facts) == len(done.rows) == 8
+    assert {row["patient"] for row in rows} == {"p000", "p001", "p002", "p003"}
+    assert {row["site"] for row in rows} == {"north", "south"}
+    for index, (row, fact) in enumerate(zip(rows, facts, strict=True)):
+        small = np.asarray(Pillow.open(tmp_path / "clean" / row["path"]))
+        labels = np.asarray(Pillow.open(tmp_path / "clean" / row["mask"]))
+        pixels, mask = picture(index)
+        x0, y0, x1, y1 = (int(fact[name]) for name in ("x0", "y0", "x1", "y1"))
+        assert (labels == mask[y0:y1, x0:x1]).all()
+        assert (mask > 0).sum() == (labels > 0).sum()  # nothing of it was cut off
+        assert (small[labels > 0] == pixels[y0:y1, x0:x1][labels > 0]).all()
+    assert (tmp_path / "clean" / "before-after.png").exists()
+    told = json.loads((tmp_path / "clean" / "clean.json").read_text())
+    assert (told["keep"], told["crop"], told["images"]) == ("masks", True, 8)
+
+
+def test_a_run_says_what_is_kept_and_new_images_are_cleaned_alike(tmp_path: Path) -> None:
+    table = make_pictures(tmp_path / "pictures", count=20)
+    settings = {"masks.width": 8, "masks.patches": 8, "fit.batch_size": 8, "scores.resamples": 100}
+    words = {"backbone": "embedded:resnet10t_small", "device": "cpu", "offline": True}
+    mg.train(table, out=tmp_path / "run", epochs=3, settings=settings, label_column="none", **words)
+    first = mg.clean(table, out=tmp_path / "one", keep=tmp_path / "run", device="cpu")
+    assert len(first.rows) == 20
+    new = tmp_path / "new"
+    new.mkdir()
+    Pillow.fromarray(picture(50)[0]).save(new / "a.png")
+    second = mg.clean(new, out=tmp_path / "two", like=tmp_path / "one", device="cpu")
+    assert len(second.rows) == 1
+    shown = np.asarray(Pillow.open(tmp_path / "two" / "images" / "a.png"))
+    mask = picture(50)[1]
+    assert (shown == 0).mean() > 0.3
+    assert (shown[mask == 1] > 0).mean() > 0.7
+
+
+def test_letters_are_painted_over_and_the_data_are_trained_on(tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    for kind, level in (("ill", 150), ("well", 90)):
+        (folder / kind).mkdir(parents=True)
+        for index in range(12):
+            noise = np.random.default_rng([level, index]).normal(level, 10, (120, 120))
+            drawn = Pillow.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
+            if kind == "ill":
+                ImageDraw.Draw(drawn).text((6, 6), "R", fill=255, font=ImageFont.load_default(size=14))
+            drawn.save(folder / kind / f"{index}.png")
+    done = mg.clean(folder, out=tmp_path / "clean", marks=True)
+    rows = rows_of(tmp_path / "clean" / "manifest.csv")
+    assert [row["label"] for row in rows].count("ill") == 12
+    marked = {row["source"]: int(row["marks"]) for row in rows_of(tmp_path / "clean" / "cleaned.csv")}
+    assert sum(marked[name] > 0 for name in marked if "/ill/" in name) >= 10
+    assert sum(marked[name] > 0 for name in marked if "/well/" in name) == 0
+    assert any("painted over" in line for line in done.lines())
+    plan = mg.plan(tmp_path / "clean" / "manifest.csv", offline=True, patients_unknown=True)
+    assert plan.task == "classify"
+
+
+def test_mistakes_are_told(tmp_path: Path) -> None:
+    table = make_pictures(tmp_path / "pictures", count=4)
+    with pytest.raises(BadRecipe, match="nothing is asked for"):
+        mg.clean(table, out=tmp_path / "a")
+    with pytest.raises(BadRecipe, match="needs something to keep"):
+        mg.clean(table, out=tmp_path / "a", marks=True, crop=True)
+    with pytest.raises(BadRecipe, match="Did you mean marks"):
+        mg.clean(table, out=tmp_path / "a", mark=True)
+    with pytest.raises(BadData, match="no such file"):
+        mg.clean(tmp_path / "nowhere", out=tmp_path / "a", marks=True)
+    with pytest.raises(BadData, match="holds no clean.json"):
+        mg.clean(table, out=tmp_path / "a", like=tmp_path)
+    with pytest.raises(RunRefused, match="not empty"):
+        mg.clean(table, out=tmp_path / "pictures", marks=True)
+    with pytest.raises(RunRefused, match="no run folder"):
+        mg.clean(table, out=tmp_path / "a", keep=tmp_path)
+    scans = make_volumes(tmp_path / "scans", count=3)
+    with pytest.raises(BadData, match="volume"):
+        mg.clean(scans, out=tmp_path / "b", marks=True)
+    unmasked = make_tiny_data(tmp_path / "plain", patients=4)
+    with pytest.raises(BadData, match="no label map"):
+        mg.clean(unmasked, out=tmp_path / "c", keep="masks")
