@@ -152,8 +152,21 @@ def test_what_has_no_meaning_for_label_maps_is_refused_in_words(run: Path, pictu
         mg.explain(run, pictures.parent / "images" / "case_000.png", out=tmp_path / "maps")
     with pytest.raises(BadRecipe, match="adapters are not for label maps"):
         mg.train(pictures, out=tmp_path / "lora", depth="lora", **OPTIONS)
-    with pytest.raises(BadRecipe, match="not searched for label maps"):
-        mg.depth(pictures, out=tmp_path / "depth", **OPTIONS)
+    with pytest.raises(BadRecipe, match="adapters are not tried for label maps"):
+        mg.depth(pictures, out=tmp_path / "depth", settings={"depth.candidates": ["lora"]}, **OPTIONS)
+    with pytest.raises(BadRecipe, match="a whole net"):
+        mg.depth(pictures, out=tmp_path / "whole", settings={"masks.decoder": "dynunet"}, **OPTIONS)
+
+
+@pytest.mark.slow
+def test_the_depth_is_searched_alone(pictures: Path, tmp_path: Path):
+    settings = {**SETTINGS, "masks.patches": 4, "depth.candidates": ["head", "all"]}
+    found = mg.depth(pictures, out=tmp_path / "depth", epochs=8, settings=settings, **OPTIONS)
+    assert found["score"] == "dice"
+    assert {row["name"] for row in found["curve"]} == {"head", "stem"}
+    assert all(row["val"]["low"] <= row["val"]["value"] <= row["val"]["high"] for row in found["curve"])
+    assert (tmp_path / "depth" / "depth.html").exists()
+    assert not (tmp_path / "depth" / "depth").exists()
 
 
 def test_a_mask_of_another_size_is_named_and_costs_one_image(tmp_path: Path):

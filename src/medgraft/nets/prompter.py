@@ -135,12 +135,14 @@ class Prompter(ABC):
         source: where its weights came from.
         licence: of the weights; "" where it is not known.
         sha256: of the weight file.
+        sure: where everything is outlined, the quality and the stability above which a structure is kept.
     """
 
     name: str = ""
     source: str = ""
     licence: str = ""
     sha256: str = ""
+    sure: tuple[float, float] = (0.88, 0.95)  # of segment-anything
 
     @abstractmethod
     def encode(self, picture: np.ndarray) -> Embedding:

@@ -159,7 +159,7 @@ def _job(
             from medgraft.outlining.everything import Sieve
             from medgraft.outlining.everything import everything as all_of
 
-            return all_of(prompter, read.picture, Sieve(grid=form.grid), listen=listen), []
+            return all_of(prompter, read.picture, Sieve(form.grid, *prompter.sure), listen=listen), []
 
     elif read.flat:
         from medgraft.outlining.prompts import flat_prompt
