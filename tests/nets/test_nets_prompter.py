@@ -194,7 +194,7 @@ def test_a_broken_folder_says_what_is_wrong(tmp_path, spoil, said):
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["auto", "timm:resnet18", "nowhere", "sam"])
+@pytest.mark.parametrize("name", ["timm:resnet18", "nowhere", "sam"])
 def test_without_a_model_it_says_how_to_name_one(name):
     with pytest.raises(UnknownName, match="--backbone hf-hub:facebook/sam-vit-base"):
         open_prompter(name)

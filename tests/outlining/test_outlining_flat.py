@@ -145,9 +145,16 @@ def test_a_wrong_prompt_is_refused_before_a_model_is_asked(picture, words, said)
     assert not model.encoded
 
 
-def test_without_a_model_it_says_how_to_name_one(picture):
+def test_a_model_that_is_not_there_says_how_to_name_one(picture):
     with pytest.raises(UnknownName, match="--backbone hf-hub:facebook/sam-vit-base"):
-        mg.outline(picture, box=(28, 18, 54, 44))
+        mg.outline(picture, box=(28, 18, 54, 44), backbone="nowhere")
+
+
+def test_without_a_word_the_model_that_comes_with_medgraft_is_asked(picture):
+    found = mg.outline(picture, box=(28, 18, 54, 44))
+    assert found.model["name"] == "embedded:pyramid"
+    assert found.model["licence"] == "Apache-2.0"
+    assert found.labels.any()
 
 
 def test_a_file_that_is_not_there_says_so(tmp_path):
