@@ -84,7 +84,7 @@ def test_everything_goes_through_with_a_model_that_is_sure_of_nothing(monkeypatc
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--box", "5,5,40,40"), "--backbone hf-hub:facebook/sam-vit-base"),
+        (("--box", "5,5,40,40", "--backbone", "nowhere"), "--backbone hf-hub:facebook/sam-vit-base"),
         (("--box", "5,5,forty,40"), "no list of numbers"),
         (("--box", "40,40,5,5", "--backbone", "x"), "is empty"),
         (("--backbone", "x"), "nothing is shown"),
