@@ -86,6 +86,22 @@ def test_masks_of_the_data_say_what_is_kept(tmp_path: Path) -> None:
     assert (told["keep"], told["crop"], told["images"]) == ("masks", True, 8)
 
 
+def test_label_maps_in_colour_keep_their_colours(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    colours = np.zeros((60, 70, 3), np.uint8)
+    colours[10:30, 10:40], colours[40:50, 20:30] = (255, 0, 0), (0, 128, 255)
+    for index in range(3):
+        Pillow.fromarray(picture(index)[0][:60, :70]).save(tmp_path / "data" / "images" / f"{index}.png")
+        Pillow.fromarray(colours).save(tmp_path / "data" / "masks" / f"{index}.png")
+    mg.clean(tmp_path / "data", out=tmp_path / "clean", keep="masks", crop=True, margin=0.0)
+    rows, facts = rows_of(tmp_path / "clean" / "manifest.csv"), rows_of(tmp_path / "clean" / "cleaned.csv")
+    for row, fact in zip(rows, facts, strict=True):
+        x0, y0, x1, y1 = (int(fact[name]) for name in ("x0", "y0", "x1", "y1"))
+        written = np.asarray(Pillow.open(tmp_path / "clean" / row["mask"]))
+        assert (written == colours[y0:y1, x0:x1]).all()
+
+
 def test_a_run_says_what_is_kept_and_new_images_are_cleaned_alike(tmp_path: Path) -> None:
     table = make_pictures(tmp_path / "pictures", count=20)
     settings = {"masks.width": 8, "masks.patches": 8, "fit.batch_size": 8, "scores.resamples": 100}

@@ -127,37 +127,12 @@ class PlaceFits:
             Interrupted: the run was asked to stop.
             NotFinite: the loss became infinite; the rate is too high.
         """
-        stopping.check()
-        task = copy.deepcopy(self.asked.task)
-        words = {"rank": trial.rank, "seed": self.recipe.seed} if trial.rank else {}
-        task.thaw(trial.thawed, **words)
-        own = task.state_dict()
-        with torch.no_grad():
-            for name, value in (weights or {}).items():
-                own[name].copy_(value)
         kept, held = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
-        self._loop(task, trial, _Later(self.asked.train.part(kept.tolist()), trial.before)).run()
-        learnt = {name for name, value in task.named_parameters() if value.requires_grad}
-        learnt |= {name for name, _ in task.named_buffers()}
-        ended = {name: value.detach().cpu().clone() for name, value in task.state_dict().items() if name in learnt}
-        return np.column_stack([held, self.asked.judged(task.eval(), held.tolist())]), ended
-
-    def _loop(self, task: Any, trial: Trial, source: _Later) -> Loop:
-        fit = self.recipe.fit
-        groups = parameter_groups(
-            task.backbone,
-            task.head,
-            thawed=trial.thawed,
-            lr=trial.lr,
-            head_lr=fit.head_lr,
-            layer_decay=fit.layer_decay or 1.0,
-            weight_decay=fit.weight_decay,
+        source = self.asked.train.part(kept.tolist())
+        task, ended = short_fit(
+            self.asked.task, trial, source, weights=weights, engine=self.asked.engine, recipe=self.recipe
         )
-        average = max(0.0, 1 - AVERAGED / max(trial.epochs * len(source), 1))
-        schedule = Schedule(trial.epochs, seed=self.recipe.seed, warmup=fit.warmup, clip=fit.clip, ema=average)
-        optimiser = torch.optim.AdamW(groups, fused=True)
-        words: dict[str, Any] = {"train": source, "val": None, "folder": None}
-        return Loop(task, self.asked.engine, optimisers={"all": optimiser}, schedule=schedule, **words)
+        return np.column_stack([held, self.asked.judged(task.eval(), held.tolist())]), ended
 
     def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray | None:
         """Get the score of every image; None where a part failed."""
@@ -178,6 +153,55 @@ class PlaceFits:
             return ratio(rows @ np.where(known, answers, 0.0), rows @ known.astype(np.float64))
 
         return mean
+
+
+def short_fit(
+    base: Any,
+    trial: Trial,
+    source: Source,
+    *,
+    weights: Mapping[str, Tensor] | None,
+    engine: Engine,
+    recipe: Recipe,
+) -> tuple[Any, dict[str, Tensor]]:
+    """Fit a copy of a task for a trial's epochs: the task at its end, its weights averaged, and what it learnt.
+
+    Args:
+        base: untuned; not changed.
+        trial: what to try.
+        source: what it learns from.
+        weights: those of the end of the trial that this one goes on from.
+        engine: device and precision.
+        recipe: planned; decay, warm-up and clipping are its own.
+
+    Raises:
+        Interrupted: the run was asked to stop.
+        NotFinite: the loss became infinite; the rate is too high.
+    """
+    stopping.check()
+    task, fit = copy.deepcopy(base), recipe.fit
+    task.thaw(trial.thawed, **({"rank": trial.rank, "seed": recipe.seed} if trial.rank else {}))
+    own = task.state_dict()
+    with torch.no_grad():
+        for name, value in (weights or {}).items():
+            own[name].copy_(value)
+    groups = parameter_groups(
+        task.backbone,
+        task.head,
+        thawed=trial.thawed,
+        lr=trial.lr,
+        head_lr=fit.head_lr,
+        layer_decay=fit.layer_decay or 1.0,
+        weight_decay=fit.weight_decay,
+    )
+    average = max(0.0, 1 - AVERAGED / max(trial.epochs * len(source), 1))
+    schedule = Schedule(trial.epochs, seed=recipe.seed, warmup=fit.warmup, clip=fit.clip, ema=average)
+    words: dict[str, Any] = {"train": _Later(source, trial.before), "val": None, "folder": None}
+    optimisers = {"all": torch.optim.AdamW(groups, fused=True)}
+    Loop(task, engine, optimisers=optimisers, schedule=schedule, **words).run()
+    learnt = {name for name, value in task.named_parameters() if value.requires_grad}
+    learnt |= {name for name, _ in task.named_buffers()}
+    return task, {name: t.detach().cpu().clone() for name, t in task.state_dict().items() if name in learnt}
 
 
 class _Later:

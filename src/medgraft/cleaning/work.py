@@ -15,7 +15,7 @@ from medgraft.cleaning.form import FORM, MASKS, CleanedSet, CleanForm
 from medgraft.cleaning.picture import Cleaned, cleaned
 from medgraft.errors import BadData, MedgraftError, RunRefused
 from medgraft.files import save_png
-from medgraft.files.label_map import read_label_map
+from medgraft.files.label_map import LabelMap, read_label_map
 from medgraft.learn import stopping
 from medgraft.opened import images_in, say_passed
 from medgraft.outlining.seen import seen_ref
@@ -31,15 +31,19 @@ _SHEET, _SIDE = 12, 320  # pictures before and after that are shown, and how lar
 def clean_all(data: Path, work: Work, *, columns: dict[str, Any], limit_bad: float, listen: Listen) -> CleanedSet:
     """Clean every image of a data set and write the tables; arguments and errors as of the verb."""
     dataset = _read(data, columns, listen)
-    done = CleanedSet(work.folder)
+    for note in dataset.notes:
+        listen({"event": "say", "text": note})
+    done = CleanedSet(work.folder, problems=[(problem.path, problem.reason) for problem in dataset.problems])
+    known = len(done.problems)
     for number, sample in enumerate(dataset.samples):
         stopping.check()
         try:
             done.rows.append(work.one(sample))
         except MedgraftError as error:
             done.problems.append((str(sample.image), str(error)))
-            if len(done.problems) > tolerated(len(dataset.samples), limit_bad):
-                what = f"{len(done.problems)} of {len(dataset.samples)} images failed ({error})"
+            failed = len(done.problems) - known  # what could not be read is told, and was tolerated when it was read
+            if failed > tolerated(len(dataset.samples), limit_bad):
+                what = f"{failed} of {len(dataset.samples)} images failed ({error})"
                 raise BadData(what, where=data, do="Look at them, or raise --limit-bad.") from error
         listen({"event": "frames", "done": number + 1, "of": len(dataset.samples)})
     if not done.rows:
@@ -130,7 +134,8 @@ class Work:
         picture = image.picture
         if not np.ptp(picture, axis=2).any():
             picture = picture[..., 0]
-        labels = None if sample.mask is None else read_label_map(sample.mask).values
+        told = None if sample.mask is None else read_label_map(sample.mask)
+        labels = None if told is None else told.values
         if str(self.keep) == MASKS and (labels is None or labels.shape != picture.shape[:2]):
             raise BadData("there is no label map of its size beside it", where=sample.image.path)
         keep = labels > 0 if str(self.keep) == MASKS and labels is not None else _drawn(self.keeper, sample.image)
@@ -138,8 +143,8 @@ class Work:
         name = self._name(sample)
         save_png(self.folder / "images" / name, done.picture)
         row: dict[str, Any] = {"path": f"images/{name}", "source": str(sample.image), **done.told}
-        if labels is not None and labels.shape == picture.shape[:2]:
-            row["mask"] = self._mask(name, labels, done)
+        if told is not None and told.values.shape == picture.shape[:2]:
+            row["mask"] = self._mask(name, told, done)
         if len(self.shown) < _SHEET:
             self.shown.append((picture, done.picture))
         return row
@@ -153,11 +158,15 @@ class Work:
         self.names.add(name)
         return name
 
-    def _mask(self, name: str, labels: np.ndarray, done: Cleaned) -> str:
+    def _mask(self, name: str, labels: LabelMap, done: Cleaned) -> str:
+        """Write a label map cut alike, with the numbers or the colours of the user's own."""
         x0, y0, x1, y1 = done.box
-        cut = labels[y0:y1, x0:x1]
-        deep = int(labels.max(initial=0)) > 255
-        save_png(self.folder / "masks" / name, cut.astype(np.uint16 if deep else np.uint8))
+        cut = labels.values[y0:y1, x0:x1]
+        if labels.colours:
+            stored = np.stack([cut >> shift & 255 for shift in (16, 8, 0)], axis=-1).astype(np.uint8)
+        else:
+            stored = cut.astype(np.uint16 if int(labels.values.max(initial=0)) > 255 else np.uint8)
+        save_png(self.folder / "masks" / name, stored)
         return f"masks/{name}"
 
 

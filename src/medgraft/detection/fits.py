@@ -6,9 +6,7 @@ its epochs would have to be made on the images that judge it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +14,8 @@ from torch import Tensor
 
 from medgraft.learn import probe, stopping
 from medgraft.learn.engine import Engine
-from medgraft.learn.loop import Loop, Schedule
-from medgraft.learn.trials import AVERAGED, Trial
-from medgraft.nets import parameter_groups
+from medgraft.learn.trials import Trial
+from medgraft.place_depth import short_fit
 from medgraft.recipe import Recipe
 from medgraft.samples.box_loader import BoxLoader
 from medgraft.samples.loader import Loader
@@ -28,7 +25,7 @@ from medgraft.scores.matching import Matches, match_boxes
 from medgraft.scores.resample import mean_known
 from medgraft.tasks.box_meter import both_limits
 from medgraft.tasks.detect import Detect
-from medgraft.values import Batch, Boxes, Prediction
+from medgraft.values import Boxes, Prediction
 
 FOLDS = 2  # each fit learns from half of the images: a third part would double the cost
 
@@ -74,36 +71,10 @@ class BoxFits:
             Interrupted: the run was asked to stop.
             NotFinite: the loss became infinite; the rate is too high.
         """
-        stopping.check()
-        task = copy.deepcopy(self._base)
-        task.thaw(trial.thawed)
-        own = task.state_dict()
-        with torch.no_grad():
-            for name, value in (weights or {}).items():
-                own[name].copy_(value)
         kept, held = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
-        self._loop(task, trial, _Later(self.loader.part(kept), trial.before)).run()
-        learnt = {name for name, value in task.named_parameters() if value.requires_grad}
-        learnt |= {name for name, _ in task.named_buffers()}
-        ended = {name: value.detach().cpu().clone() for name, value in task.state_dict().items() if name in learnt}
+        source = self.loader.part(kept)
+        task, ended = short_fit(self._base, trial, source, weights=weights, engine=self.engine, recipe=self.recipe)
         return self._found(task, held), ended
-
-    def _loop(self, task: Detect, trial: Trial, source: _Later) -> Loop:
-        fit = self.recipe.fit
-        groups = parameter_groups(
-            task.backbone,
-            task.head,
-            thawed=trial.thawed,
-            lr=trial.lr,
-            head_lr=fit.head_lr,
-            layer_decay=fit.layer_decay or 1.0,
-            weight_decay=fit.weight_decay,
-        )
-        average = max(0.0, 1 - AVERAGED / max(trial.epochs * len(source), 1))
-        schedule = Schedule(trial.epochs, seed=self.recipe.seed, warmup=fit.warmup, clip=fit.clip, ema=average)
-        optimiser = torch.optim.AdamW(groups, fused=True)
-        words: dict[str, Any] = {"train": source, "val": None, "folder": None}
-        return Loop(task, self.engine, optimisers={"all": optimiser}, schedule=schedule, **words)
 
     def _found(self, task: Detect, held: np.ndarray) -> np.ndarray:
         """Boxes in images as they are, in network pixels."""
@@ -146,20 +117,6 @@ class BoxFits:
             return mean_known(np.stack(found, axis=1))
 
         return mean
-
-
-class _Later:
-    """A loader whose epochs begin to count where an earlier trial ended, so that no view comes twice."""
-
-    def __init__(self, loader: Loader, before: int) -> None:
-        self.loader, self.before = loader, before
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
-        """As of the loader."""
-        return self.loader.epoch(epoch + self.before, start_step=start_step)
 
 
 def _kinds(targets: np.ndarray) -> np.ndarray:

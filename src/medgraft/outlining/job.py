@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,12 @@ def train_prompts(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen
 
 
 def _before(out: Path, ready: Prepared, parts: PromptParts, listen: Listen) -> Overlaps:
-    """What the untuned model says of the test images; kept, as it is asked once."""
-    path = out / CASES / "before.json.rows"
+    """What the untuned model says of the test images; kept with the pictures, as it is asked once."""
     places = ready.found.of("test")
     samples = [ready.found.samples[place] for place in places]
+    # A run that was stopped before it wrote its recipe may begin anew with another one.
+    decided = [parts.task.prompter.sha256, asdict(parts.form), [sample.key for sample in samples]]
+    path = out / CASES / f"before-{storage.sha256_json(decided)[:16]}.json"
     if path.exists():
         return Overlaps(samples, json.loads(path.read_text(encoding="utf-8")))
     pictures = pictures_in(parts, places)
@@ -113,7 +115,6 @@ def _finish(
     write_card(report, out)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
-    (out / CASES / "before.json.rows").unlink(missing_ok=True)
     PictureShelf(out / CASES, ready.masks, parts.form).clear()
     depth_rounds.clear(out)
     return report

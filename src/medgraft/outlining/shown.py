@@ -16,7 +16,7 @@ from medgraft.learn import stopping
 from medgraft.outlining.form import AXES
 from medgraft.outlining.seen import seen_ref
 from medgraft.samples.label_maps import encoded
-from medgraft.samples.mask_meaning import MaskForm
+from medgraft.samples.mask_meaning import UNKNOWN, MaskForm
 from medgraft.samples.prompted import Shown
 from medgraft.samples.showing import parts_of
 from medgraft.shelf import Shelf
@@ -109,6 +109,8 @@ def pictures_of(sample: Sample, masks: MaskForm, form: StructureForm) -> Iterato
     """
     assert sample.mask is not None
     image, labels = seen_ref(sample.image), encoded(read_label_map(sample.mask), masks)
+    if not masks.instances:
+        labels = np.where(labels == UNKNOWN, 0, labels)  # nobody knows what it shows, so nobody would show it
     if image.flat:
         yield _shown(sample.key, image.picture, labels, masks, form)
         return
