@@ -16,7 +16,7 @@ from medgraft.detection.slides import beside, look, slides_in
 from medgraft.errors import BadData, BadImage, MissingExtra
 from medgraft.files import list_images, read_many, read_measured
 from medgraft.learn.detector import load_detector
-from medgraft.learn.engine import keep_memory, resolve_device
+from medgraft.learn.engine import keep_memory, precision_here, resolve_device
 from medgraft.learn.infer import from_array
 from medgraft.opened import (
     Listen,
@@ -61,7 +61,7 @@ class BoxRun:
         self.device = torch.device(resolve_device(device))
         if self.device.type == "cpu":
             keep_memory()
-        self.bf16 = self.card.get("precision") == "bf16"
+        self.bf16 = precision_here(self.card.get("precision"), self.device) == "bf16"
         self.layout = torch.channels_last if self.card.get("channels_last") else torch.contiguous_format
         self.task.to(self.device)
         self.task.to(memory_format=self.layout)  # type: ignore[call-overload]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from medgraft.errors import BadData, BadWeights
 from medgraft.learn import probe
-from medgraft.learn.engine import Engine
+from medgraft.learn.engine import Engine, precision_here, resolve_device
 from medgraft.learn.model import graft, repool
 from medgraft.nets.backbone import saved_words
 from medgraft.samples.loader import normalised
@@ -210,6 +210,7 @@ def load_finder(path: Path, *, device: str = "cpu") -> tuple[Finder, dict[str, A
         BadWeights: damaged, from another program, or its tensors do not fit its card.
     """
     state, card = load_model(path)
+    here = resolve_device(device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # random numbers until the state is put in
@@ -217,7 +218,9 @@ def load_finder(path: Path, *, device: str = "cpu") -> tuple[Finder, dict[str, A
                 card["classes"],
                 Looks.from_dict(card["looks"]),
                 backbone_name=f"none:{card['backbone']['architecture']}",
-                engine=Engine(device, precision=card["precision"], channels_last=card["channels_last"]),
+                engine=Engine(
+                    here, precision=precision_here(card["precision"], here), channels_last=card["channels_last"]
+                ),
                 pooling=card["backbone"]["pooling"],
                 offline=True,
                 saved=saved_words(card),

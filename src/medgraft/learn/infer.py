@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medgraft.errors import BadImage
 from medgraft.files import network_pixels, read_many, read_pixels
-from medgraft.learn.engine import keep_memory
+from medgraft.learn.engine import keep_memory, precision_here
 from medgraft.learn.model import Model, Pixels
 from medgraft.samples.loader import normalised
 from medgraft.values import Batch, Image, ImageRef, Prediction
@@ -26,7 +26,7 @@ Answer = tuple[int, Prediction | BadImage]
 
 
 class Predictor:
-    """A model on a device, in the precision it was trained in.
+    """A model on a device, in the precision it was trained in where the device has it.
 
     Args:
         model: what to predict with.
@@ -38,7 +38,7 @@ class Predictor:
         self.device = torch.device(device)
         if self.device.type == "cpu":
             keep_memory()
-        self.bf16 = model.card.get("precision") == "bf16"
+        self.bf16 = precision_here(model.card.get("precision"), self.device) == "bf16"
         self.layout = torch.channels_last if model.card.get("channels_last") else torch.contiguous_format
         model.task.to(self.device)
         model.task.to(memory_format=self.layout)  # type: ignore[call-overload]

@@ -97,7 +97,7 @@ class MaskHead(nn.Module):
             own, widths = [form.width, *own], [form.width, *widths]
         builder = _Climb if form.arm == "unet" else _Sum
         self.climb = builder(own, widths, axes=axes)
-        self.last = nn.Sequential(block(widths[0], widths[0], axes), conv(widths[0], outputs, axes, size=1))
+        self.last = conv(widths[0], outputs, axes, size=1)
         deep = range(1, 1 + min(form.deep, len(widths) - 2)) if form.arm == "unet" else range(0)
         self.aside = nn.ModuleList(conv(widths[index], outputs, axes, size=1) for index in deep)
 
@@ -117,26 +117,28 @@ class MaskHead(nn.Module):
 
 
 class _Climb(nn.Module):
-    """A U-Net's way up: each map is grown to the next finer one, joined with its level and mixed."""
+    """A U-Net's way up: each map is halved in channels, grown to the next finer one, joined with its level and mixed."""
 
     def __init__(self, own: Sequence[int], widths: Sequence[int], *, axes: int) -> None:
         super().__init__()
         self.first = block(own[-1], widths[-1], axes, size=1) if len(own) > 1 else nn.Identity()
-        self.narrow, self.mix = nn.ModuleList(), nn.ModuleList()
+        self.halve, self.narrow, self.mix = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for index in range(len(own) - 2, -1, -1):
+            above = min(widths[index + 1], widths[index])
+            self.halve.append(conv(widths[index + 1], above, axes, size=1, bias=False))  # before it is grown: cheap
             skip = min(own[index], 2 * widths[index])  # a level much wider than its step would cost most of the time
             self.narrow.append(nn.Identity() if skip == own[index] else block(own[index], skip, axes, size=1))
             self.mix.append(
                 nn.Sequential(
-                    block(widths[index + 1] + skip, widths[index], axes), block(widths[index], widths[index], axes)
+                    block(above + skip, widths[index], axes), block(widths[index], widths[index], axes)
                 )
             )
 
     def forward(self, rungs: Sequence[Tensor]) -> list[Tensor]:
         """Get a map for each rung, finest first."""
         maps = [self.first(rungs[-1])]
-        for narrow, mix, level in zip(self.narrow, self.mix, rungs[-2::-1], strict=True):
-            maps.append(mix(torch.cat([grown(maps[-1], level.shape[2:]), narrow(level)], dim=1)))
+        for halve, narrow, mix, level in zip(self.halve, self.narrow, self.mix, rungs[-2::-1], strict=True):
+            maps.append(mix(torch.cat([grown(halve(maps[-1]), level.shape[2:]), narrow(level)], dim=1)))
         return maps[::-1]
 
 

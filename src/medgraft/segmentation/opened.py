@@ -13,7 +13,7 @@ from medgraft.detection.slides import beside, slides_in
 from medgraft.errors import BadData, BadImage, MissingExtra
 from medgraft.files import list_images, read_many
 from medgraft.learn import stopping
-from medgraft.learn.engine import Engine, resolve_device
+from medgraft.learn.engine import Engine, precision_here, resolve_device
 from medgraft.learn.infer import from_array
 from medgraft.learn.model import Pixels
 from medgraft.learn.segmenter import load_segmenter
@@ -62,9 +62,9 @@ class MaskRun:
         self.rules = Rules(
             self.classes, float(own["tolerance"]), str(own["unit"]), bool(own["thin"]), self.masks.instances
         )
-        self.engine = Engine(
-            resolve_device(device), precision=self.card["precision"], channels_last=self.card["channels_last"]
-        )
+        here = resolve_device(device)
+        precision = precision_here(self.card["precision"], here)
+        self.engine = Engine(here, precision=precision, channels_last=self.card["channels_last"])
         self.device = self.engine.device
         self.engine.place(self.task)
 
