@@ -117,7 +117,7 @@ class MaskHead(nn.Module):
 
 
 class _Climb(nn.Module):
-    """A U-Net's way up: each map is halved in channels, grown to the next finer one, joined with its level and mixed."""
+    """A U-Net's way up: each map, halved in channels, is grown to the next finer one, joined with its level, mixed."""
 
     def __init__(self, own: Sequence[int], widths: Sequence[int], *, axes: int) -> None:
         super().__init__()
