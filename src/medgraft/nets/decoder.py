@@ -129,9 +129,7 @@ class _Climb(nn.Module):
             skip = min(own[index], 2 * widths[index])  # a level much wider than its step would cost most of the time
             self.narrow.append(nn.Identity() if skip == own[index] else block(own[index], skip, axes, size=1))
             self.mix.append(
-                nn.Sequential(
-                    block(above + skip, widths[index], axes), block(widths[index], widths[index], axes)
-                )
+                nn.Sequential(block(above + skip, widths[index], axes), block(widths[index], widths[index], axes))
             )
 
     def forward(self, rungs: Sequence[Tensor]) -> list[Tensor]:
