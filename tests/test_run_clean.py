@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import ImageDraw, ImageFont
 import medgraft as mg
 from medgraft.cleaning.form import CleanForm
 from medgraft.cleaning.picture import cleaned
+from medgraft.cli import main
 from medgraft.errors import BadData, BadRecipe, RunRefused
 from tiny_data import make_tiny_data
 from tiny_masks import make_pictures, make_volumes, picture
@@ -139,6 +141,56 @@ def test_letters_are_painted_over_and_the_data_are_trained_on(tmp_path: Path) ->
     assert any("painted over" in line for line in done.lines())
     plan = mg.plan(tmp_path / "clean" / "manifest.csv", offline=True, patients_unknown=True)
     assert plan.task == "classify"
+
+
+@pytest.mark.slow
+def test_what_a_cleaning_is_worth_is_told_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "films"
+    rows = ["path,label,patient,mask"]
+    data.mkdir()
+    inside = np.zeros((96, 96), np.uint8)
+    inside[34:80, 30:80] = 1
+    Pillow.fromarray(inside).save(data / "inside.png")
+    for number in range(72):
+        dice = np.random.default_rng(number)
+        drawn = Pillow.fromarray(np.clip(dice.normal(70, 12, (96, 96)), 0, 255).astype(np.uint8))
+        ill = number % 2 == 1
+        if ill:  # nothing but a letter tells the classes apart
+            ImageDraw.Draw(drawn).text((8, 8), "R", fill=255, font=ImageFont.load_default(size=16))
+        drawn.save(data / f"{number:02d}.png")
+        rows.append(f"{number:02d}.png,{'ill' if ill else 'well'},p{number // 2},inside.png")
+    (data / "films.csv").write_text("\n".join(rows) + "\n")
+    argv = ["clean", data / "films.csv", "--keep", "masks", "--crop", "--compare"]
+    argv += ["--mask-column", "mask", "--out", tmp_path / "clean", "--json"]
+    monkeypatch.setattr(sys, "argv", ["medgraft", *map(str, argv)])
+    main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["auroc"]
+    assert told == json.loads((tmp_path / "clean" / "compared.json").read_text())["auroc"]
+    before, after, difference = (told[name] for name in ("before", "after", "difference"))
+    assert before["value"] > 0.9
+    assert after["value"] < before["value"] - 0.15
+    assert difference["value"] == pytest.approx(after["value"] - before["value"])
+    assert difference["low"] < -0.15 and difference["low"] <= difference["value"] <= difference["high"] <= 0
+    assert difference["n"] == before["n"] == after["n"] >= 10
+    ours, theirs = (
+        {row["patient"]: row["split"] for row in rows_of(tmp_path / "clean" / side / "samples.csv")}
+        for side in ("before", "after")
+    )
+    assert ours == theirs
+
+
+def test_numbers_have_no_auroc(tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers.csv"
+    lines = ["path,label"]
+    for number in range(24):
+        noise = np.random.default_rng(number).integers(0, 255, (64, 64)).astype(np.uint8)
+        Pillow.fromarray(noise).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{number * 1.37:.3f}")
+    numbers.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BadData, match="an AUROC is of classes"):
+        mg.clean(numbers, out=tmp_path / "clean", marks=True, compare=True)
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def clean(
     like: str | Path | None = None,
     device: str = "auto",
     limit_bad: float = 1.0,
+    compare: bool = False,
     listen: Listen = _silent,
     **options: Any,
 ) -> CleanedSet:
@@ -46,6 +47,8 @@ def clean(
         like: a folder that was cleaned before: its settings are taken, as for images that a run is to answer for.
         device: "auto", "cpu", "cuda" or "cuda:1".
         limit_bad: percentage of images that may fail.
+        compare: True learns the probe of the embedded encoder from the images before and after, on one split, and
+            tells both AUROCs and their difference on the test images; before/ and after/ are their runs.
         listen: gets progress events.
         options: marks (paint over burned-in letters and markers), crop (cut to what is kept), margin (around that cut,
             a share of its longer side), blank (False leaves what is not kept as it is); label_column, patient_column,
@@ -71,6 +74,12 @@ def clean(
     done = clean_all(Path(data), work, columns=columns, limit_bad=limit_bad, listen=listen)
     told = {**asdict(form), "keep": _absolute(keep), "hide": _absolute(hide)}
     storage.write_json(folder / FORM, {**told, "images": len(done.rows), "data": str(Path(data).resolve())})
+    if compare:
+        from medgraft.cleaning import compared
+
+        known = any(row["patient"] for row in done.rows)
+        words: dict[str, Any] = {"columns": columns, "patients": known, "device": device, "listen": listen}
+        done.compared.update(compared.compare(done, Path(data), **words))
     return done
 
 

@@ -143,6 +143,7 @@ class Work:
         name = self._name(sample)
         save_png(self.folder / "images" / name, done.picture)
         row: dict[str, Any] = {"path": f"images/{name}", "source": str(sample.image), **done.told}
+        row |= {"key": sample.key, "patient": sample.patient}
         if told is not None and told.values.shape == picture.shape[:2]:
             row["mask"] = self._mask(name, told, done)
         if len(self.shown) < _SHEET:

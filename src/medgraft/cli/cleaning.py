@@ -32,6 +32,7 @@ def clean(
         Optional[Path],  # noqa: UP045
         typer.Option("--like", help="A folder that was cleaned before, whose settings are taken."),
     ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="AUROC of a quick model before and after.")] = False,
     label_column: Annotated[Optional[str], typer.Option(help="Column of the label.")] = None,  # noqa: UP045
     patient_column: Annotated[Optional[str], typer.Option(help="Column of the patient.")] = None,  # noqa: UP045
     split_column: Annotated[Optional[str], typer.Option(help="Column of the split.")] = None,  # noqa: UP045
@@ -46,6 +47,6 @@ def clean(
     columns: dict[str, Any] = {"label_column": label_column, "patient_column": patient_column}
     columns |= {"split_column": split_column, "mask_column": mask_column}
     words: dict[str, Any] = {"marks": marks, "crop": crop, "margin": margin, "blank": blank, "like": like}
-    words |= {"device": device, "limit_bad": limit_bad, "listen": screen.listen}
+    words |= {"device": device, "limit_bad": limit_bad, "compare": compare, "listen": screen.listen}
     done = api.clean(data, out=out, keep=keep, hide=hide, **words, **columns)
     return done.lines(), done.headline()
