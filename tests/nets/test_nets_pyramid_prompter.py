@@ -11,7 +11,7 @@ import torch
 from medgraft.errors import BadWeights
 from medgraft.nets.prompt_loss import on_grid, prompt_loss
 from medgraft.nets.prompt_net import GRID, SIDE, planes_of
-from medgraft.nets.prompter import Answer
+from medgraft.nets.prompter import Answer, Candidates, size_prior
 from medgraft.nets.prompter_sources import EMBEDDED, open_prompter
 from medgraft.nets.pyramid_prompter import PyramidPrompter, opened, pasted, rebuilt, windows_of
 from medgraft.samples.showing import box_prompt, overlap, point_prompt
@@ -112,6 +112,20 @@ def test_windows_of_points_lie_in_the_picture_and_hold_the_points(model: Pyramid
             assert y0 >= 0
             assert x1 <= 260
             assert y1 <= 200
+
+
+def test_of_candidates_that_look_alike_the_wider_one_is_meant(model: PyramidPrompter) -> None:
+    edges = np.array([[10.0, 10, 90, 90], [30, 30, 70, 70], [40, 40, 60, 60]])
+    prior = size_prior(edges)
+    assert prior[0] == 1 and (np.diff(prior) < 0).all()
+    assert prior[1] / prior[0] == pytest.approx(prior[2] / prior[1])  # each doubling counts alike
+    assert (size_prior(np.repeat(edges[:1], 3, axis=0)) == 1).all()
+    masks, same = np.zeros((3, 2, 2), bool), np.ones(3)
+    assert Candidates(masks, np.array([0.7, 0.72, 0.71]), same, prior).best == 0
+    assert Candidates(masks, np.array([0.4, 0.8, 0.7]), same, prior).best == 1  # what is clearly surer stays
+    assert Candidates(masks, np.array([0.7, 0.72, 0.71]), same).best == 1
+    told = model.decode(model.encode(np.full((64, 64, 3), 90, np.uint8)), Prompt(points=np.array([[32.0, 32, 1]])))
+    assert told.prior is not None and len(told.prior) == len(told.masks)
 
 
 def test_a_window_of_a_box_is_seen_at_a_size_that_fits_it(model: PyramidPrompter) -> None:

@@ -125,7 +125,7 @@ def discs() -> np.ndarray:
 
 def test_distances_are_one_in_the_middle_of_every_thing_and_fall_to_its_edge():
     things = discs()
-    kinds, far = distances(things)
+    kinds, far, _ = distances(things)
     np.testing.assert_array_equal(kinds, (things > 0).astype(np.float32))
     for number in range(1, 5):
         assert far[things == number].max() == pytest.approx(1.0)
@@ -134,16 +134,29 @@ def test_distances_are_one_in_the_middle_of_every_thing_and_fall_to_its_edge():
     assert far[20, 31] < 0.3 and far[20, 33] < 0.3  # where two things touch there is an edge
 
 
+def test_a_gap_is_where_two_things_meet_and_not_where_one_ends():
+    things = discs()
+    gap = distances(things)[2]
+    assert gap[20, 31:33].max() == 1
+    assert gap[50, 64:67].max() < 0.01  # the large one is alone
+    assert gap[20, 8:10].max() < 0.01  # the far side of one that touches
+    near = np.zeros((20, 30), np.int32)
+    near[5:15, 3:13], near[5:15, 17:27] = 1, 2  # four pixels lie between them
+    assert distances(near)[2][10, 14:16].max() == 1
+    assert distances(np.where(near == 2, 0, near))[2].max() == 0
+    assert distances(np.zeros((4, 4), np.int32))[2].max() == 0
+
+
 def test_unknown_parts_have_no_distance():
     things = discs()
     things[:, 100:] = -1
-    kinds, far = distances(things)
+    kinds, far, _ = distances(things)
     assert (kinds[:, 100:] == 255).all() and (far[:, 100:] == 0).all()
 
 
 def test_things_are_told_apart_by_their_distances():
     things = discs()
-    kinds, far = distances(things)
+    kinds, far, _ = distances(things)
     found = told_apart(kinds, far)
     assert found.max() == 4
     for number in range(1, 5):

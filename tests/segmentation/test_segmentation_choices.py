@@ -63,6 +63,9 @@ def test_large_pictures_are_made_smaller_and_small_things_larger():
     assert grid_rule(large)[:2] == ("scale", 0.256)
     small = dataclasses.replace(FLAT, longest=(256,) * 10, things=(6.0,) * 20, relative=(6 / 256,) * 20)
     assert grid_rule(small)[:2] == ("scale", 2.0)
+    middling = dataclasses.replace(FLAT, longest=(256,) * 10, things=(14.0,) * 20, relative=(14 / 256,) * 20)
+    assert grid_rule(middling)[:2] == ("scale", 1.0)
+    assert grid_rule(middling, apart=True)[:2] == ("scale", 1.43)  # the gap between two is narrower than they are
 
 
 def test_what_fills_the_view_is_seen_whole():

@@ -75,6 +75,23 @@ def test_boundaries_weigh_more_where_it_is_asked_for():
     assert heavy > plain
 
 
+def test_a_mistake_between_two_things_costs_more_than_one_elsewhere():
+    task = task_of(DrawForm(**{**vars(FLAT), "apart": True}), Answers(classes=("nucleus",)))
+    targets = torch.zeros(1, 16, 16, dtype=torch.long)
+    targets[0, 4:12, 2:14] = 1
+    apart = torch.zeros(1, 2, 16, 16)
+    apart[0, 0, 4:12, 2:14] = 0.5
+    apart[0, 1, 4:12, 7:9] = 1  # two things meet here
+    logits = torch.zeros(1, 3, 16, 16)
+    logits[0, 0], logits[0, 1] = torch.where(targets[0] > 0, -6.0, 6.0), torch.where(targets[0] > 0, 6.0, -6.0)
+    costs = []
+    for column in (7, 3):
+        wrong = logits.clone()
+        wrong[0, 2, 4:12, column] = 6.0  # the middle of a thing is said to be there
+        costs.append(float(task._loss(wrong, targets, apart)))
+    assert costs[0] > 2 * costs[1] > 2 * float(task._loss(logits, targets, apart))
+
+
 def test_mirrored_looks_agree_with_a_mirrored_image():
     task = task_of().eval()
     task.mirrored = (0, 1)

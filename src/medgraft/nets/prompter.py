@@ -20,6 +20,7 @@ from medgraft.values import Prompt
 
 _SURE = 0.999  # of a mask that is given: a net wants logits, and 0 and 1 have none
 OFFSET = 1.0  # of logits, up and down, by which the stability of a mask is asked
+_WHOLE = 0.2  # power of the side of a window around a point
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,16 @@ class Embedding:
     features: Any
 
 
+def size_prior(edges: np.ndarray) -> np.ndarray:
+    """Get how often a window around a point is as wide as what is meant, next to the widest, `(K,)` of `(K, 4)` edges.
+
+    Who points at something mostly means the whole of it and not its part: of two candidates that look alike the wider
+    one is taken. The power was chosen on training images of four kinds (nuclei, lungs, opacities, hippocampi) together.
+    """
+    sides = edges[:, 2] - edges[:, 0]
+    return (sides / sides.max()) ** _WHOLE
+
+
 @dataclass(frozen=True, eq=False)
 class Guess:
     """What a model answers to prompts, coarse.
@@ -115,16 +126,18 @@ class Candidates:
         masks: `(K, H, W)` bool in the pixels of the file, in the order of the model.
         quality: `(K,)` the overlap (IoU) with the truth that the model foresees.
         stability: `(K,)` how little the mask changes with the threshold: IoU of the masks at +1 and -1.
+        prior: `(K,)` how often what is meant is of its size, see `size_prior`; None where candidates are not by size.
     """
 
     masks: np.ndarray
     quality: np.ndarray
     stability: np.ndarray
+    prior: np.ndarray | None = None
 
     @property
     def best(self) -> int:
-        """The number of the candidate that the model thinks best of."""
-        return int(self.quality.argmax())
+        """The number of the candidate that the model thinks best of, and that is meant as often as not."""
+        return int((self.quality if self.prior is None else self.quality * self.prior).argmax())
 
 
 class Prompter(ABC):

@@ -21,7 +21,16 @@ from torch.nn import functional
 
 from medgraft.errors import BadWeights
 from medgraft.nets.prompt_net import GRID, SIDE, PromptNet, planes_of
-from medgraft.nets.prompter import Answer, Candidates, Embedding, Guess, PromptFrame, TeachablePrompter, stability
+from medgraft.nets.prompter import (
+    Answer,
+    Candidates,
+    Embedding,
+    Guess,
+    PromptFrame,
+    TeachablePrompter,
+    size_prior,
+    stability,
+)
 from medgraft.values import Prompt
 from medgraft.weights import tensors
 
@@ -139,7 +148,7 @@ class PyramidPrompter(TeachablePrompter):
             rows, columns, fine = window_on(one, edges, extent=(float(height), float(width)), shape=(height, width))
             masks[number, rows, columns] = (fine > 0).cpu().numpy()
             firm[number] = stability(fine[None])[0]
-        return Candidates(masks, found.quality[0].double().cpu().numpy(), firm)
+        return Candidates(masks, found.quality[0].double().cpu().numpy(), firm, size_prior(found.edges[0]))
 
     def _answers(self, embedding: Embedding, windows: Sequence[_Window]) -> tuple[Tensor, Tensor]:
         """Logits `(P, GRID, GRID)` and foreseen overlaps `(P, )` of windows, those of one size together."""

@@ -27,6 +27,7 @@ _MOST_SIDE = 1024  # network pixels of a picture's longer side
 _VIEW = 384  # of pictures that a structure fills
 _FILLS = 0.25  # of the longer side: what is larger needs to be seen with its surroundings
 _SMALL, _MOST_GROWTH = 12, 2.0  # pixels that small things should be wide, and how much pictures are enlarged for that
+_SMALL_APART = 20  # the same where things are told apart: the gap between two is a few pixels of it
 _ALIKE = 1.05  # ratio of longer sides that is no difference
 _PATCH = 256
 _PATCH_VOXELS, _MOST_VOXELS = 2**17, 2**23
@@ -79,12 +80,13 @@ def _flat_grid(recipe: Recipe, facts: MaskFacts) -> dict[str, tuple[Any, str]]:
         return planned
     if recipe.input.image_size is not None:
         return planned | {"masks.side": (recipe.input.image_size, "as asked for by the image size")}
-    name, value, why = grid_rule(facts)
+    name, value, why = grid_rule(facts, apart=bool(recipe.masks.instances))
     return planned | {f"masks.{name}": (value, why)}
 
 
-def grid_rule(facts: MaskFacts) -> tuple[str, Any, str]:
+def grid_rule(facts: MaskFacts, *, apart: bool = False) -> tuple[str, Any, str]:
     """Choose at which resolution pictures are drawn on: ("scale" | "side" | "um_per_px", the value, why)."""
+    least = _SMALL_APART if apart else _SMALL
     longest = float(np.median(facts.longest))
     large = float(np.percentile(facts.relative, 75)) if facts.relative else 0.0
     if facts.spacing_mm is not None and facts.spacing_spread > _ALIKE:
@@ -97,10 +99,11 @@ def grid_rule(facts: MaskFacts) -> tuple[str, Any, str]:
     if differ and facts.relative and np.std(np.log(facts.relative)) < 0.8 * np.std(np.log(facts.things)):
         side = min(_MOST_SIDE, 32 * math.ceil(longest / 32))
         return "side", side, "sizes of what is drawn follow the size of the image more than they count pixels"
-    small = float(np.percentile(facts.things, 25)) if facts.things else _SMALL
-    if not facts.thin and small < _SMALL and longest * _SMALL / small <= _MOST_SIDE:
-        scale = round(min(_MOST_GROWTH, _SMALL / small), 2)
-        return "scale", scale, f"small things are {small:.0f} pixels wide"
+    small = float(np.percentile(facts.things, 25)) if facts.things else least
+    growth = round(min(_MOST_GROWTH, least / small), 2)
+    if not facts.thin and growth > 1 and longest * growth <= _MOST_SIDE:
+        why = f"small things are {small:.0f} pixels wide" + (", and are told apart" if apart else "")
+        return "scale", growth, why
     scale = round(min(1.0, _MOST_SIDE / longest), 3)
     if scale == 1:
         return "scale", 1.0, f"images of {longest:.0f} pixels are drawn on as they are"

@@ -171,7 +171,11 @@ def loss_words(recipe: Recipe, *, apart: bool) -> str:
     own = recipe.masks
     words = "cross-entropy" + (f", {1 + own.boundary:g} times at boundaries" if own.boundary else "")
     words += " and soft Dice" if own.dice else ""
-    return words + (", and the error of the distance to the edge of a thing" if apart else "")
+    return words + (
+        ", and the error of the distance to the edge of a thing; pixels between things that touch count six times"
+        if apart
+        else ""
+    )
 
 
 def grid_words(parts: DrawParts) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medgraft.nets import add_adapters, freeze, merge_adapters
 from medgraft.nets.prompt_loss import on_grid, prompt_loss
-from medgraft.nets.prompter import Answer, Embedding, TeachablePrompter
+from medgraft.nets.prompter import Answer, Embedding, TeachablePrompter, size_prior
 from medgraft.samples.showing import innermost, parts_of
 from medgraft.tasks.answers import Parts
 from medgraft.tasks.base import Task
@@ -92,7 +92,8 @@ class Outline(Task):
 
     def _clicked(self, prompts: Sequence[Prompt], answer: Answer, masks: Tensor) -> list[Prompt]:
         """The same prompts, each with a click in the middle of what is wrong in its best answer."""
-        best = answer.quality.detach().argmax(dim=1)
+        prior = np.stack([size_prior(edges) for edges in answer.edges])
+        best = (answer.quality.detach() * answer.quality.new_tensor(prior)).argmax(dim=1)
         found = []
         for row, prompt in enumerate(prompts):
             edges = answer.edges[row, int(best[row])]

@@ -24,6 +24,7 @@ from medgraft.tasks.mask_meter import UNKNOWN, MaskMeter
 from medgraft.tasks.windows import Sweep, slabs
 from medgraft.values import Batch, Prediction
 
+_GAP = 5.0  # how much more a pixel between two things that touch weighs, where things are told apart
 _SMOOTH = 1.0  # pixels added to both sides of the soft Dice, so that an absent class has a gradient that is finite
 
 
@@ -107,18 +108,20 @@ class Segment(Task):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         assert batch.targets is not None
-        targets, far = (batch.targets[:, 0].long(), batch.targets[:, 1]) if self.apart else (batch.targets.long(), None)
+        targets, apart = (
+            (batch.targets[:, 0].long(), batch.targets[:, 1:]) if self.apart else (batch.targets.long(), None)
+        )
         found = self(batch.pixels)
         with torch.autocast(batch.pixels.device.type, enabled=False):
-            total = self._loss(found[0].float(), targets, far)
+            total = self._loss(found[0].float(), targets, apart)
             for number, logits in enumerate(found[1:], start=1):
                 shape = logits.shape[2:]
                 small = coarser(targets, shape)
-                distance = None if far is None else F.adaptive_avg_pool2d(far[:, None], tuple(shape))[:, 0]
-                total = total + self._loss(logits.float(), small, distance) / 2**number
+                reduced = None if apart is None else F.adaptive_avg_pool2d(apart, tuple(shape))
+                total = total + self._loss(logits.float(), small, reduced) / 2**number
             yield "all", total / sum(0.5**number for number in range(len(found)))
 
-    def _loss(self, logits: Tensor, targets: Tensor, far: Tensor | None) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, apart: Tensor | None) -> Tensor:
         count = 1 + len(self.answers.classes)
         known = targets != UNKNOWN
         safe = torch.where(known, targets, 0)
@@ -126,13 +129,15 @@ class Segment(Task):
         weight = known.float()
         if self.weighed.boundary:
             weight = weight * (1 + self.weighed.boundary * edges(safe, self.weighed.reach))
+        if apart is not None:
+            weight = weight * (1 + _GAP * apart[:, 1])
         loss = (each * weight).sum() / weight.sum().clamp_min(1)
         if self.weighed.dice:
             loss = loss + self.weighed.dice * soft_dice(logits[:, :count].softmax(dim=1), safe, known)
-        if far is not None:
-            gap = (logits[:, count].sigmoid() - far).abs() * known
-            inside = known & (safe > 0)
-            loss = loss + gap.sum() / known.sum().clamp_min(1) + (gap * inside).sum() / inside.sum().clamp_min(1)
+        if apart is not None:
+            off = (logits[:, count].sigmoid() - apart[:, 0]).abs() * weight
+            inside = weight * (safe > 0)
+            loss = loss + off.sum() / weight.sum().clamp_min(1) + (off * (safe > 0)).sum() / inside.sum().clamp_min(1)
         return loss
 
     # ---- drawing ----------------------------------------------------------------------------------------
