@@ -336,3 +336,11 @@ def test_the_same_mistake_in_json(
 
 def test_there_are_many_cases() -> None:
     assert len(SAID) >= 40
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import runpy
+
+    monkeypatch.setattr(sys, "argv", ["medgraft", "backbones", "--json"])
+    runpy.run_module("medgraft", run_name="__main__")
+    assert "embedded:" in capsys.readouterr().out
