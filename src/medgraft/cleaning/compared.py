@@ -88,13 +88,14 @@ def _difference(out: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     classes = [name for name in next(iter(first.values()), {}) if name.startswith("p_")]
     truth = np.array([[name[2:] in first[key]["target"].split("|") for name in classes] for key in both])
     sides = [_chances([rows[key] for key in both], classes) for rows in (second, first)]
-    patients = [first[key]["patient"] or None for key in both]
+    # Who is of no known patient counts as one of its own, as in both runs.
+    named = [first[key]["patient"] for key in both]
+    patients = [name or key for name, key in zip(named, both, strict=True)] if any(named) else None
 
     def gained(truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray, *, weights: np.ndarray | None) -> Value:
         return auroc(truth, ours, weights=weights) - auroc(truth, theirs, weights=weights)
 
-    known = patients if all(patients) else None
-    return bootstrap(gained, [truth, *sides], patients=known, seed=0).to_dict()
+    return bootstrap(gained, [truth, *sides], patients=patients, seed=0).to_dict()
 
 
 def _chances(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> np.ndarray:
