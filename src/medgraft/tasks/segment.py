@@ -108,9 +108,8 @@ class Segment(Task):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         assert batch.targets is not None
-        targets, apart = (
-            (batch.targets[:, 0].long(), batch.targets[:, 1:]) if self.apart else (batch.targets.long(), None)
-        )
+        targets = (batch.targets[:, 0] if self.apart else batch.targets).long()
+        apart = batch.targets[:, 1:] if self.apart else None
         found = self(batch.pixels)
         with torch.autocast(batch.pixels.device.type, enabled=False):
             total = self._loss(found[0].float(), targets, apart)
@@ -136,8 +135,9 @@ class Segment(Task):
             loss = loss + self.weighed.dice * soft_dice(logits[:, :count].softmax(dim=1), safe, known)
         if apart is not None:
             off = (logits[:, count].sigmoid() - apart[:, 0]).abs() * weight
-            inside = weight * (safe > 0)
-            loss = loss + off.sum() / weight.sum().clamp_min(1) + (off * (safe > 0)).sum() / inside.sum().clamp_min(1)
+            inside = safe > 0
+            loss = loss + off.sum() / weight.sum().clamp_min(1)
+            loss = loss + (off * inside).sum() / (weight * inside).sum().clamp_min(1)
         return loss
 
     # ---- drawing ----------------------------------------------------------------------------------------
