@@ -91,6 +91,9 @@ class Masks(Section):
     um_per_px: float | None = Field(None, gt=0, description="instead: micrometres of a network pixel; planned")
     spacing_mm: tuple[float, float, float] | None = Field(None, description="(z, y, x) of a net's voxel; planned")
     windows_hu: list[tuple[float, float]] | None = Field(None, description="(centre, width), one or three; planned")
+    own_levels: bool | None = Field(
+        None, description="black and white are of each picture's own pixels, not of its file's format; planned"
+    )
     patch: list[int] | None = Field(
         None, min_length=2, max_length=3, description="([D,] H, W) network pixels that are learnt from; planned"
     )

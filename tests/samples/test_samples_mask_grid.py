@@ -106,6 +106,21 @@ def test_how_large_a_picture_gets(tmp_path):
         laid(ImageRef(tmp_path / "a.png"), FrameForm((1.0, 1.0, 1.0)))
 
 
+def test_a_dim_picture_can_have_levels_of_its_own(tmp_path):
+    values = np.full((40, 40, 3), 20, np.uint8)
+    values[10:30, 10:30] = (30, 60, 40)
+    Pillow.fromarray(values).save(tmp_path / "dim.png")
+    own = laid(ImageRef(tmp_path / "dim.png"), PictureForm(3, own_levels=True)).pixels
+    assert own[:, 0, 0].tolist() == [0, 0, 0]
+    assert own[:, 20, 20].tolist() == [64, 255, 128]  # one pair of levels for all channels: the colour stays
+    Pillow.fromarray(np.full((40, 40), 7, np.uint8)).save(tmp_path / "empty.png")
+    assert laid(ImageRef(tmp_path / "empty.png"), PictureForm(1, own_levels=True)).pixels.max() == 0
+    Pillow.fromarray(values[..., 1].astype(np.uint16) * 10).save(tmp_path / "deep.png")
+    deep = laid(ImageRef(tmp_path / "deep.png"), PictureForm(1, own_levels=True)).pixels
+    assert deep.dtype == np.uint16 and deep[0, 20, 20] > 20 * deep[0, 0, 0]
+    assert PictureForm.from_dict(PictureForm(3, own_levels=True).to_dict()).own_levels
+
+
 def test_a_volume_is_laid_with_its_space_and_a_picture_form_refuses_it(tmp_path):
     affine = np.diag([2.0, 1.0, 1.0, 1.0])
     save_nifti(tmp_path / "v.nii.gz", np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine=affine)

@@ -24,6 +24,7 @@ FLAT = MaskFacts(
     spacing_spread=1.0,
     hounsfield=False,
     gray=False,
+    whites=(1.0,) * 20,
     shares=(0.1,),
     things=(60.0,) * 20,
     relative=(60 / 640,) * 20,
@@ -66,6 +67,15 @@ def test_large_pictures_are_made_smaller_and_small_things_larger():
     middling = dataclasses.replace(FLAT, longest=(256,) * 10, things=(14.0,) * 20, relative=(14 / 256,) * 20)
     assert grid_rule(middling)[:2] == ("scale", 1.0)
     assert grid_rule(middling, apart=True)[:2] == ("scale", 1.43)  # the gap between two is narrower than they are
+
+
+def test_levels_are_of_each_picture_where_some_are_dim_and_others_bright():
+    assert planned(FLAT).masks.own_levels is False
+    mixed = dataclasses.replace(FLAT, whites=(0.15, 0.2, 0.4, 0.9) * 5)
+    filled = planned(mixed)
+    assert filled.masks.own_levels is True and form_of(filled).grid.own_levels
+    assert "15% of white" in filled.reasons["masks.own_levels"]
+    assert planned(dataclasses.replace(FLAT, whites=(0.3,) * 20)).masks.own_levels is False  # all alike
 
 
 def test_what_fills_the_view_is_seen_whole():

@@ -13,7 +13,7 @@ from medgraft.samples.framing import FrameForm
 from medgraft.samples.picture_grid import PictureForm
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.mask_meter import MaskMeter
-from medgraft.tasks.segment import Losses, coarser, edges, soft_dice
+from medgraft.tasks.segment import Losses, ThingMeter, coarser, edges, soft_dice
 from medgraft.values import Batch, Prediction
 from medgraft.weights.tensors import save_model
 
@@ -148,6 +148,19 @@ def test_the_meter_takes_the_mean_over_classes_of_the_images_that_have_them():
     meter.update(found, truth)
     loss, score = meter.watch()
     assert score == pytest.approx((2 / 3 + 1) / 2) and loss == pytest.approx(1 - score)
+
+
+def test_the_meter_of_things_counts_those_that_match_and_leaves_out_what_is_unknown():
+    true = np.zeros((1, 4, 4, 12), np.float32)
+    true[0, 3, :, :3], true[0, 3, :, 4:7], true[0, 3, :, 8:] = 1, 2, -1
+    one = np.zeros((4, 12), np.int32)
+    one[:, :3], one[:, 4:5], one[:, 9:] = 7, 3, 5
+    meter = ThingMeter()
+    meter.update([Prediction("a", np.zeros(0), np.zeros(0), "", mask=one)], true)
+    assert meter.watch() == (pytest.approx(2 / 3), pytest.approx(1 / 3))  # one hit, one that is too small, one missed
+    one[:, 4:7] = 3
+    meter.update([Prediction("b", np.zeros(0), np.zeros(0), "", mask=one)], true)
+    assert meter.watch()[1] == pytest.approx((1 / 3 + 1) / 2)
 
 
 @pytest.mark.parametrize("apart", [False, True])

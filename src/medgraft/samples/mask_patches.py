@@ -201,12 +201,14 @@ class MaskWholes:
         return len(self.cases)
 
     def epoch(self, epoch: int = 0, *, start_step: int = 0) -> Iterator[Batch]:
-        """Yield a batch an image, the same ones in every epoch."""
+        """Yield a batch an image, the same ones in every epoch; targets of things told apart end with their numbers."""
         del epoch
         for place in range(start_step, len(self)):
             pixels = normalised(np.array(self.cases.pixels[place])[None], self.spec)
             mask = np.array(self.cases.masks[place])
-            target = distances(mask) if self.cases.apart else mask.astype(np.uint8)
+            target = mask.astype(np.uint8)
+            if self.cases.apart:
+                target = np.concatenate([distances(mask), mask[None].astype(np.float32)])
             yield Batch(pixels, (self.cases.keys[place],), torch.from_numpy(target)[None])
 
 

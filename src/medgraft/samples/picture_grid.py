@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medgraft.errors import BadImage
-from medgraft.values import ImageRef
+from medgraft.values import Image, ImageRef
 
 UNKNOWN = 255
 _MOST_PIXELS = 64_000_000
+_DARK, _BRIGHT = 1.0, 99.9  # percentiles of its pixels that are black and white of a picture
+_LEAST_RANGE = 1 / 64  # of the file's own range: an empty picture stays dark
+_LOOKED_AT = 1_000_000  # pixels, evenly spread
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class PictureForm:
         side: network pixels of the longer side of every picture.
         um_per_px: micrometres of a network pixel, where files say how large theirs are.
         window: (centre, width) in the file's unit, or None.
+        own_levels: black and white are of each picture's own pixels, not of its file's format.
     """
 
     channels: int
@@ -32,6 +36,7 @@ class PictureForm:
     side: int | None = None
     um_per_px: float | None = None
     window: tuple[float, float] | None = None
+    own_levels: bool = False
 
     def shape_for(self, shape: tuple[int, int], spacing_mm: tuple[float, ...] | None) -> tuple[int, int]:
         """Get (H, W) in network pixels of a picture of (H, W) pixels.
@@ -128,6 +133,18 @@ def stretched_plane(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return way_back(np.asarray(plane, np.float32), size=shape)
 
 
+def levels_of(image: Image) -> tuple[float, float]:
+    """Get which values are black and white of a picture by its own pixels: their 1st and 99.9th percentile.
+
+    All channels share them, so that colours stay what they are.
+    """
+    values = image.pixels.reshape(len(image.pixels), -1)
+    some = values[:, :: max(1, values.shape[1] // _LOOKED_AT)]
+    low, high = np.percentile(some, [_DARK, _BRIGHT])
+    least = (image.range[1] - image.range[0]) * _LEAST_RANGE
+    return float(low), float(max(high, low + least))
+
+
 def laid_picture(ref: ImageRef, form: PictureForm) -> tuple[np.ndarray, PictureFrame]:
     """Read a picture at the resolution of a net.
 
@@ -147,6 +164,8 @@ def laid_picture(ref: ImageRef, form: PictureForm) -> tuple[np.ndarray, PictureF
         to_shape = form.shape_for(shape, image.spacing_mm)
     except BadImage as error:
         raise BadImage(error.what, where=ref, do=error.do) from None
+    if form.own_levels:
+        image = replace(image, range=levels_of(image))
     pixels = files.network_pixels(image, size=to_shape, channels=form.channels, fit="stretch")
     steps = image.spacing_mm
     spacing = None if steps is None else (float(steps[-2]), float(steps[-1]))

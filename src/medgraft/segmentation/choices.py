@@ -28,6 +28,7 @@ _VIEW = 384  # of pictures that a structure fills
 _FILLS = 0.25  # of the longer side: what is larger needs to be seen with its surroundings
 _SMALL, _MOST_GROWTH = 12, 2.0  # pixels that small things should be wide, and how much pictures are enlarged for that
 _SMALL_APART = 20  # the same where things are told apart: the gap between two is a few pixels of it
+_DIM = 0.5  # of white, and ratio between pictures: from there on each has levels of its own
 _ALIKE = 1.05  # ratio of longer sides that is no difference
 _PATCH = 256
 _PATCH_VOXELS, _MOST_VOXELS = 2**17, 2**23
@@ -76,12 +77,26 @@ def _flat_grid(recipe: Recipe, facts: MaskFacts) -> dict[str, tuple[Any, str]]:
             "no image has colour" if facts.gray else "there are images in colour",
         ),
     }
+    planned["masks.own_levels"] = _levels_rule(recipe, facts)
     if any(one is not None for one in (recipe.masks.scale, recipe.masks.side, recipe.masks.um_per_px)):
         return planned
     if recipe.input.image_size is not None:
         return planned | {"masks.side": (recipe.input.image_size, "as asked for by the image size")}
     name, value, why = grid_rule(facts, apart=bool(recipe.masks.instances))
     return planned | {f"masks.{name}": (value, why)}
+
+
+def _levels_rule(recipe: Recipe, facts: MaskFacts) -> tuple[bool, str]:
+    """Choose whether black and white are of each picture: where many are dim, what is drawn is lost in the dark."""
+    if recipe.input.window is not None:
+        return False, "the window says what is black and white"
+    dark, usual = (float(np.percentile(facts.whites, part)) for part in (10, 90))
+    if dark < _DIM and dark < _DIM * usual:
+        return (
+            True,
+            f"a tenth of the images reach {dark:.0%} of white at most, others {usual:.0%}",
+        )
+    return False, f"images reach {dark:.0%} of white and more"
 
 
 def grid_rule(facts: MaskFacts, *, apart: bool = False) -> tuple[str, Any, str]:
@@ -272,7 +287,7 @@ def form_of(recipe: Recipe) -> DrawForm:
         grid = FrameForm(own.spacing_mm, "all", tuple(own.windows_hu or ()))
     else:
         scale = None if own.side is not None or own.um_per_px is not None else own.scale or 1.0
-        grid = PictureForm(channels, scale, own.side, own.um_per_px, recipe.input.window)
+        grid = PictureForm(channels, scale, own.side, own.um_per_px, recipe.input.window, bool(own.own_levels))
     arm = "unet" if own.decoder == "auto" else own.decoder
     decoder = DecoderForm(arm, own.width, own.deep or 0, own.rungs or 0, own.fine is not False)
     window, lap = _windows(patch, decoder)

@@ -23,10 +23,9 @@ from medgraft.samples.mask_patches import MaskWholes
 from medgraft.samples.split import group_of
 from medgraft.segmentation.cases import CaseShelf
 from medgraft.segmentation.parts import DrawParts, Prepared, assemble_masks
-from medgraft.tasks.segment import Segment
+from medgraft.tasks.segment import Segment, watched
 from medgraft.version import VERSION
 
-SCORE = "dice"
 CASES = "cases"
 
 
@@ -61,7 +60,7 @@ def depth_of_masks(ready: Prepared, *, folder: Path, listen: Listen) -> dict[str
         judged=lambda task, places: _scores(task, parts, places),
         groups=[names[key] for key in keys],
         patients=[patients[key] for key in keys] if found.split_by == "patient" else None,
-        score=SCORE,
+        score=watched(parts.task.apart),
         start="Every fit began at the same random decoder.",
         identity=identity_of([VERSION, decided.fingerprint(), content, list(keys), str(parts.engine.device)]),
     )
@@ -88,7 +87,7 @@ def candidates(recipe: Recipe, task: Segment) -> list[Trial]:
 
 
 def _scores(task: Segment, parts: DrawParts, places: Sequence[int]) -> np.ndarray:
-    """The mean Dice of some training images over their classes, whole and as they are."""
+    """The score of some training images, whole and as they are, each alone."""
     told = []
     for batch in MaskWholes(parts.train.cases.part(places), spec=task.backbone.spec).epoch():
         stopping.check()

@@ -15,7 +15,7 @@ from medgraft.files.label_map import read_label_map
 from medgraft.learn import stopping
 from medgraft.samples.label_maps import encoded
 from medgraft.samples.mask_meaning import MaskForm
-from medgraft.samples.picture_grid import UNKNOWN
+from medgraft.samples.picture_grid import UNKNOWN, levels_of
 from medgraft.samples.scan import upright
 from medgraft.values import Sample
 
@@ -40,6 +40,7 @@ class MaskFacts:
         spacing_spread: largest spacing by smallest.
         hounsfield: True where volumes are in HU.
         gray: True when no image has colour.
+        whites: of each picture, how bright its brightest pixels are, as a share of white.
         shares: of the pixels, a class.
         things: pixels that things (connected parts) are wide, the square or cube root of their size: all of them.
         relative: the same as shares of their image's longer side.
@@ -56,6 +57,7 @@ class MaskFacts:
     spacing_spread: float
     hounsfield: bool
     gray: bool
+    whites: tuple[float, ...]
     shares: tuple[float, ...]
     things: tuple[float, ...]
     relative: tuple[float, ...]
@@ -123,6 +125,7 @@ def _measured(ref: Any, *, mask: Any, form: MaskForm) -> dict[str, Any]:
         "spacing": spacing,
         "hounsfield": labels.ndim == 3 and bool(image.pixels.min() < _AIR_HU),
         "gray": gray,
+        "white": (levels_of(image)[1] - image.range[0]) / max(image.range[1] - image.range[0], 1e-12),
         "shares": [float(own.mean()) for own in classes],
         "centres": [ndimage.center_of_mass(own) if own.any() else None for own in classes],
         "things": things,
@@ -162,6 +165,7 @@ def _joined(rows: list[dict[str, Any]], form: MaskForm, *, images: int) -> MaskF
         spacing_spread=float((steps.max(axis=0) / steps.min(axis=0)).max()) if known else 1.0,
         hounsfield=sum(row["hounsfield"] for row in rows) > len(rows) / 2,
         gray=all(row["gray"] for row in rows),
+        whites=tuple(row["white"] for row in rows),
         shares=tuple(float(one) for one in np.mean([row["shares"] for row in rows], axis=0)),
         things=tuple(things),
         relative=tuple(relative),

@@ -18,7 +18,7 @@ from medgraft.learn import stopping
 from medgraft.report.outlines import by_number, filled
 from medgraft.samples.label_maps import decoded
 from medgraft.samples.loader import normalised
-from medgraft.samples.picture_grid import PictureForm
+from medgraft.samples.picture_grid import PictureForm, levels_of
 from medgraft.samples.tissue import tissue_mask
 from medgraft.tasks.windows import slabs_of
 from medgraft.values import Image
@@ -108,6 +108,8 @@ class _Job:
         self.shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
         self.overview = slide.overview(_OVERVIEW)
         self.tissue = tissue_mask(self.overview)
+        small = Image(self.overview.transpose(2, 0, 1).astype(np.float32), (0.0, 255.0), str(slide.path))
+        self.levels = levels_of(small) if _grid(run).own_levels else small.range
         self.small = np.zeros(self.overview.shape[:2], np.uint8)
         self.counts = np.zeros(1 + len(run.classes), np.int64)
         self.windows, self.damage = 0, list[str]()
@@ -162,7 +164,7 @@ class _Job:
         y, x = round(begin[0] * factor), round(begin[1] * factor)
         height, width = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
         rows = self.slide.read(x, y, width=width, height=height, level=level)
-        image = Image(rows.transpose(2, 0, 1).astype(np.float32), (0.0, 255.0), str(self.slide.path))
+        image = Image(rows.transpose(2, 0, 1).astype(np.float32), self.levels, str(self.slide.path))
         channels = self.run.form.grid.channels
         return network_pixels(image, size=(size[0], size[1]), channels=channels, fit="stretch")
 

@@ -12,11 +12,14 @@ from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.nets.mask_heads import WHOLE
 from medgraft.recipe import Recipe
+from medgraft.report.score_names import named
 from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
 from medgraft.samples.framing import FrameForm
 from medgraft.samples.mask_meaning import MaskForm
+from medgraft.samples.picture_grid import PictureForm
 from medgraft.segmentation.facts import MaskFacts
 from medgraft.segmentation.parts import DrawParts, Prepared, preset_of
+from medgraft.tasks.segment import watched
 from medgraft.version import VERSION
 
 _DECODERS = {
@@ -139,7 +142,7 @@ def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[st
         "epochs_planned": fit.epochs,
         "best_epoch": fitted.best_epoch + 1,
         "stopped": fitted.stopped,
-        "score": "dice",
+        "score": watched(form.apart),
         "image_size": list(form.patch[-2:]),
         "loss": loss_words(recipe, apart=form.apart),
         "balance": f"{own.around:.0%} of the patches lie around a class, all classes equally often",
@@ -155,6 +158,7 @@ def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[st
         "facts": [
             ["decoder", f"{_DECODERS[form.decoder.arm]}, {form.decoder.width} channels on the finest map"],
             ["resolution", grid_words(parts)],
+            ["black and white", levels_words(parts)],
             ["patches that it learns from", f"{_by(form.patch)}, {own.patches} an image and epoch"],
             ["windows that it looks through", f"{_by(form.window)}, {_by(form.lap)} shared with the next"],
             ["looks at an image", f"as it is, and mirrored along {mirrored}" if form.mirrored else "one"],
@@ -190,6 +194,12 @@ def grid_words(parts: DrawParts) -> str:
     return "the pixels of the files" if grid.scale == 1 else f"{grid.scale:g} pixels for one of the file"
 
 
+def levels_words(parts: DrawParts) -> str | None:
+    """Say what is black and white, where it is not what the files say."""
+    own = isinstance(parts.form.grid, PictureForm) and parts.form.grid.own_levels
+    return "the 1st and 99.9th percentile of each image" if own else None
+
+
 def _by(sizes: tuple[float, ...]) -> str:
     return " x ".join(f"{size:g}" for size in sizes)
 
@@ -207,11 +217,12 @@ def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) 
     )
     apart = " Things were told apart by a watershed on the learnt distance to their edge." if form.apart else ""
     unit = "mm" if unit_of(parts) == "mm" else "pixels"
+    watched_words = named(watched(form.apart)).title
     return (
         f"Images were parted into {counts['train']} for training, {counts['val']} for validation and {counts['test']} "
         f"for the test, and drawn on at this resolution: {grid_words(parts)}. {graft} on patches of {_by(form.patch)}, "
         f"by {loss_words(recipe, apart=form.apart)}, for {len(fitted.history)} epochs of AdamW; the epoch with the "
-        f"best Dice of the validation images was kept. Whole images were looked at through windows of "
+        f"best {watched_words} of the validation images was kept. Whole images were looked at through windows of "
         f"{_by(form.window)}, joined with Gaussian weights; probabilities were brought to the grid of the file once, "
         f"and scored there.{apart} Scores are of each image, then their mean; a missed structure got the worst value. "
         f"The tolerance of the boundary was {recipe.masks.tolerance:g} {unit}. Intervals are from "

@@ -17,7 +17,8 @@ from torch import Tensor
 from medgraft.nets import freeze, train_mode
 from medgraft.nets.backbone import Encoder
 from medgraft.nets.decoder import MaskHead
-from medgraft.samples.things import MIDDLE
+from medgraft.samples.things import MIDDLE, told_apart
+from medgraft.scores.instances import instance_scores
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task
 from medgraft.tasks.mask_meter import UNKNOWN, MaskMeter
@@ -26,6 +27,11 @@ from medgraft.values import Batch, Prediction
 
 _GAP = 5.0  # how much more a pixel between two things that touch weighs, where things are told apart
 _SMOOTH = 1.0  # pixels added to both sides of the soft Dice, so that an absent class has a gradient that is finite
+
+
+def watched(apart: bool) -> str:
+    """Get the score of validation images that chooses the best epoch: of things told apart, one that counts things."""
+    return "ap50" if apart else "dice"
 
 
 @dataclass(frozen=True)
@@ -166,35 +172,57 @@ class Segment(Task):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
-        """Get one prediction an image `(C, [D,] H, W)` of any size, its label map in network pixels."""
-        found, count = [], 1 + len(self.answers.classes)
+        """Get one prediction an image `(C, [D,] H, W)` of any size, its label map in network pixels.
+
+        Of things told apart it holds their numbers.
+        """
+        found = []
         for key, pixels in zip(batch.keys, batch.pixels, strict=True):
-            parts = [part[:count].argmax(dim=0).to(torch.uint8).cpu() for _, part in self.chances(pixels)]
-            mask = torch.cat(parts).numpy()
-            found.append(Prediction(key, np.zeros(0), np.zeros(0), self.said(mask), mask=mask))
+            mask = self._things(pixels) if self.apart else self._classes(pixels)
+            said = self.said((mask > 0).astype(np.uint8) if self.apart else mask)
+            found.append(Prediction(key, np.zeros(0), np.zeros(0), said, mask=mask))
         return found
+
+    def _classes(self, pixels: Tensor) -> np.ndarray:
+        count = 1 + len(self.answers.classes)
+        return torch.cat([part[:count].argmax(dim=0).to(torch.uint8).cpu() for _, part in self.chances(pixels)]).numpy()
+
+    def _things(self, pixels: Tensor) -> np.ndarray:
+        whole = torch.cat([part.float().cpu() for _, part in self.chances(pixels)], dim=1).numpy()
+        return told_apart(1 - whole[0], whole[-1], middle=self.middle)
 
     def said(self, mask: np.ndarray) -> str:
         """Get the classes that a label map shows, `a|b`; "" where it shows none."""
         shown = np.flatnonzero(np.bincount(mask.ravel(), minlength=len(self.answers.classes) + 1)[1:])
         return "|".join(self.answers.classes[place] for place in shown.tolist())
 
-    def meter(self) -> SegmentMeter:
-        return SegmentMeter(len(self.answers.classes), apart=self.apart)
+    def meter(self) -> MaskMeter | ThingMeter:
+        return ThingMeter() if self.apart else MaskMeter(len(self.answers.classes))
 
     def settle(self) -> None:
         """Nothing is left to settle: adapters are not for it."""
 
 
-class SegmentMeter(MaskMeter):
-    """A meter that takes the class of targets that hold a distance too."""
+class ThingMeter:
+    """Things told apart beside the true ones, both in network pixels."""
 
-    def __init__(self, classes: int, *, apart: bool) -> None:
-        super().__init__(classes)
-        self.apart = apart
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._ap: list[float] = []
 
     def update(self, predictions: Sequence[Prediction], targets: np.ndarray) -> None:
-        super().update(predictions, targets[:, 0].astype(np.uint8) if self.apart else targets)
+        """Add predictions and their truth `(N, 4, H, W)`, the last plane numbers of things, -1 where unknown."""
+        for one, planes in zip(predictions, targets, strict=True):
+            assert one.mask is not None
+            true = np.rint(planes[-1]).astype(np.int32)
+            found = np.where(true < 0, 0, one.mask)
+            self.keys.append(one.key)
+            self._ap.append(float(instance_scores(np.maximum(true, 0), found, key=one.key).ap[0]))
+
+    def watch(self) -> tuple[float, float]:
+        """Get (loss, score): the mean over images of the average precision at an IoU of .50, and what it lacks."""
+        score = float(np.mean(self._ap)) if self._ap else 0.0
+        return 1.0 - score, score
 
 
 def soft_dice(chances: Tensor, targets: Tensor, known: Tensor) -> Tensor:
