@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medgraft.samples.presets import preset
 from medgraft.samples.prompted import KINDS, JudgedPictures, PromptedPictures, Shown, drawn_prompt
 from medgraft.samples.showing import box_prompt, corrected, innermost, overlap, parts_of, point_prompt
 from medgraft.values import Prompt
@@ -103,6 +104,34 @@ def test_masks_turn_with_their_picture() -> None:
     source = PromptedPictures([Shown("one", picture, numbers, ("a",))], looks=12, lit=0.0)
     for batch in source.epoch(0):
         assert ((batch.pixels[0, 0] > 0) == (batch.targets[0, 0] > 0)).all()  # type: ignore[index]
+
+
+def test_a_preset_moves_masks_with_their_picture_and_keeps_what_has_sides_upright() -> None:
+    numbers = np.zeros((60, 80), np.uint8)
+    numbers[10:30, 10:60], numbers[35:50, 20:40] = 1, 2
+    picture = np.repeat((numbers > 0)[..., None], 3, axis=2).astype(np.uint8) * 200
+    chest = preset("chest")
+    moves = chest.with_(**{name: 0.0 for name in ("brightness", "contrast", "gamma", "blur_p", "noise_p")})
+    source = PromptedPictures([Shown("one", picture, numbers, ("a", "b"))], looks=12, preset=moves, seed=4)
+    changed = 0
+    for batch in source.epoch(0):
+        inside = batch.targets[0].amax(dim=0) > 0  # type: ignore[index]
+        agree = ((batch.pixels[0, 0] > 100) == inside).float().mean()
+        assert agree > 0.97  # all but the rim, which is between both
+        tops = [int(np.flatnonzero(mask.any(axis=1))[0]) for mask in batch.targets[0].numpy()]  # type: ignore[index]
+        sizes = [int(mask.sum()) for mask in batch.targets[0]]  # type: ignore[index]
+        if len(tops) == 2:  # the larger one stays above
+            assert tops[int(np.argmax(sizes))] < tops[int(np.argmin(sizes))]
+        changed += int((batch.pixels[0].permute(1, 2, 0).numpy() != picture).any())
+    assert changed == 12
+
+
+def test_what_is_moved_out_of_the_picture_is_shown_where_it_was() -> None:
+    numbers = np.zeros((40, 40), np.uint8)
+    numbers[0:4, 0:4] = 1
+    away = preset("none").with_(zoom_in=8.0)
+    source = PromptedPictures([Shown("one", np.zeros((40, 40, 3), np.uint8), numbers, ("a",))], looks=8, preset=away)
+    assert all(int(batch.targets.sum()) >= 9 for batch in source.epoch(0))  # type: ignore[union-attr]
 
 
 def test_all_prompts_of_a_batch_have_as_many_points_and_boxes() -> None:

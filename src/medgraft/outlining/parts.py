@@ -20,6 +20,7 @@ from medgraft.planning import filled
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import DataSet
 from medgraft.samples.mask_meaning import MaskForm
+from medgraft.samples.presets import Preset, preset
 from medgraft.samples.prompted import JudgedPictures, PromptedPictures, Shown
 from medgraft.segmentation.parts import PREVIEW, with_masks
 from medgraft.tasks.outline import Outline
@@ -143,7 +144,7 @@ def choose_rest(recipe: Recipe, found: Gathered, task: Outline, *, pictures: int
         "fit.ema": (0.0, "the falling rate settles the weights"),
         "fit.precision": ("fp32", "prompts are few numbers"),
         "fit.channels_last": (False, "a picture comes as it is in its file"),
-        "augment.preset": ("none", "pictures are mirrored, turned and lit anew, which no prompt minds"),
+        "augment.preset": (found.survey.preset, found.survey.preset_why),
     }
     if images < _FEW:
         planned["depth.thaw"] = ("head", f"{images} training images are too few to compare depths on")
@@ -171,7 +172,8 @@ def assemble_prompts(ready: Prepared, *, folder: Path, listen: Listen) -> Prompt
         return [one for place in found.of(split) for one in pictures[place]]
 
     words: dict[str, Any] = {"most": recipe.prompts.most, "looks": recipe.prompts.looks or 1, "seed": recipe.seed}
-    train, val = PromptedPictures(of("train"), **words), JudgedPictures(of("val"), most=_WATCHED_EACH, count=_WATCHED)
+    train = PromptedPictures(of("train"), **words, preset=preset_of(recipe))
+    val = JudgedPictures(of("val"), most=_WATCHED_EACH, count=_WATCHED)
     for split, source in (("training", train), ("validation", val)):
         if not len(source):
             what = f"no {split} image has a structure of {form.least} pixels or more"
@@ -187,6 +189,11 @@ def form_of(recipe: Recipe) -> StructureForm:
     """Get what a filled recipe says a structure is."""
     own = recipe.prompts
     return StructureForm(own.structures == "parts", own.least, own.slices, own.axis)
+
+
+def preset_of(recipe: Recipe) -> Preset:
+    """Get the changes of pictures that a filled recipe asks for; nothing is blanked, as it would be asked for."""
+    return preset(recipe.augment.preset).with_(strength=recipe.augment.strength, erase=0.0, erase_p=0.0)
 
 
 def pictures_in(parts: PromptParts, places: Sequence[int]) -> list[list[Shown]]:

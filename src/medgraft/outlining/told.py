@@ -10,9 +10,9 @@ from medgraft import depth_rounds
 from medgraft.detection.told import Times
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
-from medgraft.outlining.parts import Prepared, PromptParts
+from medgraft.outlining.parts import Prepared, PromptParts, preset_of
 from medgraft.recipe import Recipe
-from medgraft.reporting import data_entry, depth_entry, run_entries
+from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.tasks.outline import Outline
 from medgraft.version import VERSION
@@ -68,7 +68,7 @@ def report_of(
         "backbone": backbone_entry(task),
         "depth": depth_entry(recipe, task, out / depth_rounds.FILE),
         "data": data_of(found, ready.masks, parts),
-        "augment": {"preset": "none", "reason": recipe.reasons.get("augment.preset"), "strength": 0.0, "steps": []},
+        "augment": _augment_entry(recipe),
         "training": _training_entry(recipe, fitted),
         "methods": _methods(recipe, parts, found, fitted),
         **result,
@@ -79,6 +79,12 @@ def report_of(
             "prefix_seconds": round(times.prefix, 2),
         },
     }
+
+
+def _augment_entry(recipe: Recipe) -> dict[str, Any]:
+    chosen = preset_of(recipe)
+    entry = {"preset": chosen.name, "reason": recipe.reasons.get("augment.preset")}
+    return {**entry, "strength": recipe.augment.strength, "steps": augment_steps(chosen)}
 
 
 def data_of(found: Gathered, masks: MaskForm, parts: PromptParts) -> dict[str, Any]:

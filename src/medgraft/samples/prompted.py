@@ -10,12 +10,15 @@ import numpy as np
 import torch
 
 from medgraft import seeds
+from medgraft.samples import augment
+from medgraft.samples.presets import Preset
 from medgraft.samples.showing import box_prompt, innermost, parts_of
 from medgraft.values import Batch, Prompt
 
 KINDS = ("box", "point", "points", "box and point")
 _SHARES = (0.4, 0.3, 0.15, 0.15)
 JUDGED = ("box", "point")  # by which validation and test images are shown
+_SEEN = 9  # pixels of a structure that are left after a change, at least
 _NEAR = 0.25  # of the longer side of a box: how far beside it points lie that are not in a structure
 
 
@@ -41,29 +44,37 @@ class Shown:
 
 
 class PromptedPictures:
-    """Pictures in random order, mirrored, turned and lit anew, each with some of its structures and prompts.
+    """Pictures in random order, changed, each with some of its structures and prompts.
 
     Args:
         pictures: to learn from; those without a structure are left out.
         most: structures of a picture at once, at most.
         looks: how often an epoch shows a picture.
         seed: every draw is a function of it, the epoch and the picture.
-        lit: how much light, contrast and colour change; 0 leaves them.
+        preset: how pictures and their structures change; None mirrors and turns them all ways and lights them anew.
+        lit: without a preset, how much light, contrast and colour change; 0 leaves them.
     """
 
     def __init__(
-        self, pictures: Sequence[Shown], *, most: int = 12, looks: int = 1, seed: int = 0, lit: float = 1.0
+        self,
+        pictures: Sequence[Shown],
+        *,
+        most: int = 12,
+        looks: int = 1,
+        seed: int = 0,
+        preset: Preset | None = None,
+        lit: float = 1.0,
     ) -> None:
         self.pictures = [one for one in pictures if one.names]
-        self.most, self.looks, self.seed, self.lit = most, looks, seed, lit
+        self.most, self.looks, self.seed, self.preset, self.lit = most, looks, seed, preset, lit
 
     def __len__(self) -> int:
         return len(self.pictures) * self.looks
 
     def part(self, places: Sequence[int]) -> PromptedPictures:
         """Get the batches of some pictures alone."""
-        words: dict[str, Any] = {"most": self.most, "looks": self.looks, "seed": self.seed, "lit": self.lit}
-        return PromptedPictures([self.pictures[place] for place in places], **words)
+        words: dict[str, Any] = {"most": self.most, "looks": self.looks, "seed": self.seed}
+        return PromptedPictures([self.pictures[place] for place in places], **words, preset=self.preset, lit=self.lit)
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, from `start_step` on."""
@@ -74,17 +85,32 @@ class PromptedPictures:
     def _one(self, epoch: int, place: int) -> Batch:
         dice = seeds.generator(self.seed, "prompt", epoch, place)
         shown = self.pictures[place % len(self.pictures)]
-        numbers = dice.permutation(len(shown.names))[: self.most] + 1
-        masks = np.stack([shown.mask(int(number)) for number in numbers])
-        turns, flip = int(dice.integers(4)), bool(dice.integers(2))
-        picture = np.rot90(_lit(np.asarray(shown.picture), self.lit, dice), turns, (0, 1))
-        masks = np.rot90(masks, turns, (1, 2))
-        if flip:
-            picture, masks = picture[:, ::-1], masks[:, :, ::-1]
+        picture, laid = self._changed(shown, dice, epoch, place)
+        there = np.flatnonzero(np.bincount(laid.ravel(), minlength=len(shown.names) + 1)[1:] >= _SEEN) + 1
+        if not len(there):  # moved out of the picture
+            picture, laid, there = np.asarray(shown.picture), np.asarray(shown.numbers), 1 + np.arange(len(shown.names))
+        masks = np.stack([laid == number for number in dice.permutation(there)[: self.most]])
         kind = str(dice.choice(KINDS, p=_SHARES))
         count = int(dice.integers(2, 6)) if kind == "points" else 1
         prompts = tuple(drawn_prompt(mask, kind, dice, count=count) for mask in masks)
         return batch_of(shown.key, picture, masks, prompts)
+
+    def _changed(
+        self, shown: Shown, dice: np.random.Generator, epoch: int, place: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A picture and the numbers of its structures, both changed alike."""
+        picture, laid = np.asarray(shown.picture), np.asarray(shown.numbers)
+        turns, flip = int(dice.integers(4)), bool(dice.integers(2))
+        if self.preset is not None:
+            turns, flip = turns if self.preset.turns else 0, False
+            drawn = augment.drawn_for(self.preset.with_(turns=0.0), [f"{place}"], seed=self.seed, epoch=epoch)
+            moved = augment.apply(picture.transpose(2, 0, 1)[None], drawn)[0].numpy()
+            picture = np.rint(moved * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
+            laid = augment.moved_labels(laid, drawn[0], unknown=0)
+        else:
+            picture = _lit(picture, self.lit, dice)
+        picture, laid = np.rot90(picture, turns, (0, 1)), np.rot90(laid, turns, (0, 1))
+        return (picture[:, ::-1], laid[:, ::-1]) if flip else (picture, laid)
 
 
 class JudgedPictures:
