@@ -1,4 +1,4 @@
-"""A U-Net that says of a noisy image, or volume, at a time what is signal and what is noise; with or without a class."""
+"""A U-Net that says what is signal and what is noise in a noisy image or volume, told its time and perhaps its class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike two pictures or volumes are: SSIM, MS-SSIM and PSNR; and how alike the images of a set are to each other."""
+"""How alike two pictures or volumes are: SSIM, MS-SSIM and PSNR; and pairs to compare the images of a set by."""
 
 from __future__ import annotations
 

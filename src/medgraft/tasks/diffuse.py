@@ -1,0 +1,133 @@
+"""Diffuse: images drawn from noise, learnt by taking noise away; with a class or without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgraft import seeds
+from medgraft.nets.denoiser import Denoiser, DenoiserForm
+from medgraft.nets.diffusing import go_back, q_sample
+from medgraft.tasks.answers import Answers, Parts
+from medgraft.tasks.base import Task
+from medgraft.values import Batch, Prediction
+
+_UNTOLD = 0.1  # share of the images that are learnt without their class, for guidance
+_TRIED = 4  # times at which a validation image is judged
+
+
+class Diffuse(Task):
+    """Denoising diffusion of images `(C, [D,] H, W)` in -1..1, or of their latents.
+
+    Args:
+        form: of the net.
+        answers: the classes; none where images are drawn without.
+        side: pixels of the image, by which noise is shared over time.
+        seed: of what validation images are judged with.
+        latent: True where it learns latents: what is foreseen is then not kept in -1..1.
+
+    Source: Ho et al., NeurIPS 2020;33:6840; guidance without a classifier: Ho and Salimans, arXiv:2207.12598.
+    """
+
+    wants: ClassVar[frozenset[str]] = frozenset()
+    places: ClassVar[str] = "images"
+
+    def __init__(self, form: DenoiserForm, answers: Answers, *, side: int, seed: int = 0, latent: bool = False) -> None:
+        super().__init__()
+        self.net, self.answers = Denoiser(form), answers
+        self.side, self.seed, self.latent = side, seed, latent
+
+    def parts(self) -> Parts:
+        return Parts((), self.net)
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """Yield the mean squared error of v at times spread evenly over the batch."""
+        x_0, count = batch.pixels, len(batch.keys)
+        time = (torch.randperm(count, device=x_0.device) + torch.rand(count, device=x_0.device)) / count
+        eps, untold = torch.randn_like(x_0), torch.rand(count, device=x_0.device) < _UNTOLD
+        noisy, v = q_sample(x_0, time, eps, side=self.side)
+        kinds = None
+        if self.answers.classes:
+            assert batch.targets is not None
+            kinds = torch.where(untold, len(self.answers.classes), batch.targets.long())
+        yield "all", (self.net(noisy, time, kinds).float() - v.float()).square().mean()
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Get of each image the error of v, at the same times and with the same noise whenever it is asked."""
+        errors = []
+        for number in range(_TRIED):
+            dice = [seeds.generator(self.seed, "judged", number, key) for key in batch.keys]
+            eps = torch.from_numpy(np.stack([one.standard_normal(batch.pixels.shape[1:], np.float32) for one in dice]))
+            eps = eps.to(batch.pixels)
+            time = batch.pixels.new_tensor([(number + one.random()) / _TRIED for one in dice])
+            noisy, v = q_sample(batch.pixels, time, eps, side=self.side)
+            said = self.net(noisy, time, self._kinds(batch.targets))
+            errors.append((said.float() - v.float()).square().flatten(1).mean(dim=1))
+        means = torch.stack(errors).mean(dim=0).double().cpu().numpy()
+        none = np.zeros(0)
+        return [
+            Prediction(key, np.array([one]), none, "", value=float(one))
+            for key, one in zip(batch.keys, means, strict=True)
+        ]
+
+    def _kinds(self, targets: Tensor | None) -> Tensor | None:
+        return targets.long() if self.answers.classes and targets is not None else None
+
+    def meter(self) -> ErrorMeter:
+        return ErrorMeter()
+
+    @torch.no_grad()
+    def drawn(
+        self,
+        noise: Tensor,
+        kinds: Tensor | None = None,
+        *,
+        steps: int = 40,
+        sampler: str = "dpm",
+        guidance: float = 0.0,
+        start: float = 1.0,
+        noises: Any = None,
+    ) -> Iterator[Tensor]:
+        """Yield what is foreseen at each step, the last being the result; see `nets.diffusing.go_back`.
+
+        Args:
+            noise: `(N, C, [D,] H, W)`.
+            kinds: `(N,)` classes, or None.
+            steps: how often the net is asked.
+            sampler: "ddpm", "ddim" or "dpm".
+            guidance: how far the answer is led away from the one without a class; 0 takes the plain answer.
+            start: the time of `noise`.
+            noises: step -> noise, for "ddpm".
+        """
+
+        def says(x_t: Tensor, time: Tensor) -> Tensor:
+            told = self.net(x_t, time, kinds).float()
+            if not guidance or kinds is None:
+                return told
+            plain = self.net(x_t, time, None).float()
+            return told + guidance * (told - plain)
+
+        yield from go_back(
+            noise, says, side=self.side, steps=steps, sampler=sampler, start=start, noises=noises, clip=not self.latent
+        )
+
+
+class ErrorMeter:
+    """The mean error of what is foreseen."""
+
+    def __init__(self) -> None:
+        self.errors: list[float] = []
+
+    def update(self, predictions: Sequence[Prediction], targets: np.ndarray) -> None:
+        """Add predictions; there is no truth beside them."""
+        self.errors += [float(one.value or 0.0) for one in predictions]
+
+    def watch(self) -> tuple[float, float]:
+        """Get (loss, score): the mean error, which rises where images are learnt by heart, and its negative."""
+        error = float(np.mean(self.errors)) if self.errors else 1.0
+        return error, -error
