@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medgraft.nets.denoiser import Denoiser, DenoiserForm
+from medgraft.nets.denoiser import Denoiser, DenoiserForm, folded, unfolded
 from medgraft.nets.diffusing import SAMPLERS, go_back, log_snr, parts, q_sample, split_v
 
 MEAN, SPREAD = 0.3, 0.2
@@ -52,9 +52,19 @@ def test_the_second_order_needs_fewer_steps_than_the_first():
     assert (ends["dpm", 12] - exact).abs().mean() < 0.5 * (ends["ddim", 12] - exact).abs().mean()
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 8, 12), (2, 1, 4, 8, 6)])
+def test_folding_is_undone(shape):
+    x = torch.arange(torch.Size(shape).numel(), dtype=torch.float32).reshape(shape)
+    small = folded(x, 2)
+    assert small.shape == (2, shape[1] * 2 ** (len(shape) - 2), *(side // 2 for side in shape[2:]))
+    corner = x[0, 0][tuple(slice(0, 2) for _ in shape[2:])]
+    assert small[0, : corner.numel()].flatten(1)[:, 0].tolist() == corner.flatten().tolist()
+    torch.testing.assert_close(unfolded(small, 2), x)
+
+
 @pytest.mark.parametrize(("axes", "shape"), [(2, (3, 16, 24)), (3, (1, 8, 16, 8))])
 def test_a_denoiser_begins_at_zero_and_knows_time_and_class(axes, shape):
-    form = DenoiserForm(axes, shape[0], (16, 32), blocks=1, classes=2)
+    form = DenoiserForm(axes, shape[0], (16, 32), blocks=1, classes=2, fold=2)
     torch.manual_seed(0)
     net = Denoiser(form)
     noisy, time = torch.randn(2, *shape), torch.tensor([0.2, 0.7])

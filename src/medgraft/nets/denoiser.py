@@ -1,4 +1,4 @@
-"""A U-Net that says what is signal and what is noise in a noisy image or volume, told its time and perhaps its class."""
+"""A U-Net that tells signal from noise in a noisy image or volume, given its time and perhaps its class."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class DenoiserForm:
         attends: resolutions, counted from the coarsest, whose places look at each other.
         classes: 0 where images have no class.
         dropout: share of channels that a block leaves out while it learns.
+        fold: pixels along each axis that become channels before anything else: 2 makes a net four times faster (of
+            volumes eight times), as its finest map is half as fine.
     """
 
     axes: int = 2
@@ -36,11 +38,12 @@ class DenoiserForm:
     attends: int = 1
     classes: int = 0
     dropout: float = 0.0
+    fold: int = 1
 
     @property
     def step(self) -> int:
         """Get what each side of an image must be a multiple of."""
-        return 2 ** (len(self.widths) - 1)
+        return self.fold * 2 ** (len(self.widths) - 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values."""
@@ -69,7 +72,8 @@ class Denoiser(nn.Module):
         self.time = nn.Sequential(nn.Linear(form.widths[0], told), nn.SiLU(), nn.Linear(told, told))
         # The last class is "none": what is learnt without a class, and what guidance leads away from.
         self.kind = nn.Embedding(form.classes + 1, told) if form.classes else None
-        self.first = conv(form.channels, form.widths[0], 3, padding=1)
+        channels = form.channels * form.fold**form.axes
+        self.first = conv(channels, form.widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         kept = [form.widths[0]]
         width = form.widths[0]
@@ -93,7 +97,7 @@ class Denoiser(nn.Module):
             if level:
                 self.up.append(_Wider(conv(width, width, 3, padding=1)))
         self.last = nn.Sequential(
-            nn.GroupNorm(_groups(width), width), nn.SiLU(), conv(width, form.channels, 3, padding=1)
+            nn.GroupNorm(_groups(width), width), nn.SiLU(), conv(width, channels, 3, padding=1)
         )
         _zero(self.last[-1])
 
@@ -113,7 +117,7 @@ class Denoiser(nn.Module):
             known = kinds if kinds is not None else torch.full_like(time, self.form.classes, dtype=torch.long)
             told = told + self.kind(known)
         told = F.silu(told)
-        x = self.first(noisy)
+        x = self.first(folded(noisy, self.form.fold))
         kept = [x]
         for part in self.down:
             x = part(x, told) if isinstance(part, _Block) else part(x)
@@ -122,7 +126,7 @@ class Denoiser(nn.Module):
             x = part(x, told)
         for part in self.up:
             x = part(torch.cat([x, kept.pop()], dim=1), told) if isinstance(part, _Block) else part(x)
-        return self.last(x)
+        return unfolded(self.last(x), self.form.fold)
 
 
 class _Block(nn.Module):
@@ -176,6 +180,27 @@ class _Wider(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def folded(x: Tensor, by: int) -> Tensor:
+    """Get `(N, C * by^k, ...)` of an image `(N, C, ...)` of k axes: each block of pixels becomes channels."""
+    if by == 1:
+        return x
+    axes = x.ndim - 2
+    parts = x.reshape(*x.shape[:2], *(part for side in x.shape[2:] for part in (side // by, by)))
+    order = [0, 1, *range(3, 3 + 2 * axes, 2), *range(2, 2 + 2 * axes, 2)]
+    return parts.permute(order).flatten(1, 1 + axes)
+
+
+def unfolded(x: Tensor, by: int) -> Tensor:
+    """Get the image again that `folded` made channels of."""
+    if by == 1:
+        return x
+    axes = x.ndim - 2
+    parts = x.reshape(len(x), -1, *(by,) * axes, *x.shape[2:])
+    order = [0, 1, *(place for axis in range(axes) for place in (2 + axes + axis, 2 + axis))]
+    whole = parts.permute(order)
+    return whole.reshape(*whole.shape[:2], *(side * by for side in x.shape[2:]))
 
 
 def waves(time: Tensor, width: int) -> Tensor:
