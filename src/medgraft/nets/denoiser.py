@@ -96,9 +96,7 @@ class Denoiser(nn.Module):
                 width = form.widths[level]
             if level:
                 self.up.append(_Wider(conv(width, width, 3, padding=1)))
-        self.last = nn.Sequential(
-            nn.GroupNorm(_groups(width), width), nn.SiLU(), conv(width, channels, 3, padding=1)
-        )
+        self.last = nn.Sequential(nn.GroupNorm(_groups(width), width), nn.SiLU(), conv(width, channels, 3, padding=1))
         _zero(self.last[-1])
 
     def _looks(self, level: int) -> bool:

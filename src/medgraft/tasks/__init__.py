@@ -15,5 +15,7 @@ TASKS = Registry(
         "detect": "medgraft.tasks.detect:Detect",
         "segment": "medgraft.tasks.segment:Segment",
         "outline": "medgraft.tasks.outline:Outline",
+        "diffuse": "medgraft.tasks.diffuse:Diffuse",
+        "stylegan": "medgraft.tasks.stylegan:Stylegan",
     },
 )

@@ -1,0 +1,145 @@
+"""The data decide for images that are drawn: their size and classes, the net and the schedule, each with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from medgraft.errors import BadRecipe
+from medgraft.gather import Peek
+from medgraft.planning import average_rule, filled
+from medgraft.recipe import Recipe
+from medgraft.segmentation.room import room_of
+
+_SIDES = ((8, 256), (4, 128), (1, 64))  # room of the machine -> pixels of a picture's side
+_SIDES_3D = ((8, 128), (4, 96), (1, 64))
+_FEWEST_OF_A_CLASS, _MOST_CLASSES = 10, 50
+_STEPS = {"diffuse": {1: 3000, 4: 20_000, 8: 40_000}, "stylegan": {1: 2500, 4: 15_000, 8: 30_000}}
+_STEPS_3D = {1: 1500, 4: 10_000, 8: 20_000}
+_EPOCH = 100  # steps of an epoch, about
+_BATCH, _BATCH_3D = 16, 4
+_LEVELS_3D, _LEVELS = 3, 3
+
+
+def choose_shape(recipe: Recipe, seen: Peek, shape: Sequence[int]) -> Recipe:
+    """Fill how large images are drawn, and whether in colour.
+
+    Args:
+        recipe: as asked.
+        seen: of a few images.
+        shape: ([D,] H, W), the median of some.
+
+    Raises:
+        BadRecipe: StyleGAN is asked for volumes, or for a size that is no power of two.
+    """
+    if seen.volume and recipe.task == "stylegan":
+        raise BadRecipe("stylegan draws flat images, and these are volumes", do="Use --task diffuse.")
+    times, words = _times(recipe)
+    asked = recipe.generator.shape or ([recipe.input.image_size] * (3 if seen.volume else 2))
+    if asked[0] is not None:
+        wanted, why = [int(side or 0) for side in asked], "as asked"
+    elif seen.volume:
+        most = next(side for least, side in _SIDES_3D if times >= least)
+        shrink = min(1.0, most / max(shape))
+        wanted = [max(16, 8 * round(side * shrink / 8)) for side in shape]
+        why = f"volumes of {' x '.join(map(str, shape))} voxels, no side above {most}{words}"
+    else:
+        most = next(side for least, side in _SIDES if times >= least)
+        side = min(most, 2 ** int(math.log2(max(seen.longest, 16))))
+        wanted, why = [side, side], f"images of {seen.longest} pixels; {most} is what the machine can learn{words}"
+    _check_shape(recipe, wanted, volume=seen.volume)
+    planned: dict[str, tuple[Any, str]] = {
+        "generator.shape": (wanted, why),
+        "input.channels": (1 if seen.gray else 3, "no image has colour" if seen.gray else "there are images in colour"),
+    }
+    return filled(recipe, planned)
+
+
+def _check_shape(recipe: Recipe, shape: Sequence[int], *, volume: bool) -> None:
+    if len(shape) != (3 if volume else 2):
+        what = f"generator.shape has {len(shape)} sides, and the images have {3 if volume else 2}"
+        raise BadRecipe(what, do="Give ([D,] H, W).")
+    if recipe.task == "stylegan" and (shape[0] != shape[1] or shape[0] < 8 or shape[0] & (shape[0] - 1)):
+        what = f"stylegan draws squares whose side is a power of two, not {shape[0]} x {shape[1]} pixels"
+        raise BadRecipe(what, do="Give --image-size 32, 64, 128 or 256.")
+    if recipe.task == "diffuse" and any(side % 8 or side < 16 for side in shape):
+        what = f"sides of {' x '.join(map(str, shape))} are no multiples of 8 from 16 on"
+        raise BadRecipe(what, do="Give others by --image-size or --set generator.shape=[...].")
+
+
+def choose_kinds(recipe: Recipe, labels: Sequence[str | None]) -> Recipe:
+    """Fill whether images are drawn by class, of the labels of all samples.
+
+    Raises:
+        BadRecipe: it is asked for, and there are no classes.
+    """
+    counts = Counter(label for label in labels if label)
+    plain = not any(label and "|" in label for label in labels) and all(labels)
+    several = plain and 2 <= len(counts) <= _MOST_CLASSES
+    if recipe.generator.kinds and not several:
+        raise BadRecipe("these images have no classes to be drawn by", do="Leave generator.kinds out.")
+    enough = several and min(counts.values()) >= _FEWEST_OF_A_CLASS
+    rarest = min(counts.values(), default=0)
+    why = (
+        f"each of {len(counts)} classes has {rarest} images or more"
+        if enough
+        else f"a class has {rarest} images, {_FEWEST_OF_A_CLASS} are needed"
+        if several
+        else "there are no classes"
+    )
+    return filled(recipe, {"generator.kinds": (enough, why)})
+
+
+def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Recipe:
+    """Fill the net and the schedule.
+
+    Args:
+        recipe: with its shape.
+        images: of the training.
+        preset: of the kind of image, and why; its mirrors and turns are what is changed.
+    """
+    own, task = recipe.generator, recipe.task
+    assert own.shape is not None
+    axes, (times, words) = len(own.shape), _times(recipe)
+    batch = recipe.fit.batch_size or min(_BATCH if axes == 2 else _BATCH_3D, max(2, images))
+    steps = (_STEPS[task] if axes == 2 else _STEPS_3D)[times]
+    looks = own.looks or max(1, round(_EPOCH * batch / images))
+    each = max(1, looks * images // batch)
+    epochs = recipe.fit.epochs or max(1, round(steps / each))
+    total = epochs * each
+    fold = own.fold or (1 if task == "stylegan" else 2 if axes == 2 or max(own.shape) <= 48 else 4)
+    planned: dict[str, tuple[Any, str]] = {
+        "generator.fold": (fold, f"a map of {' x '.join(str(side // fold) for side in own.shape)} is what is paid for"),
+        "generator.widths": _widths(task, axes, own.shape, times, words),
+        "generator.gamma": (
+            round(0.0002 * own.shape[-1] ** 2 / batch, 4) if task == "stylegan" else 0.0,
+            "by size and batch, as Karras et al. 2020" if task == "stylegan" else "no discriminator",
+        ),
+        "generator.looks": (looks, f"an epoch has about {_EPOCH} steps"),
+        "generator.sheet": (max(1, epochs // 8), "about eight sheets in all"),
+        "augment.preset": preset,
+        "fit.batch_size": (batch, f"{batch} images a step"),
+        "fit.epochs": (epochs, f"about {total:,} steps{words}"),
+        "fit.patience": (0, "the falling rate still brings gains"),
+        "fit.lr": (3e-4, "as diffusion is learnt") if task == "diffuse" else (2e-3, "as Karras et al. 2020"),
+        "fit.head_lr": (3e-4, "one net") if task == "diffuse" else (2e-3, "both nets learn equally fast"),
+        "fit.layer_decay": (1.0, "no layer is older than another"),
+        "fit.ema": average_rule(total) if task == "diffuse" else (0.998, "the generator circles around its best"),
+        "fit.channels_last": (False, "slower here on processors"),
+        "fit.precision": ("fp32" if times == 1 else "bf16", "what the machine multiplies in"),
+    }
+    return filled(recipe, planned)
+
+
+def _widths(task: str, axes: int, shape: Sequence[int], times: int, words: str) -> tuple[list[int], str]:
+    if task == "stylegan":
+        return [16 * min(times, 2)], f"of the finest resolution; each coarser one has twice as many{words}"
+    base = 64 if axes == 2 else 32
+    return [base * min(times, 2) * k for k in (1, 2, 3)], f"three resolutions of {axes} axes{words}"
+
+
+def _times(recipe: Recipe) -> tuple[int, str]:
+    room, plain = room_of(recipe.machine.device), room_of("cpu")
+    return room.step_pixels // plain.step_pixels, room.words

@@ -1,0 +1,193 @@
+"""DATA and a recipe -> images of one size, nets that learn to draw such, and their loaders: where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgraft import gather as gathering
+from medgraft import seeds
+from medgraft.errors import BadData
+from medgraft.gather import Gathered, Listen
+from medgraft.generation.choices import choose_kinds, choose_rest, choose_shape
+from medgraft.generation.features import Features
+from medgraft.learn.engine import Engine
+from medgraft.nets.denoiser import DenoiserForm
+from medgraft.nets.stylegan import StyleForm
+from medgraft.recipe import Recipe
+from medgraft.samples.dataset import DataSet
+from medgraft.samples.facts import facts_of
+from medgraft.samples.loader import Items, Loader
+from medgraft.samples.presets import Preset, preset
+from medgraft.tasks.answers import Answers
+from medgraft.tasks.diffuse import Diffuse
+from medgraft.tasks.stylegan import Play, Stylegan
+from medgraft.values import Batch, InputSpec
+from medgraft.version import VERSION
+
+_FEWEST = 20  # training images
+_LOOKED_AT = 24
+_LATENT = 128
+
+
+@dataclass(eq=False)
+class DrawnParts:
+    """What a recipe is assembled to.
+
+    Attributes:
+        recipe: filled.
+        found: the real images, with their splits.
+        task: on its device.
+        engine: device and precision.
+        answers: the classes; none where images are drawn without.
+        train: batches in random order, an epoch shows an image some times.
+        val: batches in order.
+        spacing_mm: of a voxel that is drawn, or None where it is not known.
+    """
+
+    recipe: Recipe
+    found: Gathered
+    task: Diffuse | Stylegan
+    engine: Engine
+    answers: Answers
+    train: Looks
+    val: Loader
+    spacing_mm: tuple[float, ...] | None
+
+    def real(self, split: str) -> Iterator[np.ndarray]:
+        """Yield the images of a split, float32 in -1..1, in their order."""
+        for place in self.found.of(split):
+            yield signed(self.found.store.rows([self.found.places[place]])[0])
+
+
+class Looks:
+    """A loader of which an epoch shows each image some times, in another order each time.
+
+    Args:
+        loader: of the training.
+        times: how often.
+    """
+
+    def __init__(self, loader: Loader, times: int) -> None:
+        self.loader, self.times, self.keys = loader, times, loader.keys
+
+    def __len__(self) -> int:
+        return len(self.loader) * self.times
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, from `start_step` on."""
+        first, step = divmod(start_step, len(self.loader))
+        for number in range(first, self.times):
+            yield from self.loader.epoch(epoch * self.times + number, start_step=step)
+            step = 0
+
+
+def spec_of(recipe: Recipe) -> InputSpec:
+    """Get how pixels become numbers: -1 is black, 1 is white."""
+    channels = 1 if recipe.input.channels == 1 else 3
+    shape = recipe.generator.shape or [64, 64]
+    return InputSpec((shape[-2], shape[-1]), channels, (0.5,) * channels, (0.5,) * channels)
+
+
+def signed(pixels: np.ndarray) -> np.ndarray:
+    """Get whole numbers as float32 in -1..1."""
+    white = np.float32(65535 if pixels.dtype == np.uint16 else 255)
+    return np.asarray(pixels, np.float32) * (2 / white) - 1
+
+
+def prepare_images(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple[Recipe, Gathered, Answers]:
+    """Decode the images at the size that is drawn and fill the recipe.
+
+    Raises:
+        BadData: there are too few images.
+        BadRecipe: an option has no meaning here.
+    """
+    recipe = recipe.changed({"medgraft": VERSION})
+    seen = gathering.peek(dataset)
+    recipe = choose_shape(recipe, seen, _median_shape(dataset))
+    recipe = choose_kinds(recipe, [sample.label for sample in dataset.samples])
+    if not recipe.generator.kinds:
+        dataset = replace(dataset, samples=tuple(replace(one, label="image") for one in dataset.samples))
+    shape = recipe.generator.shape
+    assert shape is not None
+    network: dict[str, Any] = {
+        "size": shape,
+        "channels": spec_of(recipe).channels,
+        "fit": "stretch" if seen.volume else recipe.input.fit,
+    }
+    if recipe.input.window is not None:
+        network["window"] = list(recipe.input.window)
+    found = gathering.gather(dataset, recipe, network=network, listen=listen)
+    for note in found.notes:
+        listen({"event": "say", "text": note})
+    training = found.of("train")
+    if len(training) < _FEWEST:
+        found.store.close()
+        what = f"{len(training)} training images are too few to learn to draw such, {_FEWEST} are needed"
+        raise BadData(what, where=dataset.root, do="Give more images.")
+    recipe = choose_rest(recipe, images=len(training), preset=(found.survey.preset, found.survey.preset_why))
+    names = sorted({str(found.samples[place].label) for place in training}) if recipe.generator.kinds else []
+    return recipe, found, Answers(classes=tuple(names))
+
+
+def _median_shape(dataset: DataSet) -> tuple[int, ...]:
+    places = np.unique(np.linspace(0, len(dataset.samples) - 1, min(_LOOKED_AT, len(dataset.samples))).astype(int))
+    records = [one for one in facts_of([dataset.samples[k] for k in places], workers=1) if one["error"] is None]
+    deepest = max(len(one["shape"]) for one in records)
+    shapes = [one["shape"][1:] for one in records if len(one["shape"]) == deepest]
+    return tuple(int(side) for side in np.median(np.array(shapes), axis=0))
+
+
+def assemble_images(recipe: Recipe, found: Gathered, answers: Answers) -> DrawnParts:
+    """Put the parts together."""
+    spec, changes = spec_of(recipe), preset_of(recipe)
+    numbers = {name: number for number, name in enumerate(answers.classes)}
+
+    def loader(split: str, **words: Any) -> Loader:
+        places = found.of(split)
+        kinds = torch.tensor([numbers.get(str(found.samples[place].label), 0) for place in places])
+        items = Items([found.places[p] for p in places], [found.samples[p].key for p in places], kinds)
+        return Loader(found.store, items, spec=spec, batch_size=recipe.fit.batch_size or 16, seed=recipe.seed, **words)
+
+    task = task_of(recipe, answers, changes)
+    engine = Engine(recipe.machine.device, precision=recipe.fit.precision, channels_last=False)
+    engine.place(task)
+    train = Looks(loader("train", shuffle=True, preset=changes, drop_last=True), recipe.generator.looks or 1)
+    return DrawnParts(recipe, found, task, engine, answers, train, loader("val"), None)
+
+
+def preset_of(recipe: Recipe) -> Preset:
+    """Get the mirrors and turns that images of this kind allow, and no other change: what is changed is drawn."""
+    chosen = preset(recipe.augment.preset)
+    own = preset("none").with_(flip_h=chosen.flip_h, flip_v=chosen.flip_v, turns=chosen.turns)
+    return own if len(recipe.generator.shape or ()) == 2 else preset("none")
+
+
+def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Stylegan:
+    """Get nets that have learnt nothing yet; the same ones for the same seed."""
+    own, channels = recipe.generator, spec_of(recipe).channels
+    assert own.shape is not None and own.widths is not None
+    torch.manual_seed(seeds.torch_seed(recipe.seed, "init"))
+    if recipe.task == "diffuse":
+        axes = len(own.shape)
+        form = DenoiserForm(
+            axes, channels, tuple(own.widths), own.blocks, 1, len(answers.classes), own.dropout, own.fold or 1
+        )
+        return Diffuse(form, answers, side=max(own.shape), seed=recipe.seed)
+    style = StyleForm(own.shape[-1], channels, own.widths[0], 8 * own.widths[0], _LATENT, 4, len(answers.classes))
+    play = Play(own.gamma or 0.0, own.ramp, turns=changes.turns > 0, mirror=changes.flip_h > 0)
+    features = Features(channels=channels, offline=True)
+    return Stylegan(style, answers, play=play, features=features, seed=recipe.seed)
+
+
+def kinds_drawn(count: int, classes: Sequence[str], shares: Sequence[float] = ()) -> np.ndarray:
+    """Get the class of each of `count` images, evenly or by shares; zeros where there are none."""
+    if not classes:
+        return np.zeros(count, np.int64)
+    each = np.array(shares or [1.0] * len(classes), float)
+    ends = np.round(np.cumsum(each / each.sum()) * count).astype(int)
+    return np.searchsorted(ends, np.arange(count), side="right").astype(np.int64)

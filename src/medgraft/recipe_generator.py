@@ -1,0 +1,33 @@
+"""The part of a recipe about images that are drawn: diffusion and StyleGAN."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from medgraft.recipe_places import Section
+
+
+class Generator(Section):
+    """How images are drawn (tasks diffuse and stylegan)."""
+
+    kinds: bool | None = Field(None, description="draw by class; planned: where each class has images enough")
+    shape: list[int] | None = Field(
+        None, min_length=2, max_length=3, description="([D,] H, W) pixels that are drawn; planned"
+    )
+    widths: list[int] | None = Field(
+        None, min_length=1, max_length=7, description="channels at each resolution, the finest first; planned"
+    )
+    blocks: int = Field(1, ge=1, le=4, description="residual blocks a resolution (diffuse)")
+    fold: int | None = Field(None, ge=1, le=4, description="pixels along an axis that become channels; planned")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of channels left out while it learns (diffuse)")
+    sampler: Literal["dpm", "ddim", "ddpm"] = Field("dpm", description="way back from noise (diffuse)")
+    steps: int = Field(32, ge=2, le=1000, description="steps back, each asks the net once (diffuse)")
+    guidance: float = Field(0.5, ge=0, le=20, description="how far images are led to their class; 0 = off (diffuse)")
+    gamma: float | None = Field(None, ge=0, description="penalty on slopes at real images, R1 (stylegan); planned")
+    ramp: float = Field(50.0, gt=0, description="thousand images in which changes may come in (stylegan)")
+    truncation: float = Field(1.0, gt=0, le=1, description="below 1: fewer kinds of image, each likelier (stylegan)")
+    looks: int | None = Field(None, ge=1, description="how often an epoch shows an image; planned")
+    encoders: list[str] = Field([], description="backbones whose features real and drawn images are compared by too")
+    sheet: int | None = Field(None, ge=1, description="epochs between two sheets of samples; planned")
