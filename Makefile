@@ -52,11 +52,14 @@ demo: $(INSTALLED)
 	@if [ -e demo/run/report.html ]; then echo "It was run before: demo/run/report.html. To run it again: rm -r demo"; \
 	else $(VENV)/bin/medgraft demo --out demo; fi
 
+# Two processes of one thread each: the nets of the tests are too small to gain from a second thread.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+
 test: $(INSTALLED_DEV)
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-all: $(INSTALLED_DEV)
-	$(PY) -m pytest -m "" $(ARGS)
+	$(PYTEST) -m "" $(ARGS)
 
 check: lint types test
 

@@ -125,7 +125,7 @@ def choose_rest(recipe: Recipe, found: Gathered, task: Outline, *, pictures: int
     transformer = takes_adapters(task.backbone)
     epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / max(pictures, 1))))
     looks = max(1, round(_STEPS / max(pictures * (recipe.fit.epochs or epochs), 1)))
-    things = bool(recipe.masks.instances)
+    things, procedural = bool(recipe.masks.instances), model.name.startswith("embedded:")
     planned: dict[str, tuple[Any, str]] = {
         "prompts.structures": (
             "whole",
@@ -136,10 +136,12 @@ def choose_rest(recipe: Recipe, found: Gathered, task: Outline, *, pictures: int
         "fit.batch_size": (1, "a step sees one picture, and several prompts of it"),
         "fit.patience": (0, "the falling rate still brings gains"),
         "fit.norms": ("stored", "a step sees one picture"),
-        "fit.lr": (1e-4, "the encoder keeps much"),
+        "fit.lr": (5e-4, "layers that have seen no real image learn faster")
+        if procedural
+        else (1e-4, "the encoder keeps much"),
         "fit.head_lr": (1e-4, "a decoder that was made for prompts keeps much")
         if transformer
-        else (5e-4, "a small decoder learns faster"),
+        else (1e-3 if procedural else 5e-4, "a small decoder learns faster"),
         "fit.layer_decay": (0.75, "earlier features serve all images and change least"),
         "fit.ema": (0.0, "the falling rate settles the weights"),
         "fit.precision": ("fp32", "prompts are few numbers"),

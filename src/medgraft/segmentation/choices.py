@@ -21,6 +21,7 @@ from medgraft.samples.framing import FrameForm
 from medgraft.samples.mask_grid import GridForm
 from medgraft.samples.picture_grid import PictureForm
 from medgraft.segmentation.facts import MaskFacts
+from medgraft.segmentation.room import room_of
 from medgraft.tasks.segment import Losses
 
 _MOST_SIDE = 1024  # network pixels of a picture's longer side
@@ -31,8 +32,8 @@ _SMALL_APART = 20  # the same where things are told apart: the gap between two i
 _DIM = 0.5  # of white, and ratio between pictures: from there on each has levels of its own
 _ALIKE = 1.05  # ratio of longer sides that is no difference
 _PATCH = 256
-_PATCH_VOXELS, _MOST_VOXELS = 2**17, 2**23
-_STEP_PIXELS, _STEP_VOXELS = 2**19, 2**18
+_MOST_VOXELS = 2**23  # of a scan
+_MOST_BATCH = 16
 _WINDOW_PIXELS, _WINDOW_VOXELS = 2**21, 2**21
 _STEPS_WANTED = {2: 800, 3: 1200}
 _EPOCHS, _FEWEST_EPOCHS, _MOST_EPOCHS = 25, 10, 60
@@ -155,10 +156,14 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         masks: of the training.
         facts: of images and backbone.
     """
-    axes, shape = masks.axes, _network_shape(recipe, masks)
-    patch, why = _patch_rule(shape, masks) if recipe.masks.patch is None else (list(recipe.masks.patch), "as asked")
+    axes, shape, room = masks.axes, _network_shape(recipe, masks), room_of(recipe.machine.device)
+    patch, why = list(recipe.masks.patch or ()), "as asked"
+    if recipe.masks.patch is None:
+        patch, why = _patch_rule(shape, masks, room.patch_voxels)
+        why += room.words if axes == 3 else ""
     size = math.prod(patch)
-    batch = recipe.fit.batch_size or max(2, min(16, (_STEP_PIXELS if axes == 2 else _STEP_VOXELS) // size))
+    held = room.step_pixels if axes == 2 else room.step_voxels
+    batch = recipe.fit.batch_size or max(2, min(_MOST_BATCH, held // size))
     wanted = _STEPS_WANTED[axes] * batch / masks.images  # times that an image is looked at
     each = recipe.masks.patches or max(1, math.ceil(wanted / (recipe.fit.epochs or _EPOCHS)))
     epochs = recipe.fit.epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(wanted / each)))
@@ -191,7 +196,7 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
             not unmeasurable(facts) and not whole,
             unmeasurable(facts) or "a step sees too few images to normalise by its own statistics",
         ),
-        "fit.batch_size": (batch, f"{batch} patches a step"),
+        "fit.batch_size": (batch, f"{batch} patches a step{room.words}"),
         "fit.epochs": (epochs, f"about {steps} steps; the best epoch by validation is kept"),
         "fit.patience": (0, "the falling rate still brings gains"),
         "fit.norms": ("stored", "a step sees patches of too few images to normalise by its own statistics"),
@@ -245,14 +250,14 @@ def _network_shape(recipe: Recipe, facts: MaskFacts) -> tuple[int, ...]:
     return tuple(max(1, round(size * factor)) for size in facts.shape)
 
 
-def _patch_rule(shape: Sequence[int], facts: MaskFacts) -> tuple[list[int], str]:
+def _patch_rule(shape: Sequence[int], facts: MaskFacts, voxels: int) -> tuple[list[int], str]:
     if facts.axes == 2:
         most = _VIEW if max(shape) <= _VIEW else _PATCH
         patch = [min(32 * math.ceil(size / 32), most) for size in shape]
         whole = all(side >= size for side, size in zip(patch, shape, strict=True))
         return patch, "a whole image" if whole else f"a part of images of {shape[0]} x {shape[1]} network pixels"
     steps = 8
-    grow = min(1.0, (_PATCH_VOXELS / math.prod(shape)) ** (1 / 3))
+    grow = min(1.0, (voxels / math.prod(shape)) ** (1 / 3))
     patch = [max(steps, steps * round(size * grow / steps)) for size in shape]
     if grow == 1.0:
         patch = [max(steps, steps * math.ceil(size / steps)) for size in shape]
