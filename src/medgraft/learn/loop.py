@@ -51,6 +51,7 @@ class Schedule:
         patience: epochs without a better validation score; 0 = never stop early.
         save_seconds: time between checkpoints.
         judge_start: the weights before the first step are validated too, and kept if no epoch is better.
+        falls: False keeps the rate after its rise, as two nets that play against each other need.
     """
 
     epochs: int
@@ -61,12 +62,15 @@ class Schedule:
     patience: int = 0
     save_seconds: float = 30.0
     judge_start: bool = False
+    falls: bool = True
 
     def rate(self, step: int, total: int) -> float:
         """Get the factor on the peak learning rate at one step of `total`."""
         rising = max(1, round(self.warmup * total))
         if step < rising:
             return (step + 1) / rising
+        if not self.falls:
+            return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
@@ -103,6 +107,7 @@ class Loop:
         schedule: how long and how fast.
         folder: the run folder; checkpoints and the log go there. None keeps neither, for fits of a few seconds.
         listen: gets each event (a plain dict) for progress bars.
+        look: is called with the number of an epoch, from 1, while the task holds the weights that were judged.
         start: sets the weights to begin with, once: not where a checkpoint brings them. What it gives is kept as
             `Fitted.start`; its "loss" is the training loss of these weights.
     """
@@ -119,12 +124,13 @@ class Loop:
         folder: Path | None,
         listen: Callable[[dict[str, Any]], None] = lambda event: None,
         start: Callable[[], dict[str, Any]] = dict,
+        look: Callable[[int], None] = lambda epoch: None,
     ) -> None:
         self.task, self.engine, self.optimisers = task, engine, dict(optimisers)
         self.train, self.val, self.schedule = train, val, schedule
         self.checkpoints = None if folder is None else Checkpoints(folder / "resume")
         self.log = None if folder is None else Log(folder / "log.jsonl")
-        self.listen, self.begin = listen, start
+        self.listen, self.begin, self.look = listen, start, look
         self.start: dict[str, Any] = {}
         self.peaks = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.epoch = self.step = self.trained_images = 0
@@ -253,6 +259,7 @@ class Loop:
             self._load(self.ema)
         try:
             scores = self._validate()
+            self.look(self.epoch + 1)
         except Stopped:
             self._load(raw)
             self._save()  # all steps of the epoch are done: on resume only the validation is

@@ -132,6 +132,8 @@ class Generator(nn.Module):
         usual: `(classes or 1, latent)` the running mean of the styles, which truncation leads to.
     """
 
+    usual: Tensor
+
     def __init__(self, form: StyleForm) -> None:
         super().__init__()
         self.form = form

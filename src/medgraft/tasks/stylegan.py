@@ -61,6 +61,11 @@ class Stylegan(Task):
     Source: Karras et al., CVPR 2020, p. 8107, and NeurIPS 2020;33:12104; R1: Mescheder et al., ICML 2018, p. 3481.
     """
 
+    step: Tensor
+    chance: Tensor
+    signs: Tensor
+    seen: Tensor
+    path: Tensor
     wants: ClassVar[frozenset[str]] = frozenset()
     places: ClassVar[str] = "images"
 
