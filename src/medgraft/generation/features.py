@@ -27,6 +27,9 @@ class Features(nn.Module):
         offline: never open a connection.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str = EMBEDDED, *, channels: int, offline: bool = False) -> None:
         super().__init__()
         self.net: Backbone = backbone(name, channels=channels, image_size=_LEAST, offline=offline)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,13 +14,12 @@ from medgraft.tasks.diffuse import Diffuse
 _BETAS = (0.0, 0.99)  # of nets that play against each other, as Karras et al. 2020
 
 
-def fit_images(out: Path, parts: DrawnParts, *, look: Callable[[int], None], listen: Listen) -> Fitted:
+def fit_images(out: Path, parts: DrawnParts, *, listen: Listen) -> Fitted:
     """Fit; the task then holds the weights of the best epoch.
 
     Args:
         out: the run folder.
         parts: as assembled.
-        look: called after each epoch, with its number.
         listen: gets progress events.
 
     Raises:
@@ -48,7 +46,6 @@ def fit_images(out: Path, parts: DrawnParts, *, look: Callable[[int], None], lis
         schedule=schedule,
         folder=out,
         listen=listen,
-        look=look,
     ).run()
 
 

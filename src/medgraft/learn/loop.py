@@ -106,8 +106,8 @@ class Loop:
         val: batches to choose the best epoch by; None keeps the last weights, averaged where the schedule says so.
         schedule: how long and how fast.
         folder: the run folder; checkpoints and the log go there. None keeps neither, for fits of a few seconds.
-        listen: gets each event (a plain dict) for progress bars.
-        look: is called with the number of an epoch, from 1, while the task holds the weights that were judged.
+        listen: gets each event (a plain dict) for progress bars; at "validate" the task holds the weights that are
+            judged.
         start: sets the weights to begin with, once: not where a checkpoint brings them. What it gives is kept as
             `Fitted.start`; its "loss" is the training loss of these weights.
     """
@@ -124,13 +124,12 @@ class Loop:
         folder: Path | None,
         listen: Callable[[dict[str, Any]], None] = lambda event: None,
         start: Callable[[], dict[str, Any]] = dict,
-        look: Callable[[int], None] = lambda epoch: None,
     ) -> None:
         self.task, self.engine, self.optimisers = task, engine, dict(optimisers)
         self.train, self.val, self.schedule = train, val, schedule
         self.checkpoints = None if folder is None else Checkpoints(folder / "resume")
         self.log = None if folder is None else Log(folder / "log.jsonl")
-        self.listen, self.begin, self.look = listen, start, look
+        self.listen, self.begin = listen, start
         self.start: dict[str, Any] = {}
         self.peaks = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.epoch = self.step = self.trained_images = 0
@@ -259,7 +258,6 @@ class Loop:
             self._load(self.ema)
         try:
             scores = self._validate()
-            self.look(self.epoch + 1)
         except Stopped:
             self._load(raw)
             self._save()  # all steps of the epoch are done: on resume only the validation is

@@ -1,0 +1,96 @@
+"""Are drawn images copies of training images? Their distances, beside those of real images that were held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medgraft.scores.delong import delong
+from medgraft.scores.fidelity import distances
+from medgraft.scores.intervals import wilson
+from medgraft.scores.score import Score
+
+NEAR = 0.05  # share of held-out images that lie nearer to a training image than a limit
+CALLED = 0.6  # AUROC of telling training images from held-out ones, from where on a run fails
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Images as rows of numbers in which distances mean something.
+
+    Attributes:
+        name: "features" or "pixels".
+        train: (n, D) of the training.
+        held: (h, D) of real images that were held out.
+        made: (m, D) of drawn ones.
+    """
+
+    name: str
+    train: np.ndarray
+    held: np.ndarray
+    made: np.ndarray
+
+
+def audited(spaces: list[Space]) -> dict[str, Any]:
+    """Get what an audit found: a verdict, and in each space shares, limits, distances and pairs.
+
+    In each space a limit is set that a twentieth of the held-out images lie below: nearer to some training image than
+    that. Drawn images that are no copies lie below it about as often. A run fails where they do so more often than
+    chance gives (the lower end of the interval of their share is above the upper end of that of held-out images), or
+    where training images can be told from held-out ones by how near the nearest drawn image is (AUROC of .60 and more
+    at the lower end of its interval).
+
+    Args:
+        spaces: features and pixels.
+
+    Source: limits from held-out images: Dar et al., arXiv:2307.01148; membership by the nearest sample: Chen et al.,
+        GAN-Leaks, CCS 2020, p. 343.
+    """
+    told = {space.name: _in_space(space) for space in spaces}
+    reasons = [f"{name}: {reason}" for name, own in told.items() for reason in own.pop("reasons")]
+    return {"verdict": "fail" if reasons else "pass", "reasons": reasons, "near": NEAR, "called": CALLED, **told}
+
+
+def _in_space(space: Space) -> dict[str, Any]:
+    held, made = distances(space.held, space.train), distances(space.made, space.train)
+    near_held, near_made = held.min(axis=1), made.min(axis=1)
+    limit = float(np.quantile(near_held, NEAR))
+    below = near_made < limit
+    share = Score(float(below.mean()), *wilson(float(below.sum()), len(below)), len(below), None, "proportion, Wilson")
+    usual = wilson(NEAR * len(near_held), len(near_held))
+    member = membership(space)
+    reasons = []
+    if share.low is not None and share.low > usual[1]:
+        reasons.append(
+            f"{share.value:.1%} of the drawn images are nearer to a training image than {NEAR:.0%} of the held-out "
+            f"images are"
+        )
+    if member.low is not None and member.low >= CALLED:
+        reasons.append(f"training images are told from held-out ones with an AUROC of {member.value:.2f}")
+    order = np.argsort(near_made)
+    pairs = [(int(place), int(made[place].argmin()), float(near_made[place])) for place in order]
+    quantiles = {
+        word: [round(float(q), 6) for q in np.quantile(values, (0, 0.05, 0.25, 0.5, 0.75, 1))]
+        for word, values in (("held", near_held), ("made", near_made))
+    }
+    return {
+        "limit": limit,
+        "share": share.to_dict(),
+        "held_share": [float(one) for one in usual],
+        "membership": member.to_dict(),
+        "nearest": quantiles,
+        "pairs": pairs,
+        "reasons": reasons,
+    }
+
+
+def membership(space: Space) -> Score:
+    """Get the AUROC of telling training images from held-out ones by the distance to the nearest drawn image.
+
+    Half where nothing can be told.
+    """
+    near = [-distances(part, space.made).min(axis=1) for part in (space.held, space.train)]
+    truth = np.repeat([0, 1], [len(part) for part in near])
+    return delong(truth, np.concatenate(near), names=("held-out", "training"))
