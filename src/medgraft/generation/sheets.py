@@ -1,4 +1,4 @@
-"""Sheets of drawn images: for the eye while nets learn, and a test of whether an expert can tell them from real ones."""
+"""Sheets of drawn images: for the eye while nets learn, and to ask an expert which are real."""
 
 from __future__ import annotations
 

@@ -1,0 +1,137 @@
+"""The main job for images that are drawn: plan, learn, draw, judge, audit, report; the run folder is the usual one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft import resuming, storage
+from medgraft.detection.told import Times
+from medgraft.gather import Listen
+from medgraft.generation import told
+from medgraft.generation.fit import fit_images
+from medgraft.generation.judge import Sets, judged
+from medgraft.generation.maker import Maker, Way
+from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spec_of
+from medgraft.generation.sheets import shown, write_sheet, write_turing
+from medgraft.learn.loop import Fitted
+from medgraft.learn.resume import Checkpoints
+from medgraft.recipe import Recipe
+from medgraft.report.card import write_card
+from medgraft.report.page import write_report
+from medgraft.samples.dataset import DataSet
+from medgraft.weights.tensors import save_model
+
+SAMPLES = "samples"
+AUDIT = "audit.json"
+_SHOWN, _TURING = 32, 20
+_MOST, _MOST_TRAIN = 500, 2000  # images that are drawn to be judged, and of the training that are compared
+
+
+def train_images(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dict[str, Any]:
+    """Do the main job and get what report.json holds.
+
+    Args:
+        out: the run folder, already locked and checked.
+        dataset: images; labels are classes, where there are any.
+        recipe: fields that are empty or "auto" are planned.
+        listen: gets progress events.
+
+    Raises:
+        RunRefused: what a resumed run needs has changed.
+        Stopped: it stopped safely and can be resumed.
+    """
+    recipe, found, answers = prepare_images(dataset, recipe, listen=listen)
+    try:
+        resuming.check_samples(out, found.samples, records=found.records)
+        parts = assemble_images(recipe, found, answers)
+        resuming.begin(out, recipe, found=found)
+        fitted = fit_images(out, parts, listen=_with_sheets(out, parts, listen))
+        return _finish(out, parts, fitted, listen)
+    finally:
+        found.store.close()
+
+
+def maker_of(parts: DrawnParts, *, steps: int | None = None) -> Maker:
+    """Get what draws images with the nets of a training."""
+    own = parts.recipe.generator
+    assert own.shape is not None
+    way = Way(steps or own.steps, own.sampler, own.guidance, own.truncation)
+    shape = (spec_of(parts.recipe).channels, *own.shape)
+    return Maker(parts.task, parts.engine, shape=shape, way=way)
+
+
+def _with_sheets(out: Path, parts: DrawnParts, listen: Listen) -> Listen:
+    """Draw a sheet now and then, while the weights are in place that are judged."""
+    every = parts.recipe.generator.sheet or 1
+    kinds = kinds_drawn(_SHOWN, parts.answers.classes)
+
+    def heard(event: dict[str, Any]) -> None:
+        number = int(event.get("epoch", 0)) + 1
+        if event.get("event") == "validate" and (number % every == 0 or number == 1):
+            path = out / SAMPLES / f"epoch-{number:04d}.png"
+            if not path.exists():
+                write_sheet(path, list(maker_of(parts).images(kinds, seed=parts.recipe.seed)))
+        listen(event)
+
+    return heard
+
+
+def _finish(out: Path, parts: DrawnParts, fitted: Fitted, listen: Listen) -> dict[str, Any]:
+    """Draw, judge, ask for copies and write everything; report.json comes last and says it is done."""
+    recipe, found, times = parts.recipe, parts.found, Times(train=fitted.seconds)
+    parts.task.eval()
+    held = np.stack(list(_first(parts.real("test"), _MOST)))
+    places = found.of("test")[: len(held)]
+    numbers = {name: number for number, name in enumerate(parts.answers.classes)}
+    kinds = np.array([numbers.get(str(found.samples[place].label), 0) for place in places])
+    began, made = time.perf_counter(), []
+    for image in maker_of(parts).images(kinds, seed=recipe.seed):
+        made.append(image)
+        listen({"event": "predict", "done": len(made), "of": len(kinds)})
+    times.predict_images_per_second = len(made) / max(time.perf_counter() - began, 1e-9)
+    patients = [found.samples[place].patient for place in places]
+    known = patients if found.split_by == "patient" else None
+    train = np.stack(list(_first(parts.real("train"), _MOST_TRAIN)))
+    sets = Sets(train, held, np.stack(made), known)
+    listen({"event": "say", "text": "comparing with held-out images"})
+    words: dict[str, Any] = {"encoders": recipe.generator.encoders, "offline": recipe.backbone.offline}
+    result = judged(sets, **words, seed=recipe.seed)
+    audit = _with_pairs(out, result.pop("audit"), parts, sets)
+    storage.write_json(out / AUDIT, audit)
+    save_model(out / "model.safetensors", state=told.weights_of(parts), card=told.card_of(parts, audit))
+    write_sheet(out / SAMPLES / "drawn.png", made[:_SHOWN])
+    write_turing(out / SAMPLES, list(held[:_TURING]), made[:_TURING], seed=recipe.seed)
+    report = told.report_of(parts, fitted=fitted, times=times, result=result, audit=audit, out=out)
+    curves: dict[str, Any] = {"train": fitted.history}
+    augmented = [shown(image) for image in made[:16]]
+    write_report(report, folder=out, curves=curves, gallery=told.gallery_of(audit, out), augmented=augmented)
+    write_card(report, out)
+    storage.write_json(out / "report.json", report)
+    Checkpoints(out / "resume").clear()
+    return report
+
+
+def _first(images: Iterator[np.ndarray], most: int) -> Iterator[np.ndarray]:
+    for number, image in enumerate(images):
+        if number == most:
+            return
+        yield image
+
+
+def _with_pairs(out: Path, audit: dict[str, Any], parts: DrawnParts, sets: Sets) -> dict[str, Any]:
+    """Write the nearest pairs as pictures, a drawn image beside the training image that it is nearest to."""
+    found = parts.found
+    keys = [found.samples[place].key for place in found.of("train")]
+    for name in ("features", "pixels"):
+        pairs = audit[name]["pairs"]
+        rows = [row for drawn, real, _ in pairs[:8] for row in (sets.made[drawn], sets.train[real])]
+        write_sheet(out / SAMPLES / f"nearest-{name}.png", rows, columns=4)
+        audit[name]["pairs"] = [
+            {"drawn": drawn, "training": keys[real], "distance": distance} for drawn, real, distance in pairs[:50]
+        ]
+    return audit

@@ -1,0 +1,166 @@
+"""What a run that draws images says of itself: its report, and the card of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medgraft.detection.told import Times
+from medgraft.generation.parts import DrawnParts, spec_of
+from medgraft.learn.loop import Fitted
+from medgraft.reporting import data_entry, run_entries
+from medgraft.tasks.diffuse import Diffuse
+from medgraft.version import VERSION
+
+_SHOWN_PAIRS = 8
+
+
+def weights_of(parts: DrawnParts) -> dict[str, torch.Tensor]:
+    """Get the weights that draw; of two nets that played, both, as a later run may begin with them."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in parts.task.state_dict().items()}
+
+
+def card_of(parts: DrawnParts, audit: Mapping[str, Any]) -> dict[str, Any]:
+    """Get what the model file says of itself: all that drawing needs, and where it came from."""
+    recipe, task = parts.recipe, parts.task
+    own = recipe.generator
+    net = task.net.form if isinstance(task, Diffuse) else task.form
+    return {
+        "medgraft": VERSION,
+        "task": recipe.task,
+        "classes": list(parts.answers.classes),
+        "net": net.to_dict(),
+        "shape": [spec_of(recipe).channels, *(own.shape or ())],
+        "way": {"steps": own.steps, "sampler": own.sampler, "guidance": own.guidance, "truncation": own.truncation},
+        "precision": parts.engine.precision,
+        "audit": audit["verdict"],
+        "recipe_sha256": recipe.fingerprint(),
+        "seed": recipe.seed,
+    }
+
+
+def report_of(
+    parts: DrawnParts,
+    *,
+    fitted: Fitted,
+    times: Times,
+    result: Mapping[str, Any],
+    audit: Mapping[str, Any],
+    out: Path,
+) -> dict[str, Any]:
+    """Get what report.json holds (see `medgraft.report.schema`)."""
+    recipe, found, own = parts.recipe, parts.found, parts.recipe.generator
+    data = data_entry(
+        found.samples,
+        found.survey,
+        kind="labels",
+        quarantined=len(found.quarantine),
+        split_source=found.split_source,
+        notes=found.notes,
+        leaks=found.leaks,
+    )
+    return {
+        **run_entries(recipe, found, device=parts.engine.device, out=out),
+        "classes": list(parts.answers.classes),
+        "backbone": _net_entry(parts),
+        "depth": None,
+        "data": data if own.kinds else {**data, "classes": {}},
+        "training": _training_entry(parts, fitted),
+        "scores": {"test": result["scores"]},
+        "generation": {
+            "shape": list(own.shape or ()),
+            "floors": result["floors"],
+            "ms_ssim_real": result["ms_ssim_real"],
+            "audit": {name: audit[name] for name in ("verdict", "reasons", "near", "called")}
+            | {name: {k: audit[name][k] for k in ("share", "membership", "limit")} for name in ("features", "pixels")},
+        },
+        "methods": _methods(parts, fitted),
+        "timing": {
+            "train_seconds": round(times.train, 2),
+            "train_images_per_second": None if fitted.images_per_second is None else round(fitted.images_per_second, 3),
+            "predict_images_per_second": round(times.predict_images_per_second or 0.0, 3),
+            "prefix_seconds": 0.0,
+        },
+    }
+
+
+def _net_entry(parts: DrawnParts) -> dict[str, Any]:
+    task = parts.task
+    word = "denoiser" if isinstance(task, Diffuse) else "stylegan2"
+    net = task.net if isinstance(task, Diffuse) else task.maker
+    numbers = sum(one.numel() for one in net.parameters())
+    source = {"name": f"none:{word}", "architecture": word, "source": "random numbers", "licence": "", "sha256": ""}
+    return {**source, "parameters": numbers, "random": True, "recalibrated": 0, "pooling": "none"}
+
+
+def _training_entry(parts: DrawnParts, fitted: Fitted) -> dict[str, Any]:
+    recipe, own, fit = parts.recipe, parts.recipe.generator, parts.recipe.fit
+    shape = " x ".join(str(side) for side in own.shape or ())
+    facts: list[list[Any]] = [["what is drawn", f"{shape}, {'gray' if spec_of(recipe).channels == 1 else 'colour'}"]]
+    facts += [["classes that it is drawn by", ", ".join(parts.answers.classes) or None]]
+    facts += [["an epoch shows an image", f"{own.looks} times"]]
+    if isinstance(parts.task, Diffuse):
+        loss, optimiser = "mean squared error of v, at times spread evenly over each batch", "AdamW"
+        facts += [["way back from noise", f"{own.sampler}, {own.steps} steps, guidance {own.guidance:g}"]]
+    else:
+        loss = f"logistic, both nets in turn; slopes at real images weigh {own.gamma:g}; path length"
+        optimiser = "Adam, no momentum"
+        facts += [["chance of changes that the discriminator sees, at the end", f"{float(parts.task.chance):.2f}"]]
+    return {
+        "probe": None,
+        "epochs": len(fitted.history),
+        "epochs_planned": fit.epochs,
+        "best_epoch": fitted.best_epoch + 1,
+        "stopped": fitted.stopped,
+        "score": "denoising" if isinstance(parts.task, Diffuse) else "kid",
+        "image_size": None,
+        "loss": loss,
+        "balance": None,
+        "precision": parts.engine.precision,
+        "label_smoothing": None,
+        "batch_size": fit.batch_size,
+        "optimiser": optimiser,
+        "learning_rate": fit.lr,
+        "weight_decay": 0.0,
+        "schedule": "linear warm-up, then a half cosine to zero" if isinstance(parts.task, Diffuse) else "constant",
+        "ema": fit.ema or None,
+        "mixup": None,
+        "facts": facts,
+    }
+
+
+def _methods(parts: DrawnParts, fitted: Fitted) -> str:
+    """The paragraph for a paper."""
+    recipe, found = parts.recipe, parts.found
+    counts = {part: len(found.of(part)) for part in ("train", "val", "test")}
+    shape = " x ".join(str(side) for side in recipe.generator.shape or ())
+    net = (
+        "A denoising diffusion model (Ho et al., NeurIPS 2020; U-Net that says v)"
+        if isinstance(parts.task, Diffuse)
+        else "A StyleGAN2 with adaptive augmentation of what the discriminator sees (Karras et al., NeurIPS 2020)"
+    )
+    by = f", by class ({', '.join(parts.answers.classes)})," if parts.answers.classes else ""
+    return (
+        f"{net} learnt to draw images of {shape} pixels{by} from {counts['train']} images, for {len(fitted.history)} "
+        f"epochs; the epoch was chosen on {counts['val']} validation images. As many images were drawn as there are "
+        f"in the test part ({counts['test']}), which had no part in training, and compared with it by features of an "
+        f"encoder that saw neither. Whether drawn images copy training images was asked by their distance to the "
+        f"nearest of them, beside that of the test images. medgraft {VERSION}."
+    )
+
+
+def gallery_of(audit: Mapping[str, Any], out: Path) -> list[dict[str, Any]]:
+    """Get the nearest pairs as the page shows them."""
+    from PIL import Image as Pillow
+
+    path = out / "samples" / "nearest-features.png"
+    if not path.exists():
+        return []
+    nearest = audit["features"]["pairs"][:_SHOWN_PAIRS]
+    words = {"key": "nearest", "truth": "training image", "predicted": "drawn image, left of it"}
+    note = ", ".join(f"{pair['distance']:.3g}" for pair in nearest)
+    return [{**words, "image": np.asarray(Pillow.open(path)), "most": 1200, "kind": "mistake", "note": note}]
