@@ -96,6 +96,10 @@ def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dic
         from medgraft.outlining.job import train_prompts
 
         return train_prompts(out, dataset, recipe=recipe, listen=listen)
+    if TASKS[recipe.task].places == "images":
+        from medgraft.generation.job import train_images
+
+        return train_images(out, dataset, recipe=recipe, listen=listen)
     return arms.train(out, dataset, recipe=recipe, listen=listen)
 
 

@@ -1,0 +1,85 @@
+"""A run that draws images, asked on data whether it copies those that it learnt from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgraft import storage
+from medgraft.errors import BadData
+from medgraft.files import network_pixels, read_image
+from medgraft.generation.copies import Space, audited
+from medgraft.generation.features import Features, features_of
+from medgraft.generation.judge import pixel_rows
+from medgraft.generation.opened import GeneratorRun
+from medgraft.generation.parts import signed
+from medgraft.generation.sheets import write_sheet
+from medgraft.learn import stopping
+from medgraft.samples.dataset import read_samples
+
+_MOST = 2000  # images of either kind
+_SHOWN = 8
+
+
+def audit_run(
+    run: GeneratorRun,
+    data: Path,
+    *,
+    out: Path | None,
+    count: int,
+    seed: int,
+    fewest: int,
+    listen: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Do what `generation.verbs.audit` says; arguments and errors as there."""
+    parts = _parts_of(run, data, listen)
+    train, held = parts["train"], parts["held"]
+    for word, images in (("that it learnt from", train), ("that it did not see", held)):
+        if len(images) < fewest:
+            what = f"{len(images)} images {word} are here, {fewest} are needed"
+            raise BadData(what, where=data, do="Give the images of the training and others of the same kind.")
+    made = np.stack([image for _, image in run.draw(count, seed=seed)])
+    listen({"event": "say", "text": f"{len(train)} training images, {len(held)} held-out ones, {count} drawn"})
+    net = Features(channels=run.shape[0], offline=True)
+    real = {word: np.stack([image for _, image in images]) for word, images in parts.items()}
+    rows = [features_of(net, part) for part in (real["train"], real["held"], made)]
+    spaces = [Space("features", *rows), Space("pixels", *(pixel_rows(p) for p in (real["train"], real["held"], made)))]
+    told = audited(spaces)
+    for name in ("features", "pixels"):
+        pairs = told[name]["pairs"]
+        if out is not None:
+            shown = [image for k, n, _ in pairs[:_SHOWN] for image in (made[k], real["train"][n])]
+            write_sheet(out / f"nearest-{name}.png", shown, columns=4)
+        told[name]["pairs"] = [
+            {"drawn": k, "training": train[n][0], "distance": distance} for k, n, distance in pairs[:50]
+        ]
+    told = {"run": str(run.folder), "training": len(train), "held_out": len(held), "drawn": count, "seed": seed, **told}
+    if out is not None:
+        storage.write_json(out / "audit.json", told)
+    return told
+
+
+def _parts_of(
+    run: GeneratorRun, data: Path, listen: Callable[[dict[str, Any]], None]
+) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Images of the data by what they were to the run; those that chose its epoch are neither."""
+    text = (run.folder / "samples.csv").read_text(encoding="utf-8")
+    split = {row["sha256"]: row["split"] for row in csv.DictReader(io.StringIO(text))}
+    found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "held": []}
+    samples = read_samples(data).samples
+    for done, sample in enumerate(samples, start=1):
+        stopping.check()
+        path = sample.image.path
+        own = split.get(storage.sha256_file(path)) if path.is_file() else None
+        kind = "train" if own == "train" else "held"
+        if own != "val" and len(found[kind]) < _MOST:
+            fit = "stretch" if len(run.shape) == 4 else str(run.card.get("fit", "pad"))
+            pixels = network_pixels(read_image(sample.image), size=run.shape[1:], channels=run.shape[0], fit=fit)
+            found[kind].append((sample.key, signed(pixels)))
+        listen({"event": "decode", "done": done, "of": len(samples)})
+    return found
