@@ -11,6 +11,7 @@ from medgraft.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from medgraft.api import (
+        audit,
         backbones,
         clean,
         demo,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         evaluate,
         explain,
         export,
+        generate,
         inspect,
         measure,
         open_run,
@@ -47,6 +49,7 @@ __all__ = [
     "Stopped",
     "UserError",
     "__version__",
+    "audit",
     "backbones",
     "clean",
     "demo",
@@ -55,6 +58,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "generate",
     "inspect",
     "measure",
     "open_run",

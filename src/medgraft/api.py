@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from medgraft.cleaning.verb import clean as clean
 from medgraft.errors import BadData, BadRecipe
+from medgraft.generation.verbs import audit as audit
+from medgraft.generation.verbs import generate as generate
+from medgraft.headline import Report as Report
 from medgraft.outlining.verbs import measure as measure
 from medgraft.outlining.verbs import outline as outline
 from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
@@ -29,19 +31,6 @@ _DEMO_SETTINGS: dict[str, Any] = {"augment.strength": 0.5, "fit.mixup": 0.0, "fi
 
 def _silent(event: dict[str, Any]) -> None:
     del event
-
-
-class Report(dict[str, Any]):
-    """What report.json holds; shows its headline in a notebook."""
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{score['value']:.3f}</td>"
-            f"<td>{score['low']:.3f} to {score['high']:.3f}</td><td>{score['n']}</td></tr>"
-            for name, score in self["scores"]["test"].items()
-            if score.get("value") is not None and score.get("low") is not None
-        )
-        return f"<table><tr><th>score</th><th>value</th><th>95 % interval</th><th>n</th></tr>{rows}</table>"
 
 
 def train(

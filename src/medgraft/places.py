@@ -13,6 +13,7 @@ from medgraft.detection.scans.opened import ScanRun
 from medgraft.detection.volumes.choices import ARM as RETINANET
 from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
+from medgraft.generation.opened import GeneratorRun
 from medgraft.opened import Run, check_folder, report_in
 from medgraft.outlining.opened import PromptRun
 from medgraft.recipe import Recipe
@@ -21,8 +22,8 @@ from medgraft.segmentation.opened import MaskRun
 from medgraft.tasks import TASKS
 from medgraft.values import ImageRef
 
-PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun
-_DOES = ((MaskRun, "draws label maps"), (PromptRun, "outlines what a prompt shows"))
+PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun | GeneratorRun
+_DOES = ((MaskRun, "draws label maps"), (PromptRun, "outlines what a prompt shows"), (GeneratorRun, "draws images"))
 
 
 def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
@@ -35,6 +36,8 @@ def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
         return MaskRun(folder, device=device)
     if places == "prompts":
         return PromptRun(folder, device=device)
+    if places == "images":
+        return GeneratorRun(folder, device=device)
     if places != "boxes":
         return Run(folder, device=device)
     if report.get("arm") == RETINANET:
@@ -69,6 +72,9 @@ def evaluate(
         from medgraft.outlining.outside import evaluate_prompts
 
         return evaluate_prompts(run, data, **words)
+    if isinstance(run, GeneratorRun):
+        what = "evaluate scores answers, and this run draws images"
+        raise RunRefused(what, where=run.folder, do="See medgraft audit, and the scores in its report.")
     return arms.evaluate(run, data, **words)
 
 
@@ -83,6 +89,8 @@ def explain(run: PlaceRun, refs: Sequence[ImageRef], *, out: Path, **words: Any)
         raise RunRefused(what, where=run.folder, do="See medgraft predict.")
     if isinstance(run, PromptRun):
         raise RunRefused("explain shows where a net looked, and this one is told where to look", where=run.folder)
+    if isinstance(run, GeneratorRun):
+        raise RunRefused("explain shows where a net looked, and this one draws images", where=run.folder)
     return arms.explain(run, refs, out=out, **words)
 
 
@@ -117,6 +125,12 @@ def plan(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Recipe:
         prompted = prepare_prompts(dataset, recipe, listen=listen)
         prompted.found.store.close()
         return prompted.recipe
+    if TASKS[recipe.task].places == "images":
+        from medgraft.generation.parts import prepare_images
+
+        planned, found, _ = prepare_images(dataset, recipe, listen=listen)
+        found.store.close()
+        return planned
     return arms.plan(dataset, recipe, listen=listen)
 
 
@@ -142,6 +156,8 @@ def depth_work(
         asked = prepare_prompts(dataset, recipe, listen=listen)
         parts = assemble_prompts(asked, folder=folder / CASES, listen=listen)
         return asked.found, partial(depth_of_prompts, asked, parts, **words)
+    if kind == "images":
+        raise BadRecipe("nets that draw images have no trained stages to thaw", do="See generator.widths.")
     if arms.in_volumes(dataset, recipe):
         what = "how deep is not searched for boxes in volumes"
         raise BadRecipe(what, where=dataset.root, do="Give --depth to train; without it a rule decides.")

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from medgraft.cli.cleaning import clean
+from medgraft.cli.generating import audit, generate
+from medgraft.cli.lines import Result, backbone_line, brief, depth_line, own_classes, run_lines, stage_line, value
 from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
 from medgraft.cli.outlining import measure, outline
 from medgraft.cli.show import Screen
@@ -23,7 +25,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 Paths = Annotated[list[str], typer.Argument(help="Images, folders, DICOM series.", show_default=False)]
-Result = tuple[list[str], dict[str, Any]]
 
 
 @app.command()
@@ -45,7 +46,7 @@ def train(
     result = api.train(
         data, out=out, recipe=recipe, resume=resume, settings=settings(set), listen=screen.listen, **options
     )
-    return _run_lines(result, out)
+    return run_lines(result, out)
 
 
 @app.command()
@@ -66,7 +67,7 @@ def plan(
     planned = api.plan(data, recipe=recipe, settings=settings(set), listen=screen.listen, **options)
     planned.save(output)
     values = planned.model_dump()
-    lines = [f"{field} = {_value(values, field)}  ({why})" for field, why in planned.reasons.items()]
+    lines = [f"{field} = {value(values, field)}  ({why})" for field, why in planned.reasons.items()]
     return [*lines, f"Recipe: {output}"], {"recipe": str(output), "reasons": planned.reasons}
 
 
@@ -86,7 +87,7 @@ def depth(
     from medgraft import api
 
     found = api.depth(data, out=out, recipe=recipe, settings=settings(set), listen=screen.listen, **options)
-    lines = [_depth_line(row, found) for row in found["curve"]]
+    lines = [depth_line(row, found) for row in found["curve"]]
     said = f"Depth: {found['thawed_stages']} of {found['of']} stages; {found['reason']}."
     paths = {"out": str(out), "depth_json": str(out / "depth.json"), "depth_html": str(out / "depth.html")}
     return [*lines, said, f"Page: {paths['depth_html']}"], {**paths, **found}
@@ -143,7 +144,7 @@ def evaluate(
         limit_bad=limit_bad,
         listen=screen.listen,
     )
-    return _run_lines(result, out)
+    return run_lines(result, out)
 
 
 @app.command()
@@ -166,7 +167,7 @@ def predict(
     if not Path(run).is_dir():
         _refuse_path(run)
         answers = api.predict_pretrained(run, paths, top=top, offline=offline, device=device, out=out)
-        return _own_classes(answers), {"out": None if out is None else str(out), "predictions": answers}
+        return own_classes(answers), {"out": None if out is None else str(out), "predictions": answers}
     done = api.predict(
         Path(run), paths, out=out, device=device, batch_size=batch_size, workers=workers, listen=screen.listen
     )
@@ -176,6 +177,8 @@ def predict(
 app.command()(outline)
 app.command()(measure)
 app.command()(clean)
+app.command()(generate)
+app.command()(audit)
 
 
 @app.command()
@@ -191,7 +194,7 @@ def stress(
     from medgraft import api
 
     told = api.stress(runs, out=out, device=device, listen=screen.listen)["runs"]
-    lines = [f"{name}: {row['score']} {_brief(row['plain'])}, mean drop {_brief(row)}" for name, row in told.items()]
+    lines = [f"{name}: {row['score']} {brief(row['plain'])}, mean drop {brief(row)}" for name, row in told.items()]
     drops = {name: row["mean_drop"] for name, row in told.items()}
     return [*lines, f"Page: {out / 'stress.html'}"], {"out": str(out), "mean_drop": drops}
 
@@ -240,7 +243,7 @@ def inspect(
         _refuse_path(run)
     words: dict[str, Any] = {"image_size": image_size, "offline": offline, "device": device}
     told = api.inspect(run, paths or [], out=out, listen=screen.listen, **words)
-    lines = [_stage_line(name, rows, told) for name, rows in (told.get("separability") or {}).items()]
+    lines = [stage_line(name, rows, told) for name, rows in (told.get("separability") or {}).items()]
     return [*lines, f"Page: {out / 'inspect.html'}"], {"out": str(out), **told}
 
 
@@ -273,7 +276,7 @@ def backbones(
     from medgraft import api
 
     found = api.backbones(word)
-    lines = [_backbone_line(row) for row in found["backbones"]]
+    lines = [backbone_line(row) for row in found["backbones"]]
     return [*lines, f"Default: {found['default']['name']} ({found['default']['architecture']})"], found
 
 
@@ -312,7 +315,7 @@ def demo(
     """The main job on phantoms: make images, train, evaluate, report."""
     from medgraft import api
 
-    return _run_lines(api.demo(out=out, listen=screen.listen), out / "run")
+    return run_lines(api.demo(out=out, listen=screen.listen), out / "run")
 
 
 @app.command()
@@ -327,73 +330,9 @@ def doctor(*, screen: Screen) -> Result:
     return lines, found
 
 
-def _run_lines(report: dict[str, Any], out: Path) -> Result:
-    scores = {
-        name: score for name, score in report["scores"]["test"].items() if score and score.get("value") is not None
-    }
-    lines = [_score_line(name, score) for name, score in scores.items() if name in _HEADLINE]
-    lines += [f"warning: {text}" for text in (*report["warnings"], *report.get("alarms", ()))]
-    paths = {"run": str(out), "report": str(out / "report.html"), "report_json": str(out / "report.json")}
-    headline = {name: scores[name]["value"] for name in _HEADLINE if name in scores}
-    return [*lines, f"Report: {paths['report']}"], {**paths, "task": report["task"], "scores": headline}
-
-
-def _depth_line(row: dict[str, Any], found: dict[str, Any]) -> str:
-    value = row["val"]["value"]
-    shown = "not computable" if value is None else f"{found['score'].replace('_', ' ')} {value:.3f}"
-    if row["val"]["low"] is not None:
-        shown += f" (95 % interval {row['val']['low']:.3f} to {row['val']['high']:.3f})"
-    return f"{row['thawed']} {row['name']}: {shown}{', dropped early' if row['dropped'] else ''}"
-
-
-def _brief(row: dict[str, Any]) -> str:
-    value = row["mean_drop"] if "mean_drop" in row else row["value"]
-    return "not computable" if value is None else f"{value:.3f}"
-
-
-def _stage_line(net: str, rows: list[dict[str, Any]], told: dict[str, Any]) -> str:
-    each = ", ".join(
-        f"{name} {row['value']:.3f}" for name, row in zip(told["stages"], rows, strict=True) if row["value"]
-    )
-    return f"{net}: {told['score'].replace('_', ' ')} of a head on each stage alone: {each}"
-
-
-def _value(values: dict[str, Any], field: str) -> Any:
-    for part in field.split("."):
-        values = values[part]
-    return values
-
-
-_HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "map50", "map", "froc", "f1")
-_HEADLINE += ("ap50", "dice", "iou_box", "iou_point")
-
-
-def _score_line(name: str, score: dict[str, Any]) -> str:
-    interval = f" (95 % interval {score['low']:.3f} to {score['high']:.3f})" if score["low"] is not None else ""
-    return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}, n = {score['n']}"
-
-
 def _refuse_path(run: str) -> None:
     """Say that a folder is not there, before its path is taken for the name of a backbone."""
     if ":" not in run and ("/" in run or "\\" in run) and not Path(run).exists():
         raise BadData(
             "there is no such run folder", where=run, do="Give the --out folder of a training, or a backbone."
         )
-
-
-def _own_classes(rows: list[dict[str, Any]]) -> list[str]:
-    """The file once, then its classes."""
-    lines: list[str] = []
-    for row in rows:
-        lines += [row["path"]] if row["rank"] == 1 else []
-        lines.append(f"  {row['rank']}. {row['class']}  {row['probability']:.3f}")
-    return lines
-
-
-def _backbone_line(row: dict[str, Any]) -> str:
-    parts = [f"{row['name']:<44}", f"{row['parameters'] / 1e6:6.1f} M" if row.get("parameters") else " " * 8]
-    parts += [str(row[name]) for name in ("licence", "source") if row.get(name)]
-    if row.get("top1"):
-        parts.append(f"top-1 {row['top1']}")
-    parts.append("offline" if row.get("offline") else "download")
-    return "  ".join(parts)

@@ -37,6 +37,7 @@ def card_of(parts: DrawnParts, audit: Mapping[str, Any]) -> dict[str, Any]:
         "shape": [spec_of(recipe).channels, *(own.shape or ())],
         "way": {"steps": own.steps, "sampler": own.sampler, "guidance": own.guidance, "truncation": own.truncation},
         "precision": parts.engine.precision,
+        "fit": recipe.input.fit,
         "audit": audit["verdict"],
         "recipe_sha256": recipe.fingerprint(),
         "seed": recipe.seed,

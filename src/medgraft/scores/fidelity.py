@@ -38,7 +38,8 @@ def frechet(real: np.ndarray, made: np.ndarray) -> float:
 
 def _roots(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Get a (D, D) product with the same singular values, of triangular factors: for more images than features."""
-    return np.linalg.qr(left, mode="r") @ np.linalg.qr(right, mode="r").T
+    first, second = (np.asarray(np.linalg.qr(part, mode="r")) for part in (left, right))
+    return first @ second.T
 
 
 def kernel(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -139,7 +140,7 @@ def covered(of: np.ndarray, by: np.ndarray, *, neighbours: int = _NEIGHBOURS) ->
     """
     inner = distances(by, by)
     reach = np.sort(inner, axis=1)[:, min(neighbours, len(by) - 1)]
-    return (distances(of, by) <= reach[None]).any(axis=1)
+    return np.asarray((distances(of, by) <= reach[None]).any(axis=1))
 
 
 def distances(one: np.ndarray, two: np.ndarray) -> np.ndarray:
