@@ -15,6 +15,7 @@ from medgraft.report import (
     depth_page,
     drawn,
     found,
+    generated,
     grids,
     learning,
     maps,
@@ -44,6 +45,7 @@ _SECTIONS = (
     ("found", "What was found"),
     ("drawn", "What was drawn"),
     ("outlined", "What tuning bought"),
+    ("generated", "How near to real ones, and copies"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -116,6 +118,7 @@ def render_report(
             *(_note(words) for words in unsettled(report)),
             *shortcuts.warnings(report),
             *certainty.warnings(report),
+            *generated.warnings(report),
         ],
         "figures": verdict.key_figures(report),
         "limits": verdict.limits(report),
@@ -136,10 +139,13 @@ def render_report(
         **found.view(report, lists),
         **drawn.view(report),
         **outlined.view(report),
+        **generated.view(report),
         **_gallery_view(gallery),
     }
     places = found.is_found(report) or drawn.is_drawn(report) or outlined.is_outlined(report)
     largest = {"mistakes": "The largest errors"} if places or not report.get("classes") else {}
+    if generated.is_generated(report):
+        largest = {"mistakes": "The nearest to a training image"}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     script = "slices.js" if view["stacked"] else None
     return rendering.page(sections, frame="report.html", view=view, script=script)
@@ -156,6 +162,8 @@ def _title(report: Mapping[str, Any]) -> str:
 def _question(report: Mapping[str, Any]) -> str:
     if report.get("question"):
         return str(report["question"])
+    if generated.is_generated(report):
+        return generated.question(report)
     classes = [str(c) for c in report.get("classes") or ()]
     if report.get("task") == "regress" or not classes:
         target = of(report, "target")

@@ -133,6 +133,17 @@ NAMES = {
     "rq": ScoreName("Recognition (RQ)", "F1 of an image at IoU .50"),
     "aji": ScoreName("Aggregated Jaccard index (AJI)", "overlap of things, those without a partner counted in full"),
     "aji_plus": ScoreName("AJI+", "the same, each thing matched once"),
+    "fid_embedded": ScoreName(
+        "FID", "Fréchet distance in features of the embedded encoder", unit_range=False, lower_is_better=True
+    ),
+    "kid_embedded": ScoreName(
+        "KID", "kernel distance in features of the embedded encoder", unit_range=False, lower_is_better=True
+    ),
+    "kid": ScoreName("KID", "kernel distance of features", unit_range=False, lower_is_better=True),
+    "denoising": ScoreName("Denoising score", "what the error of v lacks to zero", unit_range=False),
+    "ms_ssim": ScoreName("MS-SSIM of pairs", "how alike images of the set are to each other"),
+    "histogram": ScoreName("Histogram distance", "between the values of real and drawn images, of white"),
+    "nearest_copy": ScoreName("Nearer than the limit", "share of drawn images; of held-out ones it is 5 %"),
     "f1_50": ScoreName("F1 at IoU .50", "of the things of all images together"),
 }
 for _unit, _written in (("mm3", "mm³"), ("mm2", "mm²"), ("px", "pixels")):
@@ -145,6 +156,10 @@ for _unit, _written in (("mm3", "mm³"), ("mm2", "mm²"), ("px", "pixels")):
 
 # Names that mean something else where pixels or voxels, or single things, are what is counted.
 _OTHER = {
+    "images": {
+        "precision": "share of the drawn images that lie among real ones",
+        "recall": "share of the real images that lie among drawn ones",
+    },
     "pixels": {
         "sensitivity": "share of the true pixels that are found",
         "precision": "share of the found pixels that are true",

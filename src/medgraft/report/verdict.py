@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medgraft.report import drawn, found, outlined
+from medgraft.report import drawn, found, generated, outlined
 from medgraft.report.phrases import (
     count,
     decimal,
@@ -72,6 +72,8 @@ def verdict(report: Report) -> list[str]:
         return [_main(report, name, score), *drawn.words(report)]
     if outlined.is_outlined(report):
         return [_main(report, name, score), *outlined.words(report)]
+    if generated.is_generated(report):
+        return [_main(report, name, score), *generated.words(report)]
     return [_main(report, name, score), *_chance(name, score), *_found(report), *_error(report, name)]
 
 
@@ -90,6 +92,8 @@ def _main(report: Report, name: str, score: Mapping[str, Any]) -> str:
         return f"{where} {drawn.main(report, title, number=number)}"
     if outlined.is_outlined(report):
         return f"{where} {outlined.main(report, number=number)}"
+    if generated.is_generated(report):
+        return f"{where.replace('On', 'Compared with', 1)} {generated.main(report, number=number)}"
     if found.is_found(report):
         return f"{where} found {listed([f'“{one}”' for one in classes])} with {article} {title} of {number}."
     if report.get("task") == "multilabel":
@@ -154,7 +158,7 @@ def warnings(report: Report) -> list[dict[str, str]]:
             f"{count(quarantined, 'file')} could not be used and took no part; the reasons are under “Data and split”."
         )
         found.append({"level": "note", "title": "Files set aside", "text": text})
-    if of(report, "backbone").get("random"):
+    if of(report, "backbone").get("random") and not generated.is_generated(report):
         net = "net" if drawn.is_whole(report) else "encoder"
         text = f"The {net} started from random numbers: this run shows what training reaches without a pre-trained net."
         found.append({"level": "note", "title": "Not pre-trained", "text": text})
@@ -207,6 +211,7 @@ _BESIDE = {  # what stands beside the main score at the top of the page
     "ap50": ("aji", "pq"),
     "dice": ("nsd", "hd95_mm", "hd95_px"),
     "iou_box": ("iou_point",),
+    "fid_embedded": ("precision", "recall"),
 }
 
 
@@ -280,6 +285,9 @@ def limits(report: Report) -> list[str]:
             "which is seldom that of a clinic."
         )
     taken = "label maps" if drawn.is_drawn(report) or outlined.is_outlined(report) else "labels"
+    if generated.is_generated(report):
+        found.append("Drawn images are of no patient; what they show need not be possible. They are no evidence.")
+        return found + [str(words) for words in report.get("limits") or ()]
     found.append(f"The {taken} were taken as given; their errors and the disagreement of readers were not measured.")
     few = [s for s in report.get("subgroups") or () if (s.get("n") or 0) < 30]
     if few:

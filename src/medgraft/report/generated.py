@@ -1,0 +1,92 @@
+"""The part of the page about images that were drawn: how near to real ones, how near is possible, and copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medgraft.report.phrases import decimal, listed, percent, value_of, with_interval
+
+_FLOORS = {
+    "training": "real training images, the best that can be reached",
+    "noise": "training images with noise of a tenth of white",
+    "gaussian": "a Gaussian of the pixels",
+}
+
+
+def is_generated(report: Mapping[str, Any]) -> bool:
+    """Say whether a report is of a model that draws images."""
+    return bool(report.get("generation"))
+
+
+def question(report: Mapping[str, Any]) -> str:
+    """Get what was asked."""
+    names = listed([f"“{name}”" for name in report.get("classes") or ()], "or")
+    return f"Can images of {names} be drawn anew?" if names else "Can images like these be drawn anew?"
+
+
+def main(report: Mapping[str, Any], *, number: str) -> str:
+    """Get the main sentence, of which the subject is the model."""
+    floors = (report.get("generation") or {}).get("floors") or {}
+    best = (floors.get("training") or {}).get("fid_embedded") or {}
+    beside = f"; real training images reach {decimal(value_of(best), 1)}" if value_of(best) is not None else ""
+    return f"drew images with a Fréchet distance (FID) of {number} from the held-out ones{beside}."
+
+
+def words(report: Mapping[str, Any]) -> list[str]:
+    """Get what else a reader should take away."""
+    told = report.get("generation") or {}
+    audit = told.get("audit") or {}
+    found = []
+    if audit.get("verdict") == "pass":
+        found.append("The audit found no sign that drawn images copy training images.")
+    elif audit.get("verdict"):
+        found.append(f"It fails the audit for copies: {'; '.join(audit.get('reasons') or ())}.")
+    test = (report.get("scores") or {}).get("test") or {}
+    made, real = test.get("ms_ssim") or {}, told.get("ms_ssim_real") or {}
+    if value_of(made) is not None and value_of(real) is not None:
+        found.append(
+            f"Drawn images are alike (MS-SSIM) by {with_interval(made)} among themselves, real ones by "
+            f"{with_interval(real)}."
+        )
+    return found
+
+
+def warnings(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Get what a reader must know before the numbers."""
+    audit = (report.get("generation") or {}).get("audit") or {}
+    if audit.get("verdict") != "fail":
+        return []
+    text = f"{'; '.join(audit.get('reasons') or ())}. Do not share what it draws."
+    return [{"level": "stop", "title": "Drawn images may be copies of training images", "text": text}]
+
+
+def view(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Get what the section shows; nothing where no images were drawn."""
+    if not is_generated(report):
+        return {"generated": False, "floor_rows": [], "audit_rows": []}
+    told = report["generation"]
+    test = (report.get("scores") or {}).get("test") or {}
+    names = [name for name in test if name.startswith(("fid_", "kid_"))]
+    rows = [{"what": "drawn images", "scores": [test[name] for name in names]}]
+    rows += [
+        {"what": words_, "scores": [(told["floors"].get(floor) or {}).get(name) for name in names]}
+        for floor, words_ in _FLOORS.items()
+    ]
+    audit = told.get("audit") or {}
+    return {
+        "generated": True,
+        "floor_names": names,
+        "floor_rows": rows,
+        "audit_rows": [
+            {
+                "space": name,
+                "share": (audit.get(name) or {}).get("share"),
+                "membership": (audit.get(name) or {}).get("membership"),
+            }
+            for name in ("features", "pixels")
+            if audit.get(name)
+        ],
+        "audit_near": percent(audit.get("near") or 0.05),
+        "audit_verdict": audit.get("verdict"),
+    }
