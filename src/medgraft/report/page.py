@@ -309,7 +309,7 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
 def _chosen_on_val(report: Mapping[str, Any]) -> list[str]:
     epoch = [] if of(report, "training").get("epochs") == 0 else ["the epoch"]
     threshold = of(report, "operating_point").get("threshold")
-    middles = ["where the middles of things begin"] if drawn.kind_of(report) == "things" else []
+    middles = ["how deep a valley of votes parts two things"] if drawn.kind_of(report) == "things" else []
     return epoch + ([] if threshold is None else ["the threshold"]) + middles
 
 

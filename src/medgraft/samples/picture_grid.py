@@ -109,6 +109,11 @@ class PictureFrame:
             return chances
         return np.stack([stretched_plane(plane, self.shape) for plane in chances])
 
+    def ways_back(self, ways: np.ndarray) -> np.ndarray:
+        """Get ways `(2, h, w)` in network pixels in the file's pixels, `(2, H, W)`."""
+        steps = np.array([has / to for has, to in zip(self.shape, self.to_shape, strict=True)], np.float32)
+        return self.back(ways) * steps[:, None, None]
+
     def drawn(self, chances: np.ndarray) -> np.ndarray:
         """Get the label map `(H, W)` uint8 of the file from probabilities `(K, h, w)` of background and classes."""
         return self.back(chances).argmax(axis=0).astype(np.uint8)

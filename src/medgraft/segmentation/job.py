@@ -25,8 +25,8 @@ from medgraft.segmentation import told
 from medgraft.segmentation.cases import CaseShelf, truth_of
 from medgraft.segmentation.drawer import Drawer
 from medgraft.segmentation.judge import Rules, verdicts
-from medgraft.segmentation.middles import best_middle
 from medgraft.segmentation.parts import DrawParts, Prepared, assemble_masks, prepare_masks
+from medgraft.segmentation.valleys import best_valley
 
 _MEASURED = 24  # batches that BatchNorm's statistics are measured on
 _NO_EPOCH = 1_000_000  # patches that no epoch shows
@@ -82,7 +82,7 @@ def _finish(
     rules = Rules.of(recipe, parts.frames.values())
     if task.apart:
         truths = {key: truth_of(by_key[key], ready.form) for key in parts.val.cases.keys}
-        task.middle = best_middle(task, parts.engine, parts.val, truths, frames=parts.frames)
+        task.valley = best_valley(task, parts.engine, parts.val, truths, frames=parts.frames)
     drawer = Drawer(out, task, parts.engine, form=ready.form, rules=rules)
     began = time.perf_counter()
     for split, wholes in (("val", parts.val), ("test", parts.test)):
@@ -94,7 +94,7 @@ def _finish(
     times.predict_images_per_second = len(parts.test) / max(time.perf_counter() - began, 1e-9)
     result = verdicts(drawer.judged, rules, seed=recipe.seed, resamples=recipe.scores.resamples)
     save_segmenter(out / "model.safetensors", task, card=told.card_of(recipe, parts, ready))
-    storage.write_json(out / "calibration.json", {"middle": task.middle if task.apart else None, "fitted_on": "val"})
+    storage.write_json(out / "calibration.json", {"valley": task.valley if task.apart else None, "fitted_on": "val"})
     drawer.write_table()
     report = told.report_of(recipe, parts, ready, fitted=fitted, times=times, result=result, out=out)
     curves: dict[str, Any] = {"train": fitted.history, "drawn": drawer.curves()}

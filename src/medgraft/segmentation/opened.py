@@ -56,7 +56,7 @@ class MaskRun:
         check_folder(self.folder)
         self.report: dict[str, Any] = report_in(self.folder)
         self.task, self.form, self.card = load_segmenter(self.folder / "model.safetensors")
-        self.task.middle = float(self.card["middle"])
+        self.task.valley = float(self.card["valley"])
         self.masks = MaskForm.from_dict(self.card["masks"])
         own = self.card["rules"]
         self.rules = Rules(

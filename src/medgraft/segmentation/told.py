@@ -51,7 +51,7 @@ def card_of(recipe: Recipe, parts: DrawParts, ready: Prepared) -> dict[str, Any]
         "backbone": _backbone_entry(recipe, parts),
         "form": parts.form.to_dict(),
         "masks": ready.form.to_dict(),
-        "middle": task.middle,
+        "valley": task.valley,
         "rules": {"tolerance": recipe.masks.tolerance, "unit": unit_of(parts), "thin": recipe.masks.thin},
         "spec": task.backbone.spec.to_dict(),
         "weights_spec": task.backbone.weights_spec.to_dict(),
@@ -163,7 +163,10 @@ def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[st
             ["windows that it looks through", f"{_by(form.window)}, {_by(form.lap)} shared with the next"],
             ["looks at an image", f"as it is, and mirrored along {mirrored}" if form.mirrored else "one"],
             ["coarser maps that are learnt from as well", form.decoder.deep or None],
-            ["distance from which a pixel is in the middle of its thing", parts.task.middle if form.apart else None],
+            [
+                "valley of votes that parts two things",
+                f"{parts.task.valley:.0%} of a peak" if form.apart else None,
+            ],
             ["learning rate of the decoder", fit.head_lr],
             ["factor on each stage further down", fit.layer_decay],
         ],
@@ -176,7 +179,7 @@ def loss_words(recipe: Recipe, *, apart: bool) -> str:
     words = "cross-entropy" + (f", {1 + own.boundary:g} times at boundaries" if own.boundary else "")
     words += " and soft Dice" if own.dice else ""
     return words + (
-        ", and the error of the distance to the edge of a thing; pixels between things that touch count six times"
+        ", and the error of the way to the middle of a thing; pixels between things that touch count six times"
         if apart
         else ""
     )
@@ -215,7 +218,7 @@ def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) 
         else f"An encoder of pictures ({net.architecture}){deep} carried a decoder ({_DECODERS[form.decoder.arm]}); "
         f"{parts.task.thawed} of its {len(net.stages)} stages were tuned"
     )
-    apart = " Things were told apart by a watershed on the learnt distance to their edge." if form.apart else ""
+    apart = " Things were told apart by where their pixels say that their middle is." if form.apart else ""
     unit = "mm" if unit_of(parts) == "mm" else "pixels"
     watched_words = named(watched(form.apart)).title
     return (
