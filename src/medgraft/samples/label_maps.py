@@ -53,6 +53,7 @@ def checked_masks(
     names: Names | None = None,
     instances: bool | None = None,
     colours: Mapping[str, str] | None = None,
+    known: Callable[[Sequence[MaskFacts]], MaskForm] | None = None,
     limit_bad: float = 1.0,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -67,6 +68,7 @@ def checked_masks(
         names: as `mask_form` takes them.
         instances: as `mask_form` takes them.
         colours: as `mask_form` takes them.
+        known: gets the maps and says what their numbers mean, in the place of `names`, `instances` and `colours`.
         limit_bad: percentage of masks that may be missing or unfit, at least one above 0.
         workers: processes that read.
         progress: gets how many are read, and of how many.
@@ -87,7 +89,7 @@ def checked_masks(
     _limit([*missing, *faults], total, root=dataset.root, limit_bad=limit_bad)
     train = [fact for sample, fact in kept if sample.split == "train"] or [fact for _, fact in kept]
     asked = Asked(dataset.mask_names or None if names is None else names, instances, colours, dataset.mask_column or "")
-    form = form_of(train, asked, notes=notes, where=dataset.root)
+    form = form_of(train, asked, notes=notes, where=dataset.root) if known is None else known(train)
     strange = [(sample, form.unknown_in(form.numbers_of(fact))) for sample, fact in kept]
     faults += [_problem(sample, reason, dataset.root) for sample, reason in strange if reason]
     _limit([*missing, *faults], total, root=dataset.root, limit_bad=limit_bad)

@@ -55,6 +55,24 @@ def check_recipe(recipe: Recipe) -> None:
         raise BadRecipe(what, do="Give one or three of (centre, width).")
 
 
+def check_sizes(recipe: Recipe, axes: int) -> None:
+    """Refuse sizes and axes that images of so many axes do not have.
+
+    Raises:
+        BadRecipe: which field, and what to do.
+    """
+    own, kind = recipe.masks, "pictures" if axes == 2 else "volumes"
+    if own.patch is not None and (len(own.patch) != axes or min(own.patch) < 8):
+        what = f"masks.patch is {own.patch}, and patches of {kind} have {axes} sides of 8 and more"
+        raise BadRecipe(what, do=f"Give {'[H, W]' if axes == 2 else '[D, H, W]'}.")
+    if own.spacing_mm is not None and min(own.spacing_mm) <= 0:
+        raise BadRecipe("masks.spacing_mm has a side that is not above 0", do="Give (z, y, x) in millimetres.")
+    wrong = [axis for axis in own.mirrored or () if not 0 <= axis < axes]
+    if wrong or len(set(own.mirrored or ())) < len(own.mirrored or ()):
+        what = f"masks.mirrored is {own.mirrored}, and axes of {kind} are {', '.join(map(str, range(axes)))}, each once"
+        raise BadRecipe(what, do="Name those that nothing is told apart by.")
+
+
 def choose_grid(recipe: Recipe, facts: MaskFacts) -> Recipe:
     """Fill what says how files become network pixels, and what is measured of the answers."""
     planned = _solid_grid(recipe, facts) if facts.axes == 3 else _flat_grid(recipe, facts)

@@ -57,7 +57,11 @@ def train_masks(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
             recalibrate(parts.task.backbone, [parts.engine.move(batch).pixels for batch in batches])
         times.prefix = time.perf_counter() - began
         resuming.begin(out, recipe, found=ready.found)
-        words: dict[str, Any] = {"train": parts.train, "val": parts.val, "listen": listen}
+        shown = any(ready.found.samples[place].label for place in ready.found.of("val"))
+        if not shown:
+            text = "no validation image has a structure: the last weights are kept, as none can be chosen"
+            listen({"event": "warning", "text": text})
+        words: dict[str, Any] = {"train": parts.train, "val": parts.val if shown else None, "listen": listen}
         fitted = fit_places(out, recipe, task=parts.task, engine=parts.engine, **words)
         times.train = fitted.seconds
         return _finish(out, recipe, parts, ready, fitted=fitted, times=times, listen=listen)
@@ -79,8 +83,8 @@ def _finish(
     task = parts.task.eval()
     task.mirrored = parts.form.mirrored  # not while it learnt: each epoch is judged, and looks cost time
     by_key = {sample.key: sample for sample in ready.found.samples}
-    rules = Rules.of(recipe, parts.frames.values())
-    if task.apart:
+    rules = Rules.of(recipe, parts.frames.values(), classes=ready.form.names)
+    if task.apart and any(by_key[key].label for key in parts.val.cases.keys):
         truths = {key: truth_of(by_key[key], ready.form) for key in parts.val.cases.keys}
         task.valley = best_valley(task, parts.engine, parts.val, truths, frames=parts.frames)
     drawer = Drawer(out, task, parts.engine, form=ready.form, rules=rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,17 @@ import numpy as np
 
 from medgraft.detection.slides import beside, slides_in
 from medgraft.errors import BadData, BadImage, MissingExtra
-from medgraft.files import list_images, read_many
+from medgraft.files import list_images, network_pixels, read_many
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine, precision_here, resolve_device
-from medgraft.learn.infer import from_array
-from medgraft.learn.model import Pixels
+from medgraft.learn.infer import image_of
 from medgraft.learn.segmenter import load_segmenter
 from medgraft.opened import Listen, Predictions, check_folder, path_of, paths_of, report_in, say_passed, several
 from medgraft.predicted import Done
 from medgraft.samples.loader import normalised
 from medgraft.samples.mask_grid import Laid, laid
 from medgraft.samples.mask_meaning import MaskForm
-from medgraft.samples.picture_grid import PictureForm, PictureFrame
+from medgraft.samples.picture_grid import PictureForm, PictureFrame, levels_of
 from medgraft.segmentation.drawing import draw
 from medgraft.segmentation.judge import Rules
 from medgraft.segmentation.results import MaskResults
@@ -110,9 +110,13 @@ class MaskRun:
         grid = self.form.grid
         if not isinstance(grid, PictureForm):
             raise BadData("an array does not say how large its voxels are", do="Give a NIfTI file or a DICOM series.")
+        if array.ndim not in (2, 3):
+            raise BadImage(f"{name} has the shape {array.shape}, and (H, W) or (H, W, C) is wanted")
         shape = (int(array.shape[0]), int(array.shape[1]))
         to_shape = grid.shape_for(shape, None)
-        pixels = from_array(array, Pixels(to_shape, grid.channels, "stretch"), name=name)
+        image = image_of(array, name)
+        image = replace(image, range=levels_of(image)) if grid.own_levels else image
+        pixels = network_pixels(image, size=to_shape, channels=grid.channels, fit="stretch")
         return Laid(pixels, PictureFrame(shape, to_shape))
 
     def files(

@@ -229,7 +229,7 @@ def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) 
         f"{_by(form.window)}, joined with Gaussian weights; probabilities were brought to the grid of the file once, "
         f"and scored there.{apart} Scores are of each image, then their mean; a missed structure got the worst value. "
         f"The tolerance of the boundary was {recipe.masks.tolerance:g} {unit}. Intervals are from "
-        f"{recipe.scores.resamples} resamples of patients. medgraft {VERSION}."
+        f"{recipe.scores.resamples} resamples of {found.split_by}s. medgraft {VERSION}."
     )
 
 
