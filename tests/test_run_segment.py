@@ -142,7 +142,7 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path):
         labels = np.array(Pillow.open(path))
         labels[:4, :4] = 3
         Pillow.fromarray(labels).save(path)
-    with pytest.raises(BadData, match="3 classes, the run draws label 1, label 2"):
+    with pytest.raises(BadData, match="which is none of 1 = label 1, 2 = label 2"):
         mg.evaluate(run, other, out=tmp_path / "scored")
 
 
