@@ -43,18 +43,18 @@ class MaskWriter:
             DiskFull: there is no space.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        stored = _stored(mask, self.form)
+        numbers = stored(mask, self.form)
         name = self._name(ref)
         if isinstance(frame, SolidFrame):
             space = frame.frame.space
             affine = None if space.affine is None else np.array(space.affine)
             path = self.folder / f"{name}.nii.gz"
-            kind = stored if stored.dtype == np.uint8 else stored.astype(np.int16)
+            kind = numbers if numbers.dtype == np.uint8 else numbers.astype(np.int16)
             note = "label map by medgraft"
             files.save_nifti(path, kind, affine=affine, spacing_mm=frame.spacing_mm, note=note)
             return path
         path = self.folder / f"{name}.png"
-        files.save_png(path, stored)
+        files.save_png(path, numbers)
         return path
 
     def _name(self, ref: ImageRef) -> str:
@@ -71,7 +71,7 @@ class MaskWriter:
         return name
 
 
-def _stored(mask: np.ndarray, form: MaskForm) -> np.ndarray:
+def stored(mask: np.ndarray, form: MaskForm) -> np.ndarray:
     """Get the numbers that the user's maps have; of maps in colours those of the classes, of things their own."""
     if form.instances or form.colours:
         return mask.astype(np.uint8 if int(mask.max(initial=0)) < 256 and not form.instances else np.uint16)
