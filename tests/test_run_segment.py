@@ -120,8 +120,8 @@ def test_a_slide_is_drawn_on_in_windows_and_written_in_tiles(run: Path, tmp_path
     assert int(row["pixels_label 1"]) == counted
     assert float(row["mm2_label 1"]) == pytest.approx(counted * 0.0005**2, rel=0.001)
     assert (tmp_path / "out" / "overlays" / "slide.png").exists()
-    with pytest.raises(BadData, match="file of its own"):
-        mg.predict(run, tmp_path / "slide.tif", out=tmp_path / "out.csv")
+    with pytest.raises(BadData, match="label map of a slide is a TIFF"):
+        mg.predict(run, tmp_path / "slide.tif", out=tmp_path / "out.png")
 
 
 def test_it_is_scored_on_other_data_by_its_own_rules_and_refuses_its_training_images(

@@ -141,15 +141,15 @@ class MaskRun:
         """Draw on files and write label maps: see `segmentation.results.MaskResults`.
 
         Args:
-            out: a folder, a .csv, .png or .nii.gz file, or None to get the rows.
+            out: a folder, a .csv file, a .png or of volumes .nii.gz file, or None to get the rows.
             paths: images (of several frames each, or `FILE#2`), folders, slides; of volumes NIfTI files, DICOM series.
             workers: processes that read files.
             listen: gets progress events.
 
         Raises:
-            BadData: no image could be read, or the ending of `out` is not known.
+            BadData: no image could be read, or `out` ends as label maps of these images are not written.
         """
-        results = MaskResults(self.classes, self.masks, out)
+        results = MaskResults(self.classes, self.masks, out, volumes=self.volumes)
         given = paths_of(paths)
         slides = [] if self.volumes else [one for path in given for one in slides_in(path)]
         for slide in slides:
@@ -171,7 +171,7 @@ class MaskRun:
         target = results.slide_target(slide)
         try:
             results.add_slide(slide, draw_slide(self, slide, target, listen=listen), target)
-        except (BadImage, MissingExtra) as error:
+        except (BadData, BadImage, MissingExtra) as error:
             results.failed(str(slide), str(error))
 
     def _repr_html_(self) -> str:
