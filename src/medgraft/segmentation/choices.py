@@ -174,14 +174,8 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         masks: of the training.
         facts: of images and backbone.
     """
-    axes, shape, room = masks.axes, _network_shape(recipe, masks), room_of(recipe.machine.device)
-    patch, why = list(recipe.masks.patch or ()), "as asked"
-    if recipe.masks.patch is None:
-        patch, why = _patch_rule(shape, masks, room.patch_voxels)
-        why += room.words if axes == 3 else ""
-    size = math.prod(patch)
-    held = room.step_pixels if axes == 2 else room.step_voxels
-    batch = recipe.fit.batch_size or max(2, min(_MOST_BATCH, held // size))
+    axes, shape = masks.axes, _network_shape(recipe, masks)
+    patch, why, batch, room = _step_rule(recipe, masks, shape)
     wanted = _STEPS_WANTED[axes] * batch / masks.images  # times that an image is looked at
     each = recipe.masks.patches or max(1, math.ceil(wanted / (recipe.fit.epochs or _EPOCHS)))
     epochs = recipe.fit.epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(wanted / each)))
@@ -214,7 +208,7 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
             not unmeasurable(facts) and not whole,
             unmeasurable(facts) or "a step sees too few images to normalise by its own statistics",
         ),
-        "fit.batch_size": (batch, f"{batch} patches a step{room.words}"),
+        "fit.batch_size": (batch, f"{batch} patches a step{room}"),
         "fit.epochs": (epochs, f"about {steps} steps; the best epoch by validation is kept"),
         "fit.patience": (0, "the falling rate still brings gains"),
         "fit.norms": ("stored", "a step sees patches of too few images to normalise by its own statistics"),
@@ -226,6 +220,18 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         "fit.ema": average_rule(steps),
     }
     return filled(recipe, planned)
+
+
+def _step_rule(recipe: Recipe, masks: MaskFacts, shape: Sequence[int]) -> tuple[list[int], str, int, str]:
+    """Choose patch and batch by the machine: (patch, why, patches a step, words of the machine)."""
+    room = room_of(recipe.machine.device)
+    patch, why = list(recipe.masks.patch or ()), "as asked"
+    if recipe.masks.patch is None:
+        patch, why = _patch_rule(shape, masks, room.patch_voxels)
+        why += room.words if masks.axes == 3 else ""
+    held = room.step_pixels if masks.axes == 2 else room.step_voxels
+    batch = recipe.fit.batch_size or max(2, min(_MOST_BATCH, held // math.prod(patch)))
+    return patch, why, batch, room.words
 
 
 def _fine_rule(recipe: Recipe, facts: MaskFacts, shape: Sequence[int]) -> tuple[bool, str]:
