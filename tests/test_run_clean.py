@@ -215,3 +215,16 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     unmasked = make_tiny_data(tmp_path / "plain", patients=4)
     with pytest.raises(BadData, match="no label map"):
         mg.clean(unmasked, out=tmp_path / "c", keep="masks")
+
+
+def test_missing_files_of_a_table_are_told_and_tolerated_as_asked(tmp_path: Path) -> None:
+    table = make_pictures(tmp_path / "pictures", count=4)
+    lines = table.read_text().splitlines()
+    cells = lines[1].split(",")
+    lines += [line.replace(cells[0], f"nope{number}.png") for number, line in enumerate(lines[1:2] * 3)]
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BadData, match="3 of 7 files in the table are missing"):
+        mg.clean(table, out=tmp_path / "a", marks=True)
+    done = mg.clean(table, out=tmp_path / "b", marks=True, limit_bad=60)
+    assert len(done.rows) == 4
+    assert [path for path, _ in done.problems] == ["nope0.png", "nope1.png", "nope2.png"]

@@ -19,7 +19,7 @@ from medgraft.files.label_map import LabelMap, read_label_map
 from medgraft.learn import stopping
 from medgraft.opened import images_in, say_passed
 from medgraft.outlining.seen import seen_ref
-from medgraft.samples.dataset import Columns, DataSet, key_of, read_samples, tolerated
+from medgraft.samples.dataset import Columns, DataSet, is_claimed, key_of, read_samples, tolerated
 from medgraft.samples.mask_grid import laid
 from medgraft.segmentation.opened import MaskRun
 from medgraft.values import ImageRef, Sample
@@ -30,7 +30,7 @@ _SHEET, _SIDE = 12, 320  # pictures before and after that are shown, and how lar
 
 def clean_all(data: Path, work: Work, *, columns: dict[str, Any], limit_bad: float, listen: Listen) -> CleanedSet:
     """Clean every image of a data set and write the tables; arguments and errors as of the verb."""
-    dataset = _read(data, columns, listen)
+    dataset = _read(data, columns, limit_bad=limit_bad, listen=listen)
     for note in dataset.notes:
         listen({"event": "say", "text": note})
     done = CleanedSet(work.folder, problems=[(problem.path, problem.reason) for problem in dataset.problems])
@@ -82,18 +82,16 @@ def drawer(given: str | Path | None, device: str) -> MaskRun | None:
     return run
 
 
-def _read(data: Path, columns: dict[str, str | None], listen: Listen) -> DataSet:
-    """A data set; of images that are none, samples without labels."""
+def _read(data: Path, columns: dict[str, str | None], *, limit_bad: float, listen: Listen) -> DataSet:
+    """A data set; of images that no layout takes for its own, samples without labels."""
     names = {"label_column": "label", "patient_column": "patient", "split_column": "split", "mask_column": "mask"}
     given: dict[str, Any] = {names[name]: value for name, value in columns.items() if name in names}
     try:
-        return read_samples(data, columns=Columns(**given))
+        return read_samples(data, columns=Columns(**given), limit_bad=limit_bad)
     except BadData as error:
-        if not data.exists():
+        if not data.exists() or is_claimed(data):
             raise
         refs, passed = images_in([data])
-        if not refs:
-            raise error
         say_passed(passed, listen)
         listen({"event": "say", "text": f"no labels were found ({error}); the images are cleaned alone"})
         root = data if data.is_dir() else data.parent
