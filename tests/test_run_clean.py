@@ -16,7 +16,7 @@ import medgraft as mg
 from medgraft.cleaning.form import CleanForm
 from medgraft.cleaning.picture import cleaned
 from medgraft.cli import main
-from medgraft.errors import BadData, BadRecipe, RunRefused
+from medgraft.errors import BadData, BadRecipe, DiskFull, RunRefused
 from tiny_data import make_tiny_data
 from tiny_masks import make_pictures, make_volumes, picture
 
@@ -228,3 +228,35 @@ def test_missing_files_of_a_table_are_told_and_tolerated_as_asked(tmp_path: Path
     done = mg.clean(table, out=tmp_path / "b", marks=True, limit_bad=60)
     assert len(done.rows) == 4
     assert [path for path, _ in done.problems] == ["nope0.png", "nope1.png", "nope2.png"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (np.ones((30, 20), np.uint8), "the mask has 20 x 30 pixels, its image 40 x 30 pixels"),
+        (np.full((30, 40), 70000, np.uint32), "holds the number 70000, and a PNG holds none above 65535"),
+    ],
+)
+def test_a_label_map_that_does_not_fit_is_told_and_not_spoiled(tmp_path: Path, mask: np.ndarray, said: str) -> None:
+    rows = ["path,mask"]
+    for number, labels in enumerate([np.ones((30, 40), np.uint8), mask]):
+        noise = np.random.default_rng(number).integers(0, 200, (30, 40)).astype(np.uint8)
+        Pillow.fromarray(noise).save(tmp_path / f"{number}.png")
+        np.save(tmp_path / f"{number}.npy", labels)
+        rows.append(f"{number}.png,{number}.npy")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    done = mg.clean(tmp_path / "table.csv", out=tmp_path / "clean", marks=True)
+    assert len(done.rows) == 1
+    assert said in done.problems[0][1]
+    assert [item.name for item in (tmp_path / "clean" / "images").iterdir()] == ["0.png"]
+
+
+def test_a_full_disk_is_no_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = make_pictures(tmp_path / "pictures", count=2)
+
+    def full(path: Path, array: np.ndarray) -> None:
+        raise DiskFull("no space is left", where=path)
+
+    monkeypatch.setattr("medgraft.cleaning.work.save_png", full)
+    with pytest.raises(DiskFull):
+        mg.clean(table, out=tmp_path / "clean", marks=True, limit_bad=100)

@@ -13,18 +13,20 @@ import numpy as np
 from medgraft import storage
 from medgraft.cleaning.form import FORM, MASKS, CleanedSet, CleanForm
 from medgraft.cleaning.picture import Cleaned, cleaned
-from medgraft.errors import BadData, MedgraftError, RunRefused
+from medgraft.errors import BadData, RunRefused, UserError
 from medgraft.files import save_png
 from medgraft.files.label_map import LabelMap, read_label_map
 from medgraft.learn import stopping
 from medgraft.opened import images_in, say_passed
 from medgraft.outlining.seen import seen_ref
 from medgraft.samples.dataset import Columns, DataSet, is_claimed, key_of, read_samples, tolerated
+from medgraft.samples.label_maps import check_mask
 from medgraft.samples.mask_grid import laid
 from medgraft.segmentation.opened import MaskRun
 from medgraft.values import ImageRef, Sample
 
 Listen = Callable[[dict[str, Any]], None]
+_LARGEST = 65535  # number of a label that a PNG holds
 _SHEET, _SIDE = 12, 320  # pictures before and after that are shown, and how large
 
 
@@ -39,7 +41,7 @@ def clean_all(data: Path, work: Work, *, columns: dict[str, Any], limit_bad: flo
         stopping.check()
         try:
             done.rows.append(work.one(sample))
-        except MedgraftError as error:
+        except UserError as error:
             done.problems.append((str(sample.image), str(error)))
             failed = len(done.problems) - known  # what could not be read is told, and was tolerated when it was read
             if failed > tolerated(len(dataset.samples), limit_bad):
@@ -122,7 +124,8 @@ class Work:
         """Clean one image and write it; get its row.
 
         Raises:
-            BadImage, BadData: it cannot be read, or is a volume, or has boxes or no label map where one is needed.
+            BadImage, BadData: it cannot be read, or is a volume, or has boxes, or no label map where one is needed, or one
+            of another size or with numbers that a PNG does not hold.
         """
         if sample.boxes is not None:
             raise BadData("boxes would not fit the cleaned picture", where=sample.image.path, do="Give images alone.")
@@ -134,15 +137,18 @@ class Work:
             picture = picture[..., 0]
         told = None if sample.mask is None else read_label_map(sample.mask)
         labels = None if told is None else told.values
-        if str(self.keep) == MASKS and (labels is None or labels.shape != picture.shape[:2]):
-            raise BadData("there is no label map of its size beside it", where=sample.image.path)
+        if told is not None:
+            check_mask(told, picture.shape[:2])
+            _check_numbers(told)
+        if str(self.keep) == MASKS and labels is None:
+            raise BadData("there is no label map beside it", where=sample.image.path)
         keep = labels > 0 if str(self.keep) == MASKS and labels is not None else _drawn(self.keeper, sample.image)
         done = cleaned(picture, self.form, keep=keep, hide=_drawn(self.hider, sample.image))
         name = self._name(sample)
         save_png(self.folder / "images" / name, done.picture)
         row: dict[str, Any] = {"path": f"images/{name}", "source": str(sample.image), **done.told}
         row |= {"key": sample.key, "patient": sample.patient}
-        if told is not None and told.values.shape == picture.shape[:2]:
+        if told is not None:
             row["mask"] = self._mask(name, told, done)
         if len(self.shown) < _SHEET:
             self.shown.append((picture, done.picture))
@@ -167,6 +173,13 @@ class Work:
             stored = cut.astype(np.uint16 if int(labels.values.max(initial=0)) > 255 else np.uint8)
         save_png(self.folder / "masks" / name, stored)
         return f"masks/{name}"
+
+
+def _check_numbers(labels: LabelMap) -> None:
+    high = int(labels.values.max(initial=0))
+    if not labels.colours and high > _LARGEST:
+        what = f"the mask holds the number {high}, and a PNG holds none above {_LARGEST}"
+        raise BadData(what, where=labels.source, do="Number the labels anew, from 1.")
 
 
 def _drawn(run: MaskRun | None, ref: ImageRef) -> np.ndarray | None:
