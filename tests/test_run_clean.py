@@ -17,6 +17,7 @@ from medgraft.cleaning.form import CleanForm
 from medgraft.cleaning.picture import cleaned
 from medgraft.cli import main
 from medgraft.errors import BadData, BadRecipe, DiskFull, RunRefused
+from medgraft.samples import read_samples
 from tiny_data import make_tiny_data
 from tiny_masks import make_pictures, make_volumes, picture
 
@@ -260,3 +261,16 @@ def test_a_full_disk_is_no_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("medgraft.cleaning.work.save_png", full)
     with pytest.raises(DiskFull):
         mg.clean(table, out=tmp_path / "clean", marks=True, limit_bad=100)
+
+
+def test_labels_that_a_spreadsheet_would_run_stay_what_they_are(tmp_path: Path) -> None:
+    rows = ["path,label,@site"]
+    for number, label in enumerate(("+pos", "-neg", "=1")):
+        Pillow.fromarray(picture(number)[0]).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{label},@{number}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    mg.clean(tmp_path / "table.csv", out=tmp_path / "clean", marks=True)
+    assert "'+pos" in (tmp_path / "clean" / "manifest.csv").read_text()
+    again = read_samples(tmp_path / "clean" / "manifest.csv").samples
+    assert [sample.label for sample in again] == ["+pos", "-neg", "=1"]
+    assert [sample.covariates for sample in again] == [{"@site": f"@{number}"} for number in range(3)]

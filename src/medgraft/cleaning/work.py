@@ -124,8 +124,8 @@ class Work:
         """Clean one image and write it; get its row.
 
         Raises:
-            BadImage, BadData: it cannot be read, or is a volume, or has boxes, or no label map where one is needed, or one
-            of another size or with numbers that a PNG does not hold.
+            BadImage, BadData: it cannot be read, or is a volume, or has boxes, or no label map where one is needed, or
+                one of another size or with numbers that a PNG does not hold.
         """
         if sample.boxes is not None:
             raise BadData("boxes would not fit the cleaned picture", where=sample.image.path, do="Give images alone.")
