@@ -274,3 +274,20 @@ def test_labels_that_a_spreadsheet_would_run_stay_what_they_are(tmp_path: Path) 
     again = read_samples(tmp_path / "clean" / "manifest.csv").samples
     assert [sample.label for sample in again] == ["+pos", "-neg", "=1"]
     assert [sample.covariates for sample in again] == [{"@site": f"@{number}"} for number in range(3)]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grays_of_16_bits_stay_and_letters_are_found_in_them(tmp_path: Path, ending: str) -> None:
+    pixels = np.random.default_rng(0).integers(1000, 4600, (120, 120)).astype(np.uint16)
+    drawn = Pillow.new("L", (120, 120))
+    ImageDraw.Draw(drawn).text((6, 6), "R", fill=255, font=ImageFont.load_default(size=14))
+    pixels[np.asarray(drawn) > 128] = 8000
+    Pillow.fromarray(pixels).save(tmp_path / f"film.{ending}")
+    done = mg.clean(tmp_path / f"film.{ending}", out=tmp_path / "clean", marks=True)
+    written = np.asarray(Pillow.open(tmp_path / "clean" / "images" / "film.png"))
+    assert written.dtype == np.uint16
+    assert done.rows[0]["marks"] == 1
+    assert written[:30, :30].max() < 6000
+    assert (written[40:] == pixels[40:]).all()
+    shown = np.asarray(Pillow.open(tmp_path / "clean" / "before-after.png"))
+    assert np.median(shown[100:300, 20:300]) > 60

@@ -18,7 +18,7 @@ from medgraft.files import save_png
 from medgraft.files.label_map import LabelMap, read_label_map
 from medgraft.learn import stopping
 from medgraft.opened import images_in, say_passed
-from medgraft.outlining.seen import seen_ref
+from medgraft.outlining.seen import Seen, seen_ref
 from medgraft.samples.dataset import Columns, DataSet, is_claimed, key_of, read_samples, tolerated
 from medgraft.samples.label_maps import check_mask
 from medgraft.samples.mask_grid import laid
@@ -26,7 +26,7 @@ from medgraft.segmentation.opened import MaskRun
 from medgraft.values import ImageRef, Sample
 
 Listen = Callable[[dict[str, Any]], None]
-_LARGEST = 65535  # number of a label that a PNG holds
+_LARGEST = 65535  # number that a PNG holds
 _SHEET, _SIDE = 12, 320  # pictures before and after that are shown, and how large
 
 
@@ -132,9 +132,7 @@ class Work:
         image = seen_ref(sample.image)
         if not image.flat:
             raise BadData("this is a volume, and flat images are cleaned", where=sample.image.path)
-        picture = image.picture
-        if not np.ptp(picture, axis=2).any():
-            picture = picture[..., 0]
+        picture, seen = _read_picture(image)
         told = None if sample.mask is None else read_label_map(sample.mask)
         labels = None if told is None else told.values
         if told is not None:
@@ -143,15 +141,16 @@ class Work:
         if str(self.keep) == MASKS and labels is None:
             raise BadData("there is no label map beside it", where=sample.image.path)
         keep = labels > 0 if str(self.keep) == MASKS and labels is not None else _drawn(self.keeper, sample.image)
-        done = cleaned(picture, self.form, keep=keep, hide=_drawn(self.hider, sample.image))
+        done = cleaned(picture, self.form, keep=keep, hide=_drawn(self.hider, sample.image), seen=seen)
+        deep = picture.dtype == np.uint16
         name = self._name(sample)
-        save_png(self.folder / "images" / name, done.picture)
+        save_png(self.folder / "images" / name, _in_16_bits(done.picture, image) if deep else done.picture)
         row: dict[str, Any] = {"path": f"images/{name}", "source": str(sample.image), **done.told}
         row |= {"key": sample.key, "patient": sample.patient}
         if told is not None:
             row["mask"] = self._mask(name, told, done)
         if len(self.shown) < _SHEET:
-            self.shown.append((picture, done.picture))
+            self.shown.append((seen, image.coloured(done.picture[None]) if deep else done.picture))
         return row
 
     def _name(self, sample: Sample) -> str:
@@ -173,6 +172,24 @@ class Work:
             stored = cut.astype(np.uint16 if int(labels.values.max(initial=0)) > 255 else np.uint8)
         save_png(self.folder / "masks" / name, stored)
         return f"masks/{name}"
+
+
+def _read_picture(image: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """A picture that is written, with the numbers of the file where they are grays of more bits than 8, and as seen."""
+    seen = image.picture
+    pixels = image.image.pixels
+    if (pixels != pixels[:1]).any():
+        return seen, seen
+    stored = 8 < image.image.bits <= 16 and image.image.unit == "stored"
+    if stored and pixels.min() >= 0 and pixels.max() <= _LARGEST and (pixels == np.rint(pixels)).all():
+        return pixels[0].astype(np.uint16), seen[..., 0]
+    return seen[..., 0], seen[..., 0]
+
+
+def _in_16_bits(picture: np.ndarray, image: Seen) -> np.ndarray:
+    """Numbers as a PNG of 16 bits has them: where the file says that it uses fewer, they are stretched."""
+    white = float((1 << image.image.bits) - 1)
+    return np.rint(np.minimum(picture * (_LARGEST / white), _LARGEST)).astype(np.uint16)
 
 
 def _check_numbers(labels: LabelMap) -> None:
