@@ -291,3 +291,41 @@ def test_grays_of_16_bits_stay_and_letters_are_found_in_them(tmp_path: Path, end
     assert (written[40:] == pixels[40:]).all()
     shown = np.asarray(Pillow.open(tmp_path / "clean" / "before-after.png"))
     assert np.median(shown[100:300, 20:300]) > 60
+
+
+def test_nothing_is_asked_beside_the_settings_of_before(tmp_path: Path) -> None:
+    table = make_pictures(tmp_path / "pictures", count=1)
+    mg.clean(table, out=tmp_path / "first", marks=True)
+    for more in ({"crop": True}, {"keep": "masks"}, {"margin": 0.2}):
+        with pytest.raises(BadRecipe, match="was asked for beside it"):
+            mg.clean(table, out=tmp_path / "a", like=tmp_path / "first", **more)
+
+
+@pytest.mark.parametrize("margin", ['"x"', "true", "null"])
+def test_settings_without_a_meaning_are_told(tmp_path: Path, margin: str) -> None:
+    (tmp_path / "clean.json").write_text("[1]")
+    with pytest.raises(BadData, match=r"holds no clean\.json"):
+        mg.clean(tmp_path, out=tmp_path / "a", like=tmp_path)
+    kept = '"keep": null, "hide": null, "marks": true, "crop": false, "blank": true'
+    (tmp_path / "clean.json").write_text(f'{{{kept}, "margin": {margin}}}')
+    with pytest.raises(BadData, match="margin is"):
+        mg.clean(tmp_path, out=tmp_path / "a", like=tmp_path)
+
+
+def test_long_names_are_cut_and_stay_different(tmp_path: Path) -> None:
+    deep = tmp_path / "data" / ("a" * 100) / ("ö" * 100)
+    deep.mkdir(parents=True)
+    for number in range(2):
+        Pillow.fromarray(picture(number)[0]).save(deep / f"{number}.png")
+    done = mg.clean(tmp_path / "data", out=tmp_path / "clean", marks=True)
+    names = {Path(row["path"]).name for row in done.rows}
+    assert len(names) == 2
+    assert max(len(name.encode()) for name in names) < 140
+
+
+def test_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    table = make_pictures(tmp_path / "pictures", count=2)
+    argv = ["medgraft", "clean", str(table), "--marks", "--out", str(tmp_path / "clean")]
+    monkeypatch.setattr(sys, "argv", argv)
+    main()
+    assert "reading images" in capsys.readouterr().err

@@ -55,7 +55,8 @@ def clean(
             split_column and mask_column as in `train`.
 
     Raises:
-        BadRecipe: nothing is asked for, or a cut without something to keep, or there is no such option.
+        BadRecipe: nothing is asked for, or a cut without something to keep, or something beside `like`, or there is no
+            such option.
         BadData: there is no such data, or they are volumes or boxes, or too many images fail.
         RunRefused: `out` holds something, or a run does not draw label maps of flat images.
     """
@@ -64,6 +65,9 @@ def clean(
     folder = Path(out)
     form, columns = _parted(options)
     if like is not None:
+        if keep is not None or hide is not None or form != CleanForm():
+            what = "a folder that was cleaned before says what is done, and more was asked for beside it"
+            raise BadRecipe(what, do="Leave out --like, or --keep, --hide, --marks, --crop, --margin and --no-blank.")
         told = settings_of(Path(like))
         keep, hide = told.pop("keep"), told.pop("hide")
         form = CleanForm(**told)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,10 @@ from medgraft.segmentation.opened import MaskRun
 from medgraft.values import ImageRef, Sample
 
 Listen = Callable[[dict[str, Any]], None]
+_KINDS = {"keep": (str, type(None)), "hide": (str, type(None)), "marks": (bool,), "crop": (bool,)}
+_KINDS |= {"margin": (int, float), "blank": (bool,)}  # what the file of settings may hold
 _LARGEST = 65535  # number that a PNG holds
+_LONGEST = 120  # bytes of a name
 _SHEET, _SIDE = 12, 320  # pictures before and after that are shown, and how large
 
 
@@ -58,13 +63,17 @@ def settings_of(folder: Path) -> dict[str, Any]:
     """Get what a folder was cleaned by.
 
     Raises:
-        BadData: it was not.
+        BadData: it was not, or what it says has no meaning.
     """
     try:
         told = json.loads((folder / FORM).read_text(encoding="utf-8"))
-        return {name: told[name] for name in ("keep", "hide", "marks", "crop", "margin", "blank")}
-    except (OSError, ValueError, KeyError) as error:
+        found = {name: told[name] for name in _KINDS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadData(f"this folder holds no {FORM}", where=folder, do="Give a folder of medgraft clean.") from error
+    for name, kinds in _KINDS.items():
+        if type(found[name]) not in kinds:
+            raise BadData(f"{name} is {found[name]!r} there", where=folder / FORM, do="Clean the first images anew.")
+    return found
 
 
 def drawer(given: str | Path | None, device: str) -> MaskRun | None:
@@ -154,8 +163,11 @@ class Work:
         return row
 
     def _name(self, sample: Sample) -> str:
-        """A name of its own: two folders may hold files of one name."""
+        """A name of its own, which no file system finds too long: two folders may hold files of one name."""
         stem = Path(sample.key).with_suffix("").as_posix().strip("/").replace("/", "_").replace("#", "_") or "image"
+        if len(os.fsencode(stem)) > _LONGEST:
+            sign = hashlib.sha256(os.fsencode(sample.key)).hexdigest()[:8]
+            stem = f"{os.fsencode(stem)[:_LONGEST].decode('utf-8', 'ignore')}-{sign}"
         name, number = f"{stem}.png", 1
         while name in self.names:
             name, number = f"{stem}-{number}.png", number + 1
