@@ -293,12 +293,20 @@ def test_grays_of_16_bits_stay_and_letters_are_found_in_them(tmp_path: Path, end
     assert np.median(shown[100:300, 20:300]) > 60
 
 
-def test_nothing_is_asked_beside_the_settings_of_before(tmp_path: Path) -> None:
+def test_nothing_is_asked_beside_the_settings_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = make_pictures(tmp_path / "pictures", count=1)
     mg.clean(table, out=tmp_path / "first", marks=True)
     for more in ({"crop": True}, {"keep": "masks"}, {"margin": 0.2}):
         with pytest.raises(BadRecipe, match="was asked for beside it"):
             mg.clean(table, out=tmp_path / "a", like=tmp_path / "first", **more)
+    words = ["medgraft", "clean", str(table), "--like", str(tmp_path / "first"), "--out", str(tmp_path / "a")]
+    monkeypatch.setattr(sys, "argv", [*words, "--margin", "0.05"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    assert (tmp_path / "a" / "manifest.csv").exists()
 
 
 @pytest.mark.parametrize("margin", ['"x"', "true", "null"])

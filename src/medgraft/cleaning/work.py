@@ -59,8 +59,8 @@ def clean_all(data: Path, work: Work, *, columns: dict[str, Any], limit_bad: flo
     return done
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
-    """Get what a folder was cleaned by.
+def settings_of(folder: Path) -> tuple[CleanForm, str | None, str | None]:
+    """Get what a folder was cleaned by: the form, what was kept, and what was hidden.
 
     Raises:
         BadData: it was not, or what it says has no meaning.
@@ -73,7 +73,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
     for name, kinds in _KINDS.items():
         if type(found[name]) not in kinds:
             raise BadData(f"{name} is {found[name]!r} there", where=folder / FORM, do="Clean the first images anew.")
-    return found
+    keep, hide = found.pop("keep"), found.pop("hide")
+    return CleanForm(**found), keep, hide
 
 
 def drawer(given: str | Path | None, device: str) -> MaskRun | None:
