@@ -90,11 +90,12 @@ def outline(
 
     Raises:
         BadRecipe: the prompt shows nothing, or lies outside.
-        BadImage, BadData: the image cannot be read.
+        BadImage, BadData: the image cannot be read, or `out` holds something of the user's.
         UnknownName, BadWeights, Offline, MissingExtra: the model cannot be had.
 
     Source: Kirillov et al., "Segment Anything", ICCV 2023.
     """
+    from medgraft.outlining import folder
     from medgraft.outlining.form import OutlineForm, stacked
     from medgraft.outlining.prompts import several
     from medgraft.outlining.seen import seen
@@ -105,6 +106,7 @@ def outline(
     _refuse_unfit(form, read, everything=everything, prompted=bool(boxes or shown or mask is not None))
     guess = _guess(mask, form, read)
     # Everything that a person can mistake is said before a model is loaded.
+    _refuse_out(out, folder.OUTLINE, image, mask)
     job = _job(form, read, boxes, shown, guess, everything)
     prompter = _opened(form) if isinstance(backbone, str) else backbone
     structures, told = job(prompter, listen)
@@ -113,6 +115,16 @@ def outline(
     model = {name: str(getattr(prompter, name, "")) for name in ("name", "source", "licence", "sha256")}
     facts = {"prompts": {"boxes": boxes, "points": shown, "mask": mask is not None, "everything": everything}}
     return _told(read, form, labels, structures=structures, told=told, facts={**facts, "model": model}, out=out)
+
+
+def _refuse_out(out: Given | None, marker: str, image: Given, mask: Any) -> None:
+    """Refuse a folder that holds something of the user's."""
+    from medgraft.files.listing import ref_named
+    from medgraft.outlining.folder import refuse_others
+
+    if out is not None:
+        given = {"image": ref_named(image).path, **({"mask": Path(mask)} if isinstance(mask, str | Path) else {})}
+        refuse_others(Path(out), marker=marker, given=given)
 
 
 def _refuse_unfit(form: OutlineForm, read: Seen, *, everything: bool, prompted: bool) -> None:
@@ -215,21 +227,24 @@ def _told(
     """Measure what was outlined, and write it."""
     from medgraft import storage
     from medgraft.outlining import written
+    from medgraft.outlining.folder import OUTLINE, clear
     from medgraft.version import VERSION
 
     rows = written.rows_of(read, labels, structures)
     features = written.feature_rows(read, labels) if form.features else []
     folder = None if out is None else Path(out)
     if folder is not None:
+        clear(folder)
+        more = {"slice": form.slice, "axis": form.axis, "window": form.window, "grid": form.grid}
+        # First of all: it says whose the other files are, also where writing them is cut off.
+        storage.write_json(
+            folder / OUTLINE, {"medgraft": VERSION, "image": read.image.source, **facts, "options": more}
+        )
         written.write_all(folder, read, labels, rows=rows, axis=form.axis)
         if form.features:
             written.write_rows(folder / "features.csv", features)
         if form.candidates:
             written.write_candidates(folder, told)
-        more = {"slice": form.slice, "axis": form.axis, "window": form.window, "grid": form.grid}
-        storage.write_json(
-            folder / "outline.json", {"medgraft": VERSION, "image": read.image.source, **facts, "options": more}
-        )
     return Outlined(labels, rows, features, told, facts["model"], folder)
 
 
@@ -247,22 +262,22 @@ def measure(
     Args:
         image: a picture or a volume.
         mask: its label map on the same grid, each number above 0 a structure.
-        out: gets measures.csv, outlines.geojson, overlay.png and, with features, features.csv.
+        out: gets measures.csv, outlines.geojson, overlay.png, measure.json and, with features, features.csv.
         features: True adds radiomic features by IBSI: shape, first-order, co-occurrence of gray levels.
         bins: gray levels of the features, from the darkest to the brightest value of a structure.
         bin_width: width of a gray level instead, in the unit of the image.
 
     Raises:
-        BadImage, BadData: one of them cannot be read, or they do not lie on each other.
+        BadImage, BadData: one of them cannot be read, they do not lie on each other, or `out` holds something.
         BadRecipe: the gray levels have no meaning.
 
     Source: Zwanenburg et al., Radiology 2020;295:328 (IBSI).
     """
     import numpy as np
 
-    from medgraft.files import read_label_map, save_png
-    from medgraft.files.write_outlines import write_outlines
+    from medgraft.files import read_label_map
     from medgraft.outlining import written
+    from medgraft.outlining.folder import MEASURE
     from medgraft.outlining.seen import seen
     from medgraft.samples.label_maps import check_mask
 
@@ -270,6 +285,7 @@ def measure(
         raise BadRecipe(
             "gray levels are at least 2, and their width is above 0", do="Give --bins 32 or --bin-width 25."
         )
+    _refuse_out(out, MEASURE, image, mask)
     read, label_map = seen(image), read_label_map(mask)
     check_mask(label_map, read.shape, image_affine=read.image.affine)
     labels = label_map.values.astype(np.int32)
@@ -277,9 +293,32 @@ def measure(
     found = written.feature_rows(read, labels, bins=bins, bin_width=bin_width) if features else []
     folder = None if out is None else Path(out)
     if folder is not None:
-        written.write_rows(folder / "measures.csv", rows)
-        write_outlines(folder / "outlines.geojson", written.shapes_of(labels, rows), name=read.image.source)
-        save_png(folder / "overlay.png", written.overlay(read, labels))
-        if features:
-            written.write_rows(folder / "features.csv", found)
+        told = {"features": features, "bins": bins, "bin_width": bin_width}
+        _write_measured(folder, read, labels, rows=rows, found=found, told={"options": told})
     return Outlined(labels, rows, found, out=folder)
+
+
+def _write_measured(
+    out: Path,
+    read: Seen,
+    labels: np.ndarray,
+    *,
+    rows: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    told: dict[str, Any],
+) -> None:
+    """Write what was measured, and first whose it is."""
+    from medgraft import storage
+    from medgraft.files import save_png
+    from medgraft.files.write_outlines import write_outlines
+    from medgraft.outlining import written
+    from medgraft.outlining.folder import MEASURE, clear
+    from medgraft.version import VERSION
+
+    clear(out)
+    storage.write_json(out / MEASURE, {"medgraft": VERSION, **told})
+    written.write_rows(out / "measures.csv", rows)
+    write_outlines(out / "outlines.geojson", written.shapes_of(labels, rows), name=read.image.source)
+    save_png(out / "overlay.png", written.overlay(read, labels))
+    if told["options"]["features"]:
+        written.write_rows(out / "features.csv", found)
