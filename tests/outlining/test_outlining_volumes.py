@@ -167,6 +167,27 @@ def test_a_box_may_lie_on_the_slice_of_a_point(tmp_path):
     assert (found.labels != ball()).sum() <= 2
 
 
+@pytest.mark.parametrize("flips", [(), (2,), (0, 1), (0, 1, 2)])
+def test_a_box_beside_a_point_is_in_voxels_of_the_file_too(tmp_path, flips):
+    order = (0, 2, 1)
+    path = scan(tmp_path / "scan.nii.gz", order=order, flips=flips)
+    truth = stored(path) > 0
+    z, y, x = (int(v) for v in np.argwhere(truth).mean(axis=0).round())
+    model = Bright()
+    found = mg.outline(path, box=(x - 10, y - 9, x + 11, y + 12), points=[(x, y, z)], backbone=model)
+    assert (found.labels != truth).sum() <= 2
+    (box,) = model.asked[0].boxes
+    assert (box[2] - box[0], box[3] - box[1]) == (21, 21)
+    # The y of this file goes across the upright slice, backwards where it is flipped.
+    assert (box[1] - CENTRE[1], box[0] - CENTRE[2]) == (-10, -11 if 1 in flips else -9)
+
+
+def test_a_box_across_the_slices_is_refused(tmp_path):
+    path = scan(tmp_path / "scan.nii.gz", order=(1, 0, 2))
+    with pytest.raises(BadRecipe, match="x and y of the file"):
+        mg.outline(path, box=(8, 4, 29, 21), points=[(18, 12, 22)], backbone=Bright())
+
+
 def test_of_several_structures_each_hears_the_points_in_its_own_box(tmp_path):
     solid, model = np.zeros(SHAPE, np.int16), Bright()
     solid[4:20, 5:15, 5:15], solid[4:20, 22:34, 25:40] = 100, 200
@@ -200,6 +221,8 @@ def test_outlines_of_a_volume_name_their_slice(tmp_path):
     [
         ({"slice": 26, "box": (1, 1, 9, 9)}, "Give 0 to 25"),
         ({"points": [(5, 5)]}, "no point of a volume"),
+        ({"box": (8, 12, 29, 33), "points": [(40, 22, 12)]}, "outside of the box"),
+        ({"box": (8, 12, 29, 33), "points": [(40, 22)], "slice": 12}, "outside of the box"),
         ({"points": [(5, 5, 30)]}, "outside of the volume"),
         ({"points": [(5, 5, 5, 0)]}, "no point is in the structure"),
         ({"everything": True}, "this is a volume"),

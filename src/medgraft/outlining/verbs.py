@@ -78,7 +78,7 @@ def outline(
 
     Args:
         image: a picture, a volume (NIfTI, or a folder with one DICOM series), or `FILE#2` of several frames.
-        box: x0, y0, x1, y1 in pixels, edges: one, or one a structure.
+        box: x0, y0, x1, y1 in pixels, edges: one, or one a structure; beside points x, y, z in voxels of the file.
         points: (x, y, 1) in the structure, (x, y, 0) not in it, of one structure; of a volume without `slice` (x, y,
             z) or (x, y, z, 0), in voxels of the file. With boxes they refine the box that they are in.
         mask: a first guess of one structure: a file, or `(H, W)`.

@@ -13,7 +13,7 @@ from medgraft.errors import BadRecipe
 from medgraft.learn import stopping
 from medgraft.nets.prompter import Candidates, Embedding, Prompter
 from medgraft.outlining.form import AXES, Found, OutlineForm, cut
-from medgraft.outlining.prompts import flat_prompt, solid_points
+from medgraft.outlining.prompts import check_box, flat_prompt, solid_points
 from medgraft.outlining.seen import Seen
 from medgraft.values import Prompt
 
@@ -73,6 +73,8 @@ def start_of(
 ) -> Start:
     """Get where prompts of a volume begin: on the slice that is named, else at the first point x, y, z, else midway.
 
+    Boxes beside points x, y, z are in voxels of the file, as those are; all else is in the plane of the slice.
+
     Raises:
         BadRecipe: nothing is shown, or something lies outside.
     """
@@ -94,8 +96,28 @@ def start_of(
     levels = np.clip(np.rint(places[:, along]).astype(int), 0, depth - 1)
     first = int(levels[int(np.flatnonzero(rows[:, 3] == 1)[0])])
     here = [tuple(row) for row in flat[levels == first].tolist()]
+    boxes = _turned(seen, boxes, rows[int(np.flatnonzero(rows[:, 3] == 1)[0]), 2], form.axis)
     further = {int(level): flat[levels == level] for level in np.unique(levels) if level != first}
     return Start(first, flat_prompt(boxes, here, shape=(height, width), mask=mask), further)
+
+
+def _turned(
+    seen: Seen, boxes: Sequence[tuple[float, ...]], plane: float, axis: str
+) -> list[tuple[float, float, float, float]]:
+    """Boxes in voxels x, y of the file, on its plane z, in the plane of a slice of the upright volume."""
+    d, h, w = seen.shape
+    along, down, across = _plane(axis)
+    found = []
+    for box in boxes:
+        check_box(box, (h, w))
+        x0, y0, x1, y1 = (edge - 0.5 for edge in box)  # from edges to centres of voxels
+        ends = seen.turn.places(np.array([(plane, y0, x0), (plane, y1, x1)]), (d, h, w)) + 0.5
+        low, high = ends.min(axis=0), ends.max(axis=0)
+        if high[along] > low[along]:
+            what = f"the box is in x and y of the file, and its {axis} slices are not"
+            raise BadRecipe(what, do="Name a slice: with --slice N, boxes and points are in its plane.")
+        found.append((float(low[across]), float(low[down]), float(high[across]), float(high[down])))
+    return found
 
 
 def _plane(axis: str) -> tuple[int, int, int]:
