@@ -207,6 +207,22 @@ def test_a_mask_of_the_whole_volume_gives_its_slice(tmp_path):
     assert (found.labels != (stored(path) > 0)).sum() <= 2
 
 
+def test_a_mask_of_the_whole_volume_is_cut_where_a_point_says(tmp_path):
+    path, model = scan(tmp_path / "scan.nii.gz"), Bright()
+    guess = write(tmp_path / "guess.nii.gz", ball().astype(np.uint8))
+    mg.outline(path, mask=guess, points=[(18, 22, 8)], backbone=model)
+    assert np.array_equal(model.asked[0].mask, ball()[8])
+    mg.outline(path, mask=ball(), points=[(18, 22, 9)], backbone=(again := Bright()))
+    assert np.array_equal(again.asked[0].mask, ball()[9])
+
+
+def test_a_mask_that_is_elsewhere_says_where(tmp_path):
+    one = np.zeros(SHAPE, bool)
+    one[6] = ball()[12]
+    with pytest.raises(BadRecipe, match=r"empty on slice 13.*--slice 6"):
+        mg.outline(scan(tmp_path / "scan.nii.gz"), mask=one, backbone=Bright())
+
+
 def test_outlines_of_a_volume_name_their_slice(tmp_path):
     out = tmp_path / "out"
     found = mg.outline(scan(tmp_path / "scan.nii.gz"), points=[(18, 22, 12)], out=out, backbone=Bright())

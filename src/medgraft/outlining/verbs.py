@@ -81,7 +81,7 @@ def outline(
         box: x0, y0, x1, y1 in pixels, edges: one, or one a structure; beside points x, y, z in voxels of the file.
         points: (x, y, 1) in the structure, (x, y, 0) not in it, of one structure; of a volume without `slice` (x, y,
             z) or (x, y, z, 0), in voxels of the file. With boxes they refine the box that they are in.
-        mask: a first guess of one structure: a file, or `(H, W)`.
+        mask: a first guess of one structure: a file, or `(H, W)`; of a volume its `(D, H, W)`, too.
         everything: True outlines all that there is in a picture.
         out: gets the label map, outlines.geojson, overlay.png, measures.csv and outline.json.
         backbone: hf-hub:OWNER/NAME, a folder, file:PATH, or a model that was opened.
@@ -104,7 +104,7 @@ def outline(
     read = seen(image, window=form.window)
     boxes, shown = several(box), several(points)
     _refuse_unfit(form, read, everything=everything, prompted=bool(boxes or shown or mask is not None))
-    guess = _guess(mask, form, read)
+    guess = _guess(mask, read)
     # Everything that a person can mistake is said before a model is loaded.
     _refuse_out(out, folder.OUTLINE, image, mask)
     job = _job(form, read, boxes, shown, guess, everything)
@@ -138,8 +138,8 @@ def _refuse_unfit(form: OutlineForm, read: Seen, *, everything: bool, prompted: 
         raise BadRecipe("it is a picture and has no slices", do="Leave --slice out; a frame of a file is FILE#2.")
 
 
-def _guess(mask: Any, form: OutlineForm, read: Seen) -> np.ndarray | None:
-    """A mask that is given, on the picture or on the slice that is named."""
+def _guess(mask: Any, read: Seen) -> np.ndarray | None:
+    """A mask that is given, as it lies on the picture, on a slice, or on the volume of the file."""
     import numpy as np
 
     from medgraft.files import read_label_map
@@ -148,12 +148,9 @@ def _guess(mask: Any, form: OutlineForm, read: Seen) -> np.ndarray | None:
     if mask is None or isinstance(mask, np.ndarray):
         return None if mask is None else mask > 0
     label_map = read_label_map(mask)
-    if label_map.values.ndim == 2 or read.flat:
-        return label_map.values > 0
-    check_mask(label_map, read.shape, image_affine=read.image.affine)
-    slices, level = read.along(label_map.values, form.axis), form.slice
-    level = len(slices) // 2 if level is None else min(level, len(slices) - 1)
-    return slices[level] > 0
+    if label_map.values.ndim == 3 and not read.flat:
+        check_mask(label_map, read.shape, image_affine=read.image.affine)
+    return label_map.values > 0
 
 
 def _job(

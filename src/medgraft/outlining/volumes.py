@@ -73,6 +73,7 @@ def start_of(
 ) -> Start:
     """Get where prompts of a volume begin: on the slice that is named, else at the first point x, y, z, else midway.
 
+    A mask `(D, H, W)` of the file is cut there.
     Boxes beside points x, y, z are in voxels of the file, as those are; all else is in the plane of the slice.
 
     Raises:
@@ -85,9 +86,11 @@ def start_of(
         if not 0 <= form.slice < depth:
             do = f"Give 0 to {depth - 1} along the axis {form.axis}."
             raise BadRecipe(f"there is no slice {form.slice}", do=do)
-        return Start(form.slice, flat_prompt(boxes, points, shape=(height, width), mask=mask))
+        guess = _guess_on(seen, mask, form.slice, form.axis)
+        return Start(form.slice, flat_prompt(boxes, points, shape=(height, width), mask=guess))
     if not points:
-        return Start(depth // 2, flat_prompt(boxes, (), shape=(height, width), mask=mask))
+        guess = _guess_on(seen, mask, depth // 2, form.axis)
+        return Start(depth // 2, flat_prompt(boxes, (), shape=(height, width), mask=guess))
     rows = solid_points(points, shape=seen.shape)
     along, down, across = _plane(form.axis)
     d, h, w = seen.shape
@@ -98,7 +101,25 @@ def start_of(
     here = [tuple(row) for row in flat[levels == first].tolist()]
     boxes = _turned(seen, boxes, rows[int(np.flatnonzero(rows[:, 3] == 1)[0]), 2], form.axis)
     further = {int(level): flat[levels == level] for level in np.unique(levels) if level != first}
-    return Start(first, flat_prompt(boxes, here, shape=(height, width), mask=mask), further)
+    guess = _guess_on(seen, mask, first, form.axis)
+    return Start(first, flat_prompt(boxes, here, shape=(height, width), mask=guess), further)
+
+
+def _guess_on(seen: Seen, mask: np.ndarray | None, level: int, axis: str) -> np.ndarray | None:
+    """A first guess on a slice: one of the volume of the file is cut there."""
+    if mask is None or mask.ndim != 3:
+        return mask
+    if mask.shape != seen.shape:
+        sizes = (" x ".join(map(str, shape[::-1])) for shape in (mask.shape, seen.shape))
+        raise BadRecipe(
+            "the mask that is given has {} voxels, the volume {}".format(*sizes), do="Give one of its size."
+        )
+    slices = seen.along(mask > 0, axis)
+    areas = slices.sum(axis=(1, 2))
+    if areas.any() and not areas[level]:
+        do = f"Name a slice that it is on, such as --slice {int(areas.argmax())}."
+        raise BadRecipe(f"the mask that is given is empty on slice {level} (axis {axis})", do=do)
+    return np.ascontiguousarray(slices[level])
 
 
 def _turned(
