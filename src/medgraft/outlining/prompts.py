@@ -137,15 +137,16 @@ def _size(shape: tuple[int, int]) -> str:
     return f"It has {shape[1]} x {shape[0]} pixels, x from the left and y from the top."
 
 
-def solid_points(points: Sequence[tuple[float, ...]], *, shape: tuple[int, ...]) -> np.ndarray:
+def solid_points(points: Sequence[tuple[float, ...]], *, shape: tuple[int, ...], shown: bool = False) -> np.ndarray:
     """Get points in a volume, `(N, 4)` x, y, z, label, in voxels of the file.
 
     Args:
         points: x, y, z or x, y, z, label each.
         shape: (D, H, W) of the file.
+        shown: whether a box or a mask shows the structure, so that no point has to be in it.
 
     Raises:
-        BadRecipe: one lies outside, or none is in the structure.
+        BadRecipe: one lies outside, or none is in the structure and nothing else shows it.
     """
     rows = []
     for point in points:
@@ -157,6 +158,6 @@ def solid_points(points: Sequence[tuple[float, ...]], *, shape: tuple[int, ...])
             sizes = " x ".join(map(str, shape[::-1]))
             raise BadRecipe(f"the point {said} is outside of the volume", do=f"It has {sizes} voxels, x, y and z.")
         rows.append((*point[:3], point[3] if len(point) == 4 else 1.0))
-    if not any(row[3] == 1 for row in rows):
+    if not shown and not any(row[3] == 1 for row in rows):
         raise BadRecipe("no point is in the structure", do=f"Give {_POINT_3}.")
     return np.array(rows, np.float64)
