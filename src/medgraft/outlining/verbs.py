@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgraft.errors import BadRecipe
+from medgraft.errors import BadData, BadRecipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -276,7 +276,7 @@ def measure(
     from medgraft.outlining import written
     from medgraft.outlining.folder import MEASURE
     from medgraft.outlining.seen import seen
-    from medgraft.samples.label_maps import check_mask
+    from medgraft.samples.label_maps import check_mask, gray_numbers
 
     if bins < 2 or (bin_width is not None and not bin_width > 0):
         raise BadRecipe(
@@ -285,7 +285,11 @@ def measure(
     _refuse_out(out, MEASURE, image, mask)
     read, label_map = seen(image), read_label_map(mask)
     check_mask(label_map, read.shape, image_affine=read.image.affine)
-    labels = label_map.values.astype(np.int32)
+    numbers = gray_numbers(label_map)
+    if numbers is None:
+        do = "Save its structures as the numbers 1, 2, 3 ... in one channel."
+        raise BadData("the mask is in colours, and a structure is a number", where=label_map.source, do=do)
+    labels = numbers.astype(np.int32)
     rows = written.rows_of(read, labels)
     found = written.feature_rows(read, labels, bins=bins, bin_width=bin_width) if features else []
     folder = None if out is None else Path(out)
