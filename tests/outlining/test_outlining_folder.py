@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ from bright import Bright
 import medgraft as mg
 from medgraft.errors import BadData
 from medgraft.files import save_png
+from medgraft.outlining.folder import described
+from medgraft.outlining.form import OutlineForm
 
 BOX = (10, 10, 30, 30)
 
@@ -74,3 +79,38 @@ def test_measure_may_be_repeated(case, tmp_path):
     mg.measure(case / "image.png", case / "mask.png", out=out, features=True)
     mg.measure(case / "image.png", case / "mask.png", out=out)
     assert {path.name for path in out.iterdir()} == {"measures.csv", "outlines.geojson", "overlay.png", "measure.json"}
+
+
+def test_what_is_written_says_how_to_do_it_again(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(case)
+    out, again = tmp_path / "out", tmp_path / "again"
+    words = {"box": BOX, "points": [(20, 20), (12, 12, 0)], "features": True, "window": (100, 200)}
+    mg.outline("image.png", mask="mask.png", out=out, device="cpu", **words)
+    told = json.loads((out / "outline.json").read_text())
+    for name, one in (("image.png", told["image"]), ("mask.png", told["prompts"]["mask"])):
+        digest = hashlib.sha256((case / name).read_bytes()).hexdigest()
+        assert one == {"path": str((case / name).resolve()), "frame": None, "sha256": digest}
+    assert told["options"].keys() == {one.name for one in fields(OutlineForm)}
+    monkeypatch.chdir(tmp_path)
+    shown, options = told["prompts"], told["options"]
+    words = {"box": shown["boxes"], "points": shown["points"], "mask": shown["mask"]["path"]}
+    mg.outline(told["image"]["path"], out=again, **words, everything=shown["everything"], **options)
+    for name in ("mask.png", "measures.csv", "features.csv", "outline.json"):
+        assert (out / name).read_bytes() == (again / name).read_bytes()
+    mg.measure(case / "image.png", case / "mask.png", out=tmp_path / "measured", bins=16)
+    told = json.loads((tmp_path / "measured" / "measure.json").read_text())
+    assert told["mask"]["sha256"] == shown["mask"]["sha256"] and told["options"]["bins"] == 16
+
+
+def test_masks_without_a_file_frames_and_folders_are_described_too(case, tmp_path):
+    mg.outline(case / "image.png", mask=np.ones((40, 50), bool), out=tmp_path / "out", backbone=Bright())
+    told = json.loads((tmp_path / "out" / "outline.json").read_text())
+    mask = told["prompts"]["mask"]
+    assert mask["path"] is None and mask["shape"] == [40, 50] and len(mask["sha256"]) == 64
+    assert told["options"]["backbone"] is None and told["model"]["name"] == "bright"
+    np.savez(tmp_path / "many.npz", a=np.zeros((2, 3, 3)))
+    assert described(f"{tmp_path / 'many.npz'}/a")["path"].endswith("many.npz/a")
+    assert described(f"{case / 'image.png'}#2") == {**described(case / "image.png"), "frame": 2}
+    before = described(case)
+    (case / "mask.png").rename(case / "other.png")
+    assert described(case)["sha256"] != before["sha256"]

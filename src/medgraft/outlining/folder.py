@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from medgraft import storage
 from medgraft.errors import BadData
+from medgraft.files.listing import ref_named
 
 OUTLINE, MEASURE = "outline.json", "measure.json"
 _NAMES = frozenset(
@@ -62,6 +67,28 @@ def clear(out: Path) -> None:
             path.unlink()
         except OSError as error:
             raise storage.explained(error, path, needed_bytes=1) from error
+
+
+def described(given: object) -> dict[str, Any] | None:
+    """Get what says again which file was read: its absolute path, its frame, and the sha256 of its bytes.
+
+    Args:
+        given: a path, `FILE#2`, an array, or None. Of a folder it is the sha256 of those of its files by name, and of
+            an array, which has no path, that of its values.
+    """
+    if given is None:
+        return None
+    if isinstance(given, np.ndarray):
+        values = np.ascontiguousarray(given)
+        digest = hashlib.sha256(values.tobytes()).hexdigest()
+        return {"path": None, "shape": list(values.shape), "kind": str(values.dtype), "sha256": digest}
+    ref = ref_named(str(given))
+    told = {"path": str(ref.path.resolve()), "frame": ref.index}
+    if ref.path.is_dir():
+        files = sorted(path for path in ref.path.iterdir() if path.is_file())
+        return {**told, "sha256": storage.sha256_json({path.name: storage.sha256_file(path) for path in files})}
+    file = ref.path if ref.path.is_file() else ref.path.parent  # an array in an npz
+    return {**told, "sha256": storage.sha256_file(file)}
 
 
 def _ours(out: Path) -> list[Path]:

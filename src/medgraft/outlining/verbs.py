@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +113,13 @@ def outline(
     labels = stacked(structures, read.shape)
     _say_hidden(structures, labels, listen)
     model = {name: str(getattr(prompter, name, "")) for name in ("name", "source", "licence", "sha256")}
-    facts = {"prompts": {"boxes": boxes, "points": shown, "mask": mask is not None, "everything": everything}}
-    return _told(read, form, labels, structures=structures, told=told, facts={**facts, "model": model}, out=out)
+    facts: dict[str, Any] = {"model": model}
+    if out is not None:
+        prompts = {"boxes": boxes, "points": shown, "mask": folder.described(mask), "everything": everything}
+        # A model that was opened in Python has no name by which it is opened again.
+        options = {**asdict(form), "backbone": form.backbone if isinstance(backbone, str) else None}
+        facts = {"image": folder.described(image), **facts, "prompts": prompts, "options": options}
+    return _told(read, form, labels, structures=structures, told=told, facts=facts, out=out)
 
 
 def _refuse_out(out: Given | None, marker: str, image: Given, mask: Any) -> None:
@@ -232,11 +237,8 @@ def _told(
     folder = None if out is None else Path(out)
     if folder is not None:
         clear(folder)
-        more = {"slice": form.slice, "axis": form.axis, "window": form.window, "grid": form.grid}
         # First of all: it says whose the other files are, also where writing them is cut off.
-        storage.write_json(
-            folder / OUTLINE, {"medgraft": VERSION, "image": read.image.source, **facts, "options": more}
-        )
+        storage.write_json(folder / OUTLINE, {"medgraft": VERSION, **facts})
         written.write_all(folder, read, labels, rows=rows, axis=form.axis)
         if form.features:
             written.write_rows(folder / "features.csv", features)
@@ -274,7 +276,7 @@ def measure(
 
     from medgraft.files import read_label_map
     from medgraft.outlining import written
-    from medgraft.outlining.folder import MEASURE
+    from medgraft.outlining.folder import MEASURE, described
     from medgraft.outlining.seen import seen
     from medgraft.samples.label_maps import check_mask, gray_numbers
 
@@ -294,8 +296,9 @@ def measure(
     found = written.feature_rows(read, labels, bins=bins, bin_width=bin_width) if features else []
     folder = None if out is None else Path(out)
     if folder is not None:
-        told = {"features": features, "bins": bins, "bin_width": bin_width}
-        _write_measured(folder, read, labels, rows=rows, found=found, told={"options": told})
+        told = {"image": described(image), "mask": described(mask)}
+        told |= {"options": {"features": features, "bins": bins, "bin_width": bin_width}}
+        _write_measured(folder, read, labels, rows=rows, found=found, told=told)
     return Outlined(labels, rows, found, out=folder)
 
 
