@@ -256,14 +256,25 @@ def _numbers(label_map: LabelMap, form: MaskForm) -> np.ndarray:
     """The map as the form counts: colours, or numbers, which three equal channels are too."""
     if form.colours:
         return label_map.packed()
-    if not label_map.colours:
-        return label_map.values
-    if (label_map.values % 0x010101).any():
+    numbers = gray_numbers(label_map)
+    if numbers is None:
         do = "Save it with numbers, as the others are."
         raise BadData(
             "the mask is in colours, and those that were learnt from in numbers", where=label_map.source, do=do
         )
-    return label_map.values // 0x010101
+    return numbers
+
+
+def gray_numbers(label_map: LabelMap) -> np.ndarray | None:
+    """Get the numbers of a label map, which three equal channels are too; None where it is in real colours.
+
+    Example:
+        >>> gray_numbers(LabelMap(np.array([[0, 0x070707]]), "drawn", colours=True)).tolist()
+        [[0, 7]]
+    """
+    if not label_map.colours:
+        return label_map.values
+    return None if (label_map.values % 0x010101).any() else label_map.values // 0x010101
 
 
 def _looked_up(values: np.ndarray, known: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
