@@ -19,7 +19,7 @@ from medgraft.samples.showing import box_prompt, overlap
 from tiny_masks import make_pictures, make_things, make_volumes, picture
 from whole_runs import finish, result, start, wait_for_step
 
-SETTINGS: dict[str, Any] = {"prompts.looks": 1, "prompts.most": 4, "scores.resamples": 100}
+SETTINGS: dict[str, Any] = {"prompts.looks": 1, "prompts.most": 4, "scores.resamples": 100, "augment.preset": "none"}
 OPTIONS: dict[str, Any] = {"task": "outline", "device": "cpu", "offline": True, "patients_unknown": True}
 
 
