@@ -19,7 +19,7 @@ from medgraft.samples.showing import box_prompt, overlap
 from tiny_masks import make_pictures, make_things, make_volumes, picture
 from whole_runs import finish, result, start, wait_for_step
 
-SETTINGS: dict[str, Any] = {"prompts.looks": 1, "prompts.most": 4, "scores.resamples": 100, "augment.preset": "none"}
+SETTINGS: dict[str, Any] = {"prompts.looks": 1, "prompts.most": 4, "scores.resamples": 100}
 OPTIONS: dict[str, Any] = {"task": "outline", "device": "cpu", "offline": True, "patients_unknown": True}
 
 
@@ -36,7 +36,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    mg.train(pictures, out=out, depth="head", epochs=3, settings=SETTINGS, **OPTIONS)
+    mg.train(pictures, out=out, depth="head", epochs=6, settings=SETTINGS, **OPTIONS)
     return out
 
 

@@ -16,7 +16,7 @@ from medgraft.errors import BadData, BadRecipe, Leak, RunRefused
 from medgraft.files import read_image, save_nifti
 from medgraft.report.schema import problems
 from medgraft.segmentation.valleys import TRIED
-from tiny_masks import AFFINE, make_pictures, make_things, make_volumes, picture, volume
+from tiny_masks import AFFINE, make_pictures, make_things, make_volumes, picture, volume, write_table
 
 SETTINGS: dict[str, Any] = {"masks.width": 8, "masks.patches": 8, "fit.batch_size": 8, "scores.resamples": 100}
 SETTINGS["augment.strength"] = 0.4  # few steps do not learn to stand much
@@ -144,6 +144,31 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path):
         Pillow.fromarray(labels).save(path)
     with pytest.raises(BadData, match="which is none of 1 = label 1, 2 = label 2"):
         mg.evaluate(run, other, out=tmp_path / "scored")
+
+
+def test_without_a_structure_in_validation_the_last_weights_are_kept_and_it_is_said(tmp_path: Path):
+    table = make_pictures(tmp_path / "data", count=14)
+    rows = rows_of(table)
+    parts = ["train"] * 8 + ["val"] * 2 + ["test"] * 4
+    for row, part in zip(rows, parts, strict=True):
+        row["split"], path = part, tmp_path / "data" / row["mask"]
+        if part == "val":
+            Pillow.fromarray(np.zeros_like(np.array(Pillow.open(path)))).save(path)
+    write_table(table, rows)
+    said: list[str] = []
+    report = mg.train(
+        table,
+        out=tmp_path / "run",
+        epochs=2,
+        settings=SETTINGS,
+        listen=lambda event: said.append(str(event.get("text"))),
+        **OPTIONS,
+    )
+    assert any("no validation image has a structure" in text for text in said)
+    assert report["training"]["best_epoch"] is None and "last weights were kept" in report["methods"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the last weights were kept" in page and "weights of the best epoch" not in page
+    assert problems(report) == []
 
 
 def test_what_has_no_meaning_for_label_maps_is_refused_in_words(run: Path, pictures: Path, tmp_path: Path):

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from medgraft.samples.augment import moved_labels
-from medgraft.samples.mask_edges import in_pixels, thing_planes, ways_of
+from medgraft.samples.mask_edges import thing_planes, ways_of
 from medgraft.samples.mask_patches import Cut, MaskCases, MaskPatches, MaskWholes, cut_out
 from medgraft.samples.picture_grid import UNKNOWN
 from medgraft.samples.presets import Preset, preset
 from medgraft.samples.things import told_apart
+from medgraft.tasks.segment import in_pixels
 from medgraft.values import InputSpec
 
 GRAY = InputSpec(size=(64, 64), channels=1, mean=(0.0,), std=(1.0,))
@@ -127,7 +128,7 @@ def test_the_way_leads_from_each_pixel_to_the_middle_of_its_thing():
     things = discs()
     kinds, _, *ways = thing_planes(things)
     np.testing.assert_array_equal(kinds, (things > 0).astype(np.float32))
-    down, across = in_pixels(np.stack(ways))
+    down, across = in_pixels(torch.from_numpy(np.stack(ways))).numpy()
     np.testing.assert_allclose((down[20, 31], across[20, 31]), (0, -11), atol=1e-4)  # of the left of two that touch
     np.testing.assert_allclose((down[20, 33], across[20, 33]), (0, 10), atol=1e-4)
     y, x = np.mgrid[:80, :120]

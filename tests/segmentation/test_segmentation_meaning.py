@@ -33,6 +33,11 @@ def test_what_the_recipe_keeps_finds_the_form_again_whatever_the_maps_hold(form)
     assert MaskForm(("nucleus",), (), instances=True).asked() == ["nucleus"]
 
 
+def test_a_class_that_only_begins_with_a_word_for_unknown_is_a_class():
+    found = form_of([facts(1, 2, 3)], Asked({"1": "unknown lesion", "2": "Unknown", "3": "void 7"}), notes=[])
+    assert found.names == ("unknown lesion",) and found.ignored == (2, 3)
+
+
 def run(form: MaskForm) -> Any:
     return SimpleNamespace(masks=form)
 
@@ -53,6 +58,8 @@ def test_data_without_names_have_the_numbers_of_the_run():
     assert _by_number([facts()], TWO, notes) is TWO  # nothing to be found: false finds count
     white = MaskForm(("a", "b"), (1, 255))
     assert _by_number([facts(1, 255)], white, notes).values == (1, 255)
+    things = MaskForm(("nucleus",), (), instances=True)
+    assert _by_number([facts(255), facts(255)], things, notes) is things and "not told apart" in notes.pop()
     one = MaskForm(("lesion",), (1,))
     assert _by_number([facts(255)], one, notes).values == (255,) and "255 in the masks is read as lesion" in notes[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-_NEAR = 4.0  # pixels: ways up to so many are hardly compressed
+NEAR = 4.0  # pixels: ways up to so many are hardly compressed
 _GAP, _REACH = 3.0, 2.0  # pixels: things this near touch, and how far around a gap its pixels count more
 
 
@@ -30,12 +30,7 @@ def thing_planes(things: np.ndarray) -> np.ndarray:
 
 def compressed(ways: np.ndarray) -> np.ndarray:
     """Get pixels so that an error counts by how large it is beside the way: 4 become .7, 40 become 2.4."""
-    return (np.sign(ways) * np.log1p(np.abs(ways) / _NEAR)).astype(np.float32)
-
-
-def in_pixels(ways: np.ndarray) -> np.ndarray:
-    """Get the pixels again that `compressed` was given."""
-    return (np.sign(ways) * _NEAR * np.expm1(np.abs(ways))).astype(np.float32)
+    return (np.sign(ways) * np.log1p(np.abs(ways) / NEAR)).astype(np.float32)
 
 
 def ways_of(things: np.ndarray) -> np.ndarray:

@@ -178,7 +178,7 @@ def numbers_named(names: Mapping[Any, Any]) -> dict[int, str]:
 
 def is_unknown(name: str) -> bool:
     """Tell whether a number with this name says that nobody knows what is there."""
-    return name.lower().split(" ")[0] in _UNKNOWN_WORDS
+    return re.sub(r" \d+$", "", name.lower()) in _UNKNOWN_WORDS  # "unknown 7" is what `asked` calls a further one
 
 
 def _number(text: Any) -> int | None:

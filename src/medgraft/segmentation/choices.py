@@ -111,10 +111,7 @@ def _levels_rule(recipe: Recipe, facts: MaskFacts) -> tuple[bool, str]:
         return False, "the window says what is black and white"
     dark, usual = (float(np.percentile(facts.whites, part)) for part in (10, 90))
     if dark < _DIM and dark < _DIM * usual:
-        return (
-            True,
-            f"a tenth of the images reach {dark:.0%} of white at most, others {usual:.0%}",
-        )
+        return True, f"a tenth of the images reach {dark:.0%} of white at most, others {usual:.0%}"
     return False, f"images reach {dark:.0%} of white and more"
 
 

@@ -84,7 +84,7 @@ def _finish(
     task.mirrored = parts.form.mirrored  # not while it learnt: each epoch is judged, and looks cost time
     by_key = {sample.key: sample for sample in ready.found.samples}
     rules = Rules.of(recipe, parts.frames.values(), classes=ready.form.names)
-    if task.apart and any(by_key[key].label for key in parts.val.cases.keys):
+    if task.apart and told.is_judged(fitted):
         truths = {key: truth_of(by_key[key], ready.form) for key in parts.val.cases.keys}
         task.valley = best_valley(task, parts.engine, parts.val, truths, frames=parts.frames)
     drawer = Drawer(out, task, parts.engine, form=ready.form, rules=rules)
@@ -98,7 +98,10 @@ def _finish(
     times.predict_images_per_second = len(parts.test) / max(time.perf_counter() - began, 1e-9)
     result = verdicts(drawer.judged, rules, seed=recipe.seed, resamples=recipe.scores.resamples)
     save_segmenter(out / "model.safetensors", task, card=told.card_of(recipe, parts, ready))
-    storage.write_json(out / "calibration.json", {"valley": task.valley if task.apart else None, "fitted_on": "val"})
+    fitted_on = "val" if told.is_judged(fitted) else None
+    storage.write_json(
+        out / "calibration.json", {"valley": task.valley if task.apart else None, "fitted_on": fitted_on}
+    )
     drawer.write_table()
     report = told.report_of(recipe, parts, ready, fitted=fitted, times=times, result=result, out=out)
     curves: dict[str, Any] = {"train": fitted.history, "drawn": drawer.curves()}

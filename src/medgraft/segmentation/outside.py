@@ -120,6 +120,8 @@ def _by_name(theirs: Mapping[int, str], run: MaskRun, dataset: DataSet) -> MaskF
 def _by_number(facts: Sequence[MaskFacts], ours: MaskForm, notes: list[str]) -> MaskForm:
     """Take the run's own numbers, as the data name none; where both know one class alone it is that, whatever it is."""
     found = set().union(*(ours.numbers_of(one) for one in facts)) - {ours.background, *ours.ignored}
+    if ours.instances and len(found) == 1:
+        notes.append("every mask holds one number only: things in one image are not told apart there")
     if len(ours.values) != 1 or len(found) != 1 or found == set(ours.values):
         return ours
     number = found.pop()

@@ -135,14 +135,15 @@ def _augment_entry(recipe: Recipe) -> dict[str, Any]:
 def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[str, Any]:
     fit, form, own = recipe.fit, parts.form, recipe.masks
     names = ("height", "width") if form.axes == 2 else ("depth", "height", "width")
+    judged = is_judged(fitted)
     mirrored = " and ".join(names[axis] for axis in form.mirrored)
     return {
         "probe": None,
         "epochs": len(fitted.history),
         "epochs_planned": fit.epochs,
-        "best_epoch": fitted.best_epoch + 1,
+        "best_epoch": fitted.best_epoch + 1 if judged else None,
         "stopped": fitted.stopped,
-        "score": watched(form.apart),
+        "score": watched(form.apart) if judged else None,
         "image_size": list(form.patch[-2:]),
         "loss": loss_words(recipe, apart=form.apart),
         "balance": f"{own.around:.0%} of the patches lie around a class, all classes equally often",
@@ -171,6 +172,11 @@ def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[st
             ["factor on each stage further down", fit.layer_decay],
         ],
     }
+
+
+def is_judged(fitted: Fitted) -> bool:
+    """Tell whether validation images chose the epoch; not where none of them shows a structure."""
+    return any("val_score" in row for row in fitted.history)
 
 
 def loss_words(recipe: Recipe, *, apart: bool) -> str:
@@ -220,15 +226,16 @@ def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) 
     )
     apart = " Things were told apart by where their pixels say that their middle is." if form.apart else ""
     unit = "mm" if unit_of(parts) == "mm" else "pixels"
-    watched_words = named(watched(form.apart)).title
+    best = f"the epoch with the best {named(watched(form.apart)).title} of the validation images was kept"
+    kept = best if is_judged(fitted) else "the last weights were kept, as no validation image shows a structure"
     return (
         f"Images were parted into {counts['train']} for training, {counts['val']} for validation and {counts['test']} "
         f"for the test, and drawn on at this resolution: {grid_words(parts)}. {graft} on patches of {_by(form.patch)}, "
-        f"by {loss_words(recipe, apart=form.apart)}, for {len(fitted.history)} epochs of AdamW; the epoch with the "
-        f"best {watched_words} of the validation images was kept. Whole images were looked at through windows of "
-        f"{_by(form.window)}, joined with Gaussian weights; probabilities were brought to the grid of the file once, "
-        f"and scored there.{apart} Scores are of each image, then their mean; a missed structure got the worst value. "
-        f"The tolerance of the boundary was {recipe.masks.tolerance:g} {unit}. Intervals are from "
+        f"by {loss_words(recipe, apart=form.apart)}, for {len(fitted.history)} epochs of AdamW; {kept}. "
+        f"Whole images were looked at through windows of {_by(form.window)}, joined with Gaussian weights; "
+        f"probabilities were brought to the grid of the file once, and scored there.{apart} Scores are of each image, "
+        f"then their mean; a missed structure got the worst value. The tolerance of the boundary was "
+        f"{recipe.masks.tolerance:g} {unit}. Intervals are from "
         f"{recipe.scores.resamples} resamples of {found.split_by}s. medgraft {VERSION}."
     )
 

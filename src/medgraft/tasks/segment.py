@@ -17,7 +17,7 @@ from torch import Tensor
 from medgraft.nets import freeze, train_mode
 from medgraft.nets.backbone import Encoder
 from medgraft.nets.decoder import MaskHead
-from medgraft.samples.mask_edges import in_pixels
+from medgraft.samples.mask_edges import NEAR
 from medgraft.samples.things import VALLEY, told_apart
 from medgraft.scores.instances import instance_scores
 from medgraft.tasks.answers import Answers, Parts
@@ -172,7 +172,7 @@ class Segment(Task):
         logits = self(windows.contiguous(memory_format=layout))[0].float()
         count = 1 + len(self.answers.classes)
         chances = logits[:, :count].softmax(dim=1)
-        return torch.cat([chances, _pixels(logits[:, count:])], dim=1) if self.apart else chances
+        return torch.cat([chances, in_pixels(logits[:, count:])], dim=1) if self.apart else chances
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
@@ -229,9 +229,9 @@ class ThingMeter:
         return 1.0 - score, score
 
 
-def _pixels(ways: Tensor) -> Tensor:
-    """See `mask_edges.in_pixels`."""
-    return torch.from_numpy(in_pixels(ways.cpu().numpy())).to(ways)
+def in_pixels(ways: Tensor) -> Tensor:
+    """Get the pixels again that `mask_edges.compressed` was given."""
+    return ways.sign() * NEAR * ways.abs().expm1()
 
 
 def soft_dice(chances: Tensor, targets: Tensor, known: Tensor) -> Tensor:
