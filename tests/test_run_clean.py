@@ -16,7 +16,8 @@ import medgraft as mg
 from medgraft.cleaning.form import CleanForm
 from medgraft.cleaning.picture import cleaned
 from medgraft.cli import main
-from medgraft.errors import BadData, BadRecipe, RunRefused
+from medgraft.errors import BadData, BadRecipe, DiskFull, RunRefused
+from medgraft.samples import read_samples
 from tiny_data import make_tiny_data
 from tiny_masks import make_pictures, make_volumes, picture
 
@@ -215,3 +216,124 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     unmasked = make_tiny_data(tmp_path / "plain", patients=4)
     with pytest.raises(BadData, match="no label map"):
         mg.clean(unmasked, out=tmp_path / "c", keep="masks")
+
+
+def test_missing_files_of_a_table_are_told_and_tolerated_as_asked(tmp_path: Path) -> None:
+    table = make_pictures(tmp_path / "pictures", count=4)
+    lines = table.read_text().splitlines()
+    cells = lines[1].split(",")
+    lines += [line.replace(cells[0], f"nope{number}.png") for number, line in enumerate(lines[1:2] * 3)]
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BadData, match="3 of 7 files in the table are missing"):
+        mg.clean(table, out=tmp_path / "a", marks=True)
+    done = mg.clean(table, out=tmp_path / "b", marks=True, limit_bad=60)
+    assert len(done.rows) == 4
+    assert [path for path, _ in done.problems] == ["nope0.png", "nope1.png", "nope2.png"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (np.ones((30, 20), np.uint8), "the mask has 20 x 30 pixels, its image 40 x 30 pixels"),
+        (np.full((30, 40), 70000, np.uint32), "holds the number 70000, and a PNG holds none above 65535"),
+    ],
+)
+def test_a_label_map_that_does_not_fit_is_told_and_not_spoiled(tmp_path: Path, mask: np.ndarray, said: str) -> None:
+    rows = ["path,mask"]
+    for number, labels in enumerate([np.ones((30, 40), np.uint8), mask]):
+        noise = np.random.default_rng(number).integers(0, 200, (30, 40)).astype(np.uint8)
+        Pillow.fromarray(noise).save(tmp_path / f"{number}.png")
+        np.save(tmp_path / f"{number}.npy", labels)
+        rows.append(f"{number}.png,{number}.npy")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    done = mg.clean(tmp_path / "table.csv", out=tmp_path / "clean", marks=True)
+    assert len(done.rows) == 1
+    assert said in done.problems[0][1]
+    assert [item.name for item in (tmp_path / "clean" / "images").iterdir()] == ["0.png"]
+
+
+def test_a_full_disk_is_no_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = make_pictures(tmp_path / "pictures", count=2)
+
+    def full(path: Path, array: np.ndarray) -> None:
+        raise DiskFull("no space is left", where=path)
+
+    monkeypatch.setattr("medgraft.cleaning.work.save_png", full)
+    with pytest.raises(DiskFull):
+        mg.clean(table, out=tmp_path / "clean", marks=True, limit_bad=100)
+
+
+def test_labels_that_a_spreadsheet_would_run_stay_what_they_are(tmp_path: Path) -> None:
+    rows = ["path,label,@site"]
+    for number, label in enumerate(("+pos", "-neg", "=1")):
+        Pillow.fromarray(picture(number)[0]).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{label},@{number}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    mg.clean(tmp_path / "table.csv", out=tmp_path / "clean", marks=True)
+    assert "'+pos" in (tmp_path / "clean" / "manifest.csv").read_text()
+    again = read_samples(tmp_path / "clean" / "manifest.csv").samples
+    assert [sample.label for sample in again] == ["+pos", "-neg", "=1"]
+    assert [sample.covariates for sample in again] == [{"@site": f"@{number}"} for number in range(3)]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grays_of_16_bits_stay_and_letters_are_found_in_them(tmp_path: Path, ending: str) -> None:
+    pixels = np.random.default_rng(0).integers(1000, 4600, (120, 120)).astype(np.uint16)
+    drawn = Pillow.new("L", (120, 120))
+    ImageDraw.Draw(drawn).text((6, 6), "R", fill=255, font=ImageFont.load_default(size=14))
+    pixels[np.asarray(drawn) > 128] = 8000
+    Pillow.fromarray(pixels).save(tmp_path / f"film.{ending}")
+    done = mg.clean(tmp_path / f"film.{ending}", out=tmp_path / "clean", marks=True)
+    written = np.asarray(Pillow.open(tmp_path / "clean" / "images" / "film.png"))
+    assert written.dtype == np.uint16
+    assert done.rows[0]["marks"] == 1
+    assert written[:30, :30].max() < 6000
+    assert (written[40:] == pixels[40:]).all()
+    shown = np.asarray(Pillow.open(tmp_path / "clean" / "before-after.png"))
+    assert np.median(shown[100:300, 20:300]) > 60
+
+
+def test_nothing_is_asked_beside_the_settings_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = make_pictures(tmp_path / "pictures", count=1)
+    mg.clean(table, out=tmp_path / "first", marks=True)
+    for more in ({"crop": True}, {"keep": "masks"}, {"margin": 0.2}):
+        with pytest.raises(BadRecipe, match="was asked for beside it"):
+            mg.clean(table, out=tmp_path / "a", like=tmp_path / "first", **more)
+    words = ["medgraft", "clean", str(table), "--like", str(tmp_path / "first"), "--out", str(tmp_path / "a")]
+    monkeypatch.setattr(sys, "argv", [*words, "--margin", "0.05"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    assert (tmp_path / "a" / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize("margin", ['"x"', "true", "null"])
+def test_settings_without_a_meaning_are_told(tmp_path: Path, margin: str) -> None:
+    (tmp_path / "clean.json").write_text("[1]")
+    with pytest.raises(BadData, match=r"holds no clean\.json"):
+        mg.clean(tmp_path, out=tmp_path / "a", like=tmp_path)
+    kept = '"keep": null, "hide": null, "marks": true, "crop": false, "blank": true'
+    (tmp_path / "clean.json").write_text(f'{{{kept}, "margin": {margin}}}')
+    with pytest.raises(BadData, match="margin is"):
+        mg.clean(tmp_path, out=tmp_path / "a", like=tmp_path)
+
+
+def test_long_names_are_cut_and_stay_different(tmp_path: Path) -> None:
+    deep = tmp_path / "data" / ("a" * 100) / ("ö" * 100)
+    deep.mkdir(parents=True)
+    for number in range(2):
+        Pillow.fromarray(picture(number)[0]).save(deep / f"{number}.png")
+    done = mg.clean(tmp_path / "data", out=tmp_path / "clean", marks=True)
+    names = {Path(row["path"]).name for row in done.rows}
+    assert len(names) == 2
+    assert max(len(name.encode()) for name in names) < 140
+
+
+def test_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    table = make_pictures(tmp_path / "pictures", count=2)
+    argv = ["medgraft", "clean", str(table), "--marks", "--out", str(tmp_path / "clean")]
+    monkeypatch.setattr(sys, "argv", argv)
+    main()
+    assert "reading images" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    mg.train(pictures, out=out, depth="head", epochs=3, settings=SETTINGS, **OPTIONS)
+    mg.train(pictures, out=out, depth="head", epochs=6, settings=SETTINGS, **OPTIONS)
     return out
 
 

@@ -15,7 +15,8 @@ import medgraft as mg
 from medgraft.errors import BadData, BadRecipe, Leak, RunRefused
 from medgraft.files import read_image, save_nifti
 from medgraft.report.schema import problems
-from tiny_masks import AFFINE, make_pictures, make_things, make_volumes, picture, volume
+from medgraft.segmentation.valleys import TRIED
+from tiny_masks import AFFINE, make_pictures, make_things, make_volumes, picture, volume, write_table
 
 SETTINGS: dict[str, Any] = {"masks.width": 8, "masks.patches": 8, "fit.batch_size": 8, "scores.resamples": 100}
 SETTINGS["augment.strength"] = 0.4  # few steps do not learn to stand much
@@ -119,8 +120,8 @@ def test_a_slide_is_drawn_on_in_windows_and_written_in_tiles(run: Path, tmp_path
     assert int(row["pixels_label 1"]) == counted
     assert float(row["mm2_label 1"]) == pytest.approx(counted * 0.0005**2, rel=0.001)
     assert (tmp_path / "out" / "overlays" / "slide.png").exists()
-    with pytest.raises(BadData, match="file of its own"):
-        mg.predict(run, tmp_path / "slide.tif", out=tmp_path / "out.csv")
+    with pytest.raises(BadData, match="label map of a slide is a TIFF"):
+        mg.predict(run, tmp_path / "slide.tif", out=tmp_path / "out.png")
 
 
 def test_it_is_scored_on_other_data_by_its_own_rules_and_refuses_its_training_images(
@@ -141,8 +142,33 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path):
         labels = np.array(Pillow.open(path))
         labels[:4, :4] = 3
         Pillow.fromarray(labels).save(path)
-    with pytest.raises(BadData, match="3 classes, the run draws label 1, label 2"):
+    with pytest.raises(BadData, match="which is none of 1 = label 1, 2 = label 2"):
         mg.evaluate(run, other, out=tmp_path / "scored")
+
+
+def test_without_a_structure_in_validation_the_last_weights_are_kept_and_it_is_said(tmp_path: Path):
+    table = make_pictures(tmp_path / "data", count=14)
+    rows = rows_of(table)
+    parts = ["train"] * 8 + ["val"] * 2 + ["test"] * 4
+    for row, part in zip(rows, parts, strict=True):
+        row["split"], path = part, tmp_path / "data" / row["mask"]
+        if part == "val":
+            Pillow.fromarray(np.zeros_like(np.array(Pillow.open(path)))).save(path)
+    write_table(table, rows)
+    said: list[str] = []
+    report = mg.train(
+        table,
+        out=tmp_path / "run",
+        epochs=2,
+        settings=SETTINGS,
+        listen=lambda event: said.append(str(event.get("text"))),
+        **OPTIONS,
+    )
+    assert any("no validation image has a structure" in text for text in said)
+    assert report["training"]["best_epoch"] is None and "last weights were kept" in report["methods"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the last weights were kept" in page and "weights of the best epoch" not in page
+    assert problems(report) == []
 
 
 def test_what_has_no_meaning_for_label_maps_is_refused_in_words(run: Path, pictures: Path, tmp_path: Path):
@@ -199,7 +225,7 @@ def test_things_are_told_apart(tmp_path: Path):
     assert drawn.dtype == np.uint16 and int(row["things"]) == drawn.max() >= 3
     (told,) = mg.open_run(tmp_path / "run").predict(Path(row["path"]))
     np.testing.assert_array_equal(told.mask, drawn)
-    assert json.loads((tmp_path / "run" / "calibration.json").read_text())["middle"] in (0.3, 0.4, 0.5, 0.6, 0.7)
+    assert json.loads((tmp_path / "run" / "calibration.json").read_text())["valley"] in TRIED
 
 
 @pytest.fixture(scope="module")

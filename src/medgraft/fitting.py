@@ -45,9 +45,11 @@ def settle_engine(recipe: Recipe, task: Any, train: Source, *, timed: int = _TIM
 
 
 def fit_places(
-    out: Path, recipe: Recipe, *, task: Any, engine: Engine, train: Source, val: Source, listen: Listen
+    out: Path, recipe: Recipe, *, task: Any, engine: Engine, train: Source, val: Source | None, listen: Listen
 ) -> Fitted:
     """Fit a task on places, such as a detector, as its filled recipe says; it then holds the best weights.
+
+    Without validation images it holds the last ones.
 
     Raises:
         Stopped: it stopped safely and can be resumed.

@@ -59,8 +59,8 @@ class Boxes(Section):
 class Masks(Section):
     """What is drawn on images, and how (task segment)."""
 
-    names: list[str] | None = Field(
-        None, min_length=1, description="classes of the label maps by rising number; of the data where they say it"
+    names: dict[str, str] | list[str] | None = Field(
+        None, min_length=1, description="number -> class, or classes by rising number; of the data where they say it"
     )
     colours: dict[str, str] | None = Field(None, description='class of each colour of label maps, such as "#ff0000"')
     instances: bool | None = Field(None, description="tell things of one class apart, such as nuclei; planned")

@@ -22,6 +22,18 @@ def test_what_is_written_in_strips_comes_back_whole(tmp_path, width, height, hei
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "map.tif"), labels)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32])
+def test_large_numbers_have_the_bits_that_they_need_and_never_wrap(tmp_path, kind):
+    labels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (300, 400)).astype(kind)
+    write_label_tiff(tmp_path / "map.tif", [labels[:77], labels[77:]], size=(400, 300), kind=kind)
+    found = tifffile.imread(tmp_path / "map.tif")
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, labels)
+    with pytest.raises(ValueError, match="do not fit a label map of uint8"):
+        write_label_tiff(tmp_path / "other.tif", [labels], size=(400, 300))
+    assert not (tmp_path / "other.tif").exists()
+
+
 def test_the_resolution_is_that_of_the_net(tmp_path):
     write_label_tiff(tmp_path / "map.tif", [np.zeros((300, 400), np.uint8)], size=(400, 300), um_per_px=2.0)
     with open_slide(tmp_path / "map.tif") as slide:

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from medgraft.errors import BadImage, DiskFull, MissingExtra
-from medgraft.files import open_slide, write_pyramid
+from medgraft.files import open_slide, read_image, write_pyramid
 from medgraft.files.slide_tiff import TiffSource
 
 HIGH, WIDE = 700, 1000
@@ -125,6 +125,43 @@ def test_gray_and_sixteen_bits_become_colours_of_eight(picture: np.ndarray, tmp_
             np.testing.assert_array_equal(slide.read(0, 0, width=WIDE, height=HIGH), np.repeat(gray[..., None], 3, -1))
     with open_slide(tmp_path / "deep.tif") as slide:
         np.testing.assert_array_equal(slide.read(0, 0, width=WIDE, height=HIGH), picture)
+
+
+DEEP = {
+    "strips": {"rowsperstrip": 37, "compression": "zlib", "photometric": "minisblack"},
+    "plain": {"photometric": "minisblack"},
+    "white": {"tile": (128, 128), "photometric": "miniswhite"},
+    "colour": {"tile": (128, 128), "photometric": "rgb"},
+}
+
+
+@pytest.mark.parametrize("most", [4095, 4096])
+@pytest.mark.parametrize("way", list(DEEP))
+def test_twelve_bits_in_sixteen_are_as_bright_as_in_an_image_that_is_read_whole(way, most, picture, tmp_path):
+    values = picture.astype(np.uint16) * 16
+    values[-1, -1] = most  # one sample above 4095 says that there are 16 bits
+    stored = {"colour": values, "white": 65535 - values[..., 0]}.get(way, values[..., 0])
+    tifffile.imwrite(tmp_path / "a.tif", stored, **DEEP[way])
+    whole = read_image(tmp_path / "a.tif")
+    assert whole.range[1] == (4095 if most == 4095 else 65535)
+    with open_slide(tmp_path / "a.tif") as slide:
+        part = slide.read(0, 0, width=WIDE, height=HIGH)
+    shown = np.moveaxis(np.broadcast_to(whole.display(), (3, HIGH, WIDE)), 0, -1)
+    assert np.abs(part / 255 - shown).max() <= 1 / 255
+
+
+def test_a_pyramid_says_by_a_small_level_how_many_bits_it_has(picture: np.ndarray, tmp_path: Path, monkeypatch):
+    tall = np.tile(picture[..., 0], (4, 4)).astype(np.uint16) * 16
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for step in (1, 2, 4, 8):
+            tiff.write(tall[::step, ::step], tile=(256, 256), photometric="minisblack")
+    asked = []
+    plain = TiffSource._samples
+    monkeypatch.setattr(TiffSource, "_samples", lambda self, *key: asked.append(key) or plain(self, *key))
+    with open_slide(tmp_path / "a.tif") as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, width=99, height=88)[..., 0], tall[:88, :99] >> 4)
+    assert {level for level, _ in asked} == {0, 1}  # of 4000, 2000, 1000 and 500 pixels
+    assert sum(level == 0 for level, _ in asked) == 1
 
 
 def test_an_ome_pyramid_has_its_levels_and_pitch(picture: np.ndarray, tmp_path: Path):

@@ -105,6 +105,14 @@ def test_a_nifti_of_one_slice_and_of_a_picture_without_a_space(tmp_path: Path) -
     assert again.spacing_mm == pytest.approx((0.2, 0.1))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32])
+def test_whole_numbers_are_written_in_their_own_bits(tmp_path: Path, kind: type[np.integer]) -> None:
+    values = np.full((2, 3, 4), np.iinfo(kind).max, kind)
+    save_nifti(tmp_path / "map.nii.gz", values)
+    made = nibabel.load(tmp_path / "map.nii.gz")
+    assert made.get_data_dtype() == kind and (np.asarray(made.dataobj) == np.iinfo(kind).max).all()
+
+
 def test_the_same_map_is_the_same_file(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_nifti(tmp_path / f"{name}.nii.gz", np.ones((4, 5, 6), np.float32), affine=np.eye(4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from medgraft.errors import BadWeights, MissingExtra, UnknownName
 from medgraft.nets.prompter import Prompter, PromptFrame
 from medgraft.nets.prompter_sources import open_prompter
 from medgraft.values import Prompt
+from medgraft.weights.tensors import save_model
 from tiny_sam import processor_of, save, tiny_sam, tiny_sam2, tiny_sam2_video
 
 torch.set_num_threads(1)
@@ -192,6 +194,69 @@ def test_a_broken_folder_says_what_is_wrong(tmp_path, spoil, said):
     with pytest.raises(BadWeights, match=said) as caught:
         open_prompter(str(folder))
     assert str(tmp_path) in str(caught.value)
+
+
+def _changed(folder: Path, part: str = "", **words: Any) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config).update(words)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("part", ["", "vision_config", "mask_decoder_config"])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
+def test_a_config_cannot_name_code_that_is_fetched(tmp_path, monkeypatch, part, key):
+    from transformers import modeling_utils
+
+    asked: list[Any] = []
+    wanted = modeling_utils.PreTrainedModel.get_correct_attn_implementation
+    hear = lambda self, name, *more, **words: asked.append(name) or wanted(self, name, *more, **words)  # noqa: E731
+    monkeypatch.setattr(modeling_utils.PreTrainedModel, "get_correct_attn_implementation", hear)
+    more = {"quantization_config": {"quant_method": "x"}, "auto_map": {"AutoModel": "evil--x.y"}}
+    folder = _changed(save(tiny_sam(), tmp_path / "model"), part, **{key: "evil/kernel"}, **more)
+    asked.clear()
+    config = open_prompter(str(folder), offline=True).net.config  # type: ignore[attr-defined]
+    assert asked and not any("evil" in str(name) for name in asked)
+    assert "evil" not in json.dumps(config.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("build", "part", "words", "said"),
+    [
+        (tiny_sam, "", {"vision_config": [1]}, "vision_config is no JSON object"),
+        (tiny_sam, "prompt_encoder_config", {"image_size": 128}, "pictures of 64 pixels and prompts of 128"),
+        (tiny_sam, "prompt_encoder_config", {"image_size": [64]}, "builds no model"),
+        (tiny_sam, "vision_config", {"patch_size": 16}, "grid of 4 and prompts on one of 8"),
+        (tiny_sam2, "prompt_encoder_config", {"image_size": 128}, "pictures of 64 pixels and prompts of 128"),
+        (tiny_sam2, "vision_config", {"backbone_config": {"model_type": "timm_backbone"}}, "'timm_backbone'"),
+    ],
+)
+def test_a_config_whose_parts_do_not_fit_says_what_is_wrong(tmp_path, build, part, words, said):
+    folder = _changed(save(build(), tmp_path / "model"), part, **words)
+    with pytest.raises(BadWeights, match=said):
+        open_prompter(str(folder))
+
+
+SIGHT = {"side": 64, "fitted": True, "mean": [0, 0, 0], "std": [1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {},
+        {"arm": "pyramid"},
+        {"arm": "pyramid", "arch": "medgraft:small", "options": [1], "mean": 0, "std": 1},
+        {"arm": "sam", "config": [1], "sight": SIGHT},
+        {"arm": "sam", "config": {"model_type": "sam"}, "sight": {**SIGHT, "mean": 3}},
+        {"arm": "sam", "config": {"model_type": "sam"}, "sight": SIGHT, "tiny": {"depth": "x"}},
+    ],
+)
+def test_a_run_whose_card_is_damaged_is_refused(tmp_path, net):
+    path = tmp_path / "model.safetensors"
+    save_model(path, state={"a": torch.zeros(1)}, card={"task": "outline", "net": net})
+    with pytest.raises(BadWeights, match="card") as caught:
+        open_prompter(str(tmp_path))
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["timm:resnet18", "nowhere", "sam"])

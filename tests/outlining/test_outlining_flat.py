@@ -125,6 +125,7 @@ WRONG = [
     ({"points": [(3, 4, 2)]}, "neither 0 nor 1"),
     ({"points": [(130, 4, 1)]}, "outside of the image"),
     ({"box": [(0, 0, 9, 9), (20, 20, 30, 30)], "points": [(50, 50, 1)]}, "in none of the 2 boxes"),
+    ({"box": (0, 0, 9, 9), "points": [(50, 50, 0)]}, "outside of the box"),
     ({"box": [(0, 0, 9, 9)], "everything": True}, "everything was asked for"),
     ({"box": [(0, 0, 9, 9)], "slice": 3}, "has no slices"),
     ({"mask": np.ones((5, 5), bool)}, "5 x 5 pixels"),

@@ -12,7 +12,7 @@ import pytest
 
 import medgraft as mg
 from medgraft.errors import BadData, BadRecipe
-from medgraft.files import save_png
+from medgraft.files import read_label_map, save_png
 
 
 @pytest.fixture
@@ -51,6 +51,17 @@ def test_a_volume_is_measured_in_millimetres(tmp_path):
     assert row["volume_mm3"] == pytest.approx(60 * 9) and row["volume_ml"] == pytest.approx(0.54)
     assert [row[f"ras_{name}_mm"] for name in "xyz"] == pytest.approx([2 * 3, 1.5 * 4.5, 3 * 6])
     assert [row[name] for name in ("x0", "x1", "z0", "z1")] == [2, 5, 4, 9]
+
+
+def test_gray_in_three_channels_is_a_number_and_a_colour_is_none(pair, tmp_path):
+    labels = read_label_map(pair[1]).values
+    save_png(tmp_path / "rgb.png", np.repeat(labels[..., None], 3, axis=2).astype(np.uint8))
+    found = mg.measure(pair[0], tmp_path / "rgb.png")
+    assert np.array_equal(found.labels, labels) and [row["structure"] for row in found.rows] == [1, 7]
+    colours = np.stack([labels * 30, labels, labels], axis=2).astype(np.uint8)
+    save_png(tmp_path / "colours.png", colours)
+    with pytest.raises(BadData, match=r"in colours.*1, 2, 3"):
+        mg.measure(pair[0], tmp_path / "colours.png")
 
 
 def test_a_map_of_another_size_is_refused(pair, tmp_path):

@@ -167,6 +167,27 @@ def test_a_box_may_lie_on_the_slice_of_a_point(tmp_path):
     assert (found.labels != ball()).sum() <= 2
 
 
+@pytest.mark.parametrize("flips", [(), (2,), (0, 1), (0, 1, 2)])
+def test_a_box_beside_a_point_is_in_voxels_of_the_file_too(tmp_path, flips):
+    order = (0, 2, 1)
+    path = scan(tmp_path / "scan.nii.gz", order=order, flips=flips)
+    truth = stored(path) > 0
+    z, y, x = (int(v) for v in np.argwhere(truth).mean(axis=0).round())
+    model = Bright()
+    found = mg.outline(path, box=(x - 10, y - 9, x + 11, y + 12), points=[(x, y, z)], backbone=model)
+    assert (found.labels != truth).sum() <= 2
+    (box,) = model.asked[0].boxes
+    assert (box[2] - box[0], box[3] - box[1]) == (21, 21)
+    # The y of this file goes across the upright slice, backwards where it is flipped.
+    assert (box[1] - CENTRE[1], box[0] - CENTRE[2]) == (-10, -11 if 1 in flips else -9)
+
+
+def test_a_box_across_the_slices_is_refused(tmp_path):
+    path = scan(tmp_path / "scan.nii.gz", order=(1, 0, 2))
+    with pytest.raises(BadRecipe, match="x and y of the file"):
+        mg.outline(path, box=(8, 4, 29, 21), points=[(18, 12, 22)], backbone=Bright())
+
+
 def test_of_several_structures_each_hears_the_points_in_its_own_box(tmp_path):
     solid, model = np.zeros(SHAPE, np.int16), Bright()
     solid[4:20, 5:15, 5:15], solid[4:20, 22:34, 25:40] = 100, 200
@@ -186,6 +207,22 @@ def test_a_mask_of_the_whole_volume_gives_its_slice(tmp_path):
     assert (found.labels != (stored(path) > 0)).sum() <= 2
 
 
+def test_a_mask_of_the_whole_volume_is_cut_where_a_point_says(tmp_path):
+    path, model = scan(tmp_path / "scan.nii.gz"), Bright()
+    guess = write(tmp_path / "guess.nii.gz", ball().astype(np.uint8))
+    mg.outline(path, mask=guess, points=[(18, 22, 8)], backbone=model)
+    assert np.array_equal(model.asked[0].mask, ball()[8])
+    mg.outline(path, mask=ball(), points=[(18, 22, 9)], backbone=(again := Bright()))
+    assert np.array_equal(again.asked[0].mask, ball()[9])
+
+
+def test_a_mask_that_is_elsewhere_says_where(tmp_path):
+    one = np.zeros(SHAPE, bool)
+    one[6] = ball()[12]
+    with pytest.raises(BadRecipe, match=r"empty on slice 13.*--slice 6"):
+        mg.outline(scan(tmp_path / "scan.nii.gz"), mask=one, backbone=Bright())
+
+
 def test_outlines_of_a_volume_name_their_slice(tmp_path):
     out = tmp_path / "out"
     found = mg.outline(scan(tmp_path / "scan.nii.gz"), points=[(18, 22, 12)], out=out, backbone=Bright())
@@ -200,6 +237,8 @@ def test_outlines_of_a_volume_name_their_slice(tmp_path):
     [
         ({"slice": 26, "box": (1, 1, 9, 9)}, "Give 0 to 25"),
         ({"points": [(5, 5)]}, "no point of a volume"),
+        ({"box": (8, 12, 29, 33), "points": [(40, 22, 12)]}, "outside of the box"),
+        ({"box": (8, 12, 29, 33), "points": [(40, 22)], "slice": 12}, "outside of the box"),
         ({"points": [(5, 5, 30)]}, "outside of the volume"),
         ({"points": [(5, 5, 5, 0)]}, "no point is in the structure"),
         ({"everything": True}, "this is a volume"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import permutations, product
 
 import numpy as np
@@ -80,6 +81,25 @@ def test_a_coarser_voxel_is_of_the_class_that_covers_most_and_unknown_counts_too
     np.testing.assert_array_equal(frame.laid(labels), [[2, 0], [255, 0]])
     things = np.arange(64, dtype=np.int32).reshape(8, 8)
     assert frame.numbered(things).tolist() == [[18, 22], [50, 54]]  # of the pixel at the centre
+
+
+@pytest.mark.parametrize("shape", [(16, 12), (7, 9), (31, 20)])
+def test_classes_of_a_picture_are_compared_one_by_one_with_the_same_result(shape):
+    chances = np.random.default_rng(0).random((5, 16, 12)).astype(np.float32)
+    chances[3] = chances[1]  # of two that are equal the first counts
+    frame = PictureFrame(shape, (16, 12))
+    found = frame.drawn(chances)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, frame.back(chances).argmax(axis=0))
+
+
+def test_many_classes_of_a_large_picture_are_not_held_at_once():
+    chances = np.random.default_rng(0).random((40, 8, 8)).astype(np.float32)
+    tracemalloc.start()
+    PictureFrame((500, 500), (8, 8)).drawn(chances)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 4 * 500 * 500  # bytes: a few planes of 40
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (31, 20)])

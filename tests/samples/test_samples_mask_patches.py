@@ -1,4 +1,4 @@
-"""Patches with label maps: both move together, unknown outside, the same bits again; distances of things."""
+"""Patches with label maps: both move together, unknown outside, the same bits again; ways of things."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from medgraft.samples.augment import moved_labels
-from medgraft.samples.mask_edges import distances
+from medgraft.samples.mask_edges import thing_planes, ways_of
 from medgraft.samples.mask_patches import Cut, MaskCases, MaskPatches, MaskWholes, cut_out
 from medgraft.samples.picture_grid import UNKNOWN
 from medgraft.samples.presets import Preset, preset
 from medgraft.samples.things import told_apart
+from medgraft.tasks.segment import in_pixels
 from medgraft.values import InputSpec
 
 GRAY = InputSpec(size=(64, 64), channels=1, mean=(0.0,), std=(1.0,))
@@ -123,53 +124,71 @@ def discs() -> np.ndarray:
     return things
 
 
-def test_distances_are_one_in_the_middle_of_every_thing_and_fall_to_its_edge():
+def test_the_way_leads_from_each_pixel_to_the_middle_of_its_thing():
     things = discs()
-    kinds, far, _ = distances(things)
+    kinds, _, *ways = thing_planes(things)
     np.testing.assert_array_equal(kinds, (things > 0).astype(np.float32))
-    for number in range(1, 5):
-        assert far[things == number].max() == pytest.approx(1.0)
-        assert far[things == number].min() > 0
-    assert (far[things == 0] == 0).all()
-    assert far[20, 31] < 0.3 and far[20, 33] < 0.3  # where two things touch there is an edge
+    down, across = in_pixels(torch.from_numpy(np.stack(ways))).numpy()
+    np.testing.assert_allclose((down[20, 31], across[20, 31]), (0, -11), atol=1e-4)  # of the left of two that touch
+    np.testing.assert_allclose((down[20, 33], across[20, 33]), (0, 10), atol=1e-4)
+    y, x = np.mgrid[:80, :120]
+    large = things == 3
+    np.testing.assert_allclose((y + down)[large], 50, atol=1e-3)
+    np.testing.assert_allclose((x + across)[large], 90, atol=1e-3)
+    assert not down[things == 0].any() and not across[things == 0].any()
 
 
 def test_a_gap_is_where_two_things_meet_and_not_where_one_ends():
     things = discs()
-    gap = distances(things)[2]
+    gap = thing_planes(things)[1]
     assert gap[20, 31:33].max() == 1
     assert gap[50, 64:67].max() < 0.01  # the large one is alone
     assert gap[20, 8:10].max() < 0.01  # the far side of one that touches
     near = np.zeros((20, 30), np.int32)
     near[5:15, 3:13], near[5:15, 17:27] = 1, 2  # four pixels lie between them
-    assert distances(near)[2][10, 14:16].max() == 1
-    assert distances(np.where(near == 2, 0, near))[2].max() == 0
-    assert distances(np.zeros((4, 4), np.int32))[2].max() == 0
+    assert thing_planes(near)[1][10, 14:16].max() == 1
+    assert thing_planes(np.where(near == 2, 0, near))[1].max() == 0
+    assert thing_planes(np.zeros((4, 4), np.int32))[1].max() == 0
 
 
-def test_unknown_parts_have_no_distance():
+def test_unknown_parts_have_no_middle():
     things = discs()
     things[:, 100:] = -1
-    kinds, far, _ = distances(things)
-    assert (kinds[:, 100:] == 255).all() and (far[:, 100:] == 0).all()
+    planes = thing_planes(things)
+    assert (planes[0, :, 100:] == 255).all() and not planes[2:, :, 100:].any()
 
 
-def test_things_are_told_apart_by_their_distances():
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_things_are_told_apart_by_the_votes_of_their_pixels(noise):
     things = discs()
-    kinds, far, _ = distances(things)
-    found = told_apart(kinds, far)
-    assert found.max() == 4
-    for number in range(1, 5):
+    ways = ways_of(things) + np.random.default_rng(0).normal(0, noise, (2, *things.shape))
+    found = told_apart((things > 0).astype(float), ways)
+    for number in range(1, 4 if noise else 5):
         own = found[things == number]
         most = np.bincount(own).argmax()
         overlap = ((found == most) & (things == number)).sum() / ((found == most) | (things == number)).sum()
         assert most > 0 and overlap > 0.9
+    assert noise or found.max() == 4
 
 
-def test_a_body_without_a_middle_is_a_thing_and_specks_are_none():
-    inside = np.zeros((20, 20), np.float32)
-    inside[2:8, 2:8] = 1
-    inside[15, 15] = 1
-    found = told_apart(inside, np.full((20, 20), 0.2, np.float32))
-    assert found.max() == 1 and (found > 0).sum() == 36
-    assert told_apart(np.zeros((5, 5)), np.zeros((5, 5))).max() == 0
+def test_a_shallow_valley_parts_nothing_unless_asked():
+    body = np.ones((20, 41))
+    ways = np.zeros((2, 20, 41))
+    columns = np.arange(41)
+    ways[1] = np.where(columns < 20, 17, 23) - columns[None]  # two middles six pixels apart
+    ways[0] = 10 - np.arange(20)[:, None]
+    assert told_apart(body, ways, valley=0.6).max() == 2
+    ways[1] = 15 + columns / 4 - columns[None]  # votes spread evenly between both
+    assert told_apart(body, ways, valley=0.6).max() == 1
+
+
+def test_a_body_that_votes_elsewhere_is_a_thing_and_specks_are_none():
+    inside = np.zeros((30, 30), np.float32)
+    inside[2:12, 2:12] = 1
+    inside[20:26, 20:26] = 1
+    inside[28, 28] = 1
+    ways = np.zeros((2, 30, 30), np.float32)
+    ways[:] = 6 - np.indices((30, 30))  # all vote for the first
+    found = told_apart(inside, ways)
+    assert found.max() == 2 and (found > 0).sum() == 136
+    assert told_apart(np.zeros((5, 5)), np.zeros((2, 5, 5))).max() == 0

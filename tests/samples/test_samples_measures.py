@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -60,6 +61,36 @@ def test_outlines_have_a_piece_a_part_and_the_area_of_the_mask(mask):
 
     assert all(area(piece.outer) > 0 and all(area(hole) < 0 for hole in piece.holes) for piece in pieces)
     assert sum(area(p.outer) + sum(area(hole) for hole in p.holes) for p in pieces) == mask.sum()
+
+
+def walked(ring: np.ndarray) -> list[tuple[int, int]]:
+    """Every corner of a pixel that a ring comes to, one after the other."""
+    found = []
+    for (x0, y0), (x1, y1) in zip(ring.tolist(), np.roll(ring, -1, axis=0).tolist(), strict=True):
+        steps = max(abs(x1 - x0), abs(y1 - y0))
+        found += [(x0 + (x1 - x0) * k // steps, y0 + (y1 - y0) * k // steps) for k in range(steps)]
+    return found
+
+
+@given(MASKS)
+def test_no_ring_meets_itself_and_two_meet_in_a_point_alone(mask):
+    """What makes a polygon valid: pixels across a corner belong to one ring only where that comes there once."""
+    for piece in pieces_of(mask):
+        rings = [walked(ring) for ring in (piece.outer, *piece.holes)]
+        assert all(len(ring) == len(set(ring)) for ring in rings)
+        for one, two in itertools.combinations(rings, 2):
+            assert len(set(one) & set(two)) <= 1
+
+
+def test_holes_that_touch_at_a_corner_are_two_and_a_bay_closed_by_a_corner_is_a_hole():
+    mask = np.ones((5, 5), bool)
+    mask[1, 1] = mask[2, 2] = False
+    (piece,) = pieces_of(mask)
+    assert [len(piece.outer), *sorted(map(len, piece.holes))] == [4, 4, 4]
+    bay = np.ones((3, 3), bool)
+    bay[1, 1] = bay[2, 2] = False
+    (piece,) = pieces_of(bay)
+    assert [len(piece.outer), *map(len, piece.holes)] == [6, 4]
 
 
 def test_a_box_of_a_picture_measures_what_it_is():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ibsi_phantom import FIRST_ORDER, GLCM, SHAPE, SPACING, VALUES
 
+from medgraft.errors import BadRecipe
 from medgraft.samples.textures import co_occurrence, discretised, features
 
 FOUND = features(VALUES.astype(float), VALUES > 0, spacing=SPACING, bin_width=1.0)
@@ -75,9 +76,22 @@ def test_a_structure_of_one_pixel_or_one_value_has_no_texture_and_no_error():
     assert flat["glcm_contrast"] == 0 and flat["glcm_joint_entropy"] == 0
 
 
-def test_a_wide_range_with_narrow_bins_stays_within_memory():
-    values = np.random.default_rng(1).normal(0, 1e6, (40, 40))
-    assert discretised(values, np.ones((40, 40), bool), bin_width=0.01).max() <= 1024
+@given(st.floats(1e-6, 1e9))
+@settings(max_examples=30, deadline=None)
+def test_too_narrow_levels_are_refused_with_the_least_width_that_fits(span):
+    values, mask = np.linspace(0, span, 1600).reshape(40, 40), np.ones((40, 40), bool)
+    with pytest.raises(BadRecipe, match=r"at most 1024") as refused:
+        discretised(values, mask, bin_width=span / 1100)
+    width = float(str(refused.value.do).split()[2])
+    assert width == pytest.approx(span / 1023, rel=0.011)
+    assert discretised(values, mask, bin_width=width).max() <= 1024
+
+
+def test_more_than_1024_levels_are_refused():
+    values, mask = np.arange(64.0).reshape(8, 8), np.ones((8, 8), bool)
+    assert features(values, mask, spacing=(1, 1), bins=1024)["glcm_contrast"] > 0
+    with pytest.raises(BadRecipe, match="40000 gray levels are more than 1024"):
+        features(values, mask, spacing=(1, 1), bins=40000)
 
 
 @pytest.mark.parametrize("name", ["shape_circularity", "shape_solidity"])

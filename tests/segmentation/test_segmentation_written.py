@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from medgraft.errors import BadData
+from medgraft.files.label_map import read_label_map
+from medgraft.samples.framing import Frame
+from medgraft.samples.mask_grid import SolidFrame
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.samples.picture_grid import PictureFrame
+from medgraft.samples.resampling import regrid
+from medgraft.samples.scan import Space, Turn
 from medgraft.segmentation.facts import facts_of
 from medgraft.segmentation.judge import Judged, Rules, verdicts
 from medgraft.segmentation.shown import Gallery
@@ -45,6 +52,35 @@ def test_things_are_written_with_their_numbers_in_sixteen_bits(tmp_path):
     writer = MaskWriter(tmp_path, MaskForm(("nucleus",), (), instances=True))
     found = np.asarray(Pillow.open(writer.write(ImageRef(Path("a.png")), numbers, FRAME)))
     assert found.dtype == np.uint16 and found.max() == 300
+
+
+def test_numbers_that_sixteen_bits_do_not_hold_are_written_as_tiff_and_never_wrap(tmp_path):
+    numbers = np.zeros((20, 30), np.int32)
+    numbers[2:4, 2:4], numbers[8:10, 8:10] = 1, 70_000
+    things = MaskForm(("nucleus",), (), instances=True)
+    writer = MaskWriter(tmp_path, things)
+    path = writer.write(ImageRef(Path("a.png")), numbers, FRAME)
+    assert path.name == "a.tif" and writer.write(ImageRef(Path("A.png")), numbers * 0, FRAME).name == "A-2.png"
+    np.testing.assert_array_equal(read_label_map(path).values, numbers)
+    large = MaskWriter(tmp_path, MaskForm(("lesion",), (100_000,))).write(ImageRef(Path("b.png")), disc(9, 9, 5), FRAME)
+    np.testing.assert_array_equal(read_label_map(large).values, 100_000 * disc(9, 9, 5).astype(np.uint32))
+    with pytest.raises(BadData, match=r"one\.png: a PNG holds numbers up to 65535, and the label map goes to 70000"):
+        MaskWriter(tmp_path, things, name="one.png").write(ImageRef(Path("a.png")), numbers, FRAME)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(200, np.uint8), (300, np.int16), (32_767, np.int16), (40_000, np.int32), (100_000, np.int32)]
+)
+def test_label_maps_of_volumes_have_as_many_bits_as_their_largest_number_needs(tmp_path, value, kind):
+    mask = np.zeros((3, 4, 5), np.uint8)
+    mask[1, 2] = 1
+    way = regrid(mask.shape, (1.0, 1.0, 1.0), to_mm=1.0)
+    frame = SolidFrame(Frame(Space(mask.shape, (1.0, 1.0, 1.0), None), Turn(), (0, 0, 0), way))
+    path = MaskWriter(tmp_path, MaskForm(("organ",), (value,))).write(ImageRef(Path("a.nii.gz")), mask, frame)
+    assert nibabel.load(path).get_data_dtype() == kind
+    np.testing.assert_array_equal(read_label_map(path).values, value * mask.astype(np.int64))
+    with pytest.raises(BadData, match="too large a number for a NIfTI file"):
+        MaskWriter(tmp_path, MaskForm(("organ",), (2**31,))).write(ImageRef(Path("a.nii.gz")), mask, frame)
 
 
 def test_measures_are_in_pixels_and_where_sizes_are_known_in_millimetres():

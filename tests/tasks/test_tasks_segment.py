@@ -79,18 +79,31 @@ def test_a_mistake_between_two_things_costs_more_than_one_elsewhere():
     task = task_of(DrawForm(**{**vars(FLAT), "apart": True}), Answers(classes=("nucleus",)))
     targets = torch.zeros(1, 16, 16, dtype=torch.long)
     targets[0, 4:12, 2:14] = 1
-    apart = torch.zeros(1, 2, 16, 16)
-    apart[0, 0, 4:12, 2:14] = 0.5
-    apart[0, 1, 4:12, 7:9] = 1  # two things meet here
-    logits = torch.zeros(1, 3, 16, 16)
+    apart = torch.zeros(1, 3, 16, 16)
+    apart[0, 0, 4:12, 7:9] = 1  # two things meet here
+    logits = torch.zeros(1, 4, 16, 16)
     logits[0, 0], logits[0, 1] = torch.where(targets[0] > 0, -6.0, 6.0), torch.where(targets[0] > 0, 6.0, -6.0)
     costs = []
     for column in (7, 3):
         wrong = logits.clone()
-        wrong[0, 2, 4:12, column] = 6.0  # the middle of a thing is said to be there
+        wrong[0, 3, 4:12, column] = 1.0  # the middle of a thing is said to be elsewhere
         costs.append(float(task._loss(wrong, targets, apart)))
     right = float(task._loss(logits, targets, apart))
     assert costs[0] - right > 3 * (costs[1] - right) > 0
+
+
+def test_the_way_to_the_middle_is_turned_with_a_mirrored_look():
+    task = task_of(DrawForm(**{**vars(FLAT), "apart": True}), Answers(classes=("nucleus",))).eval()
+    for one in task.parameters():
+        torch.nn.init.normal_(one, std=0.1)
+    pixels = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        for axis in (0, 1):
+            task.mirrored = (axis,)
+            plain, mirrored = task.told(pixels), task.told(pixels.flip(axis + 2)).flip(axis + 2)
+            for plane in range(4):
+                sign = -1 if plane == 2 + axis else 1  # down is plane 2, across plane 3
+                torch.testing.assert_close(mirrored[:, plane], sign * plain[:, plane], atol=1e-4, rtol=1e-4)
 
 
 def test_mirrored_looks_agree_with_a_mirrored_image():

@@ -19,7 +19,7 @@ class Cleaned:
     """A picture that was cleaned.
 
     Attributes:
-        picture: `(h, w)` or `(h, w, 3)` uint8.
+        picture: `(h, w)` or `(h, w, 3)`, uint8 or uint16 as it was given.
         box: (x0, y0, x1, y1) of the part that it is of the file.
         told: what was done, as cells of a table.
         marks: what was painted over.
@@ -32,15 +32,21 @@ class Cleaned:
 
 
 def cleaned(
-    picture: np.ndarray, form: CleanForm, *, keep: np.ndarray | None = None, hide: np.ndarray | None = None
+    picture: np.ndarray,
+    form: CleanForm,
+    *,
+    keep: np.ndarray | None = None,
+    hide: np.ndarray | None = None,
+    seen: np.ndarray | None = None,
 ) -> Cleaned:
     """Clean one picture.
 
     Args:
-        picture: `(H, W)` or `(H, W, 3)` uint8.
+        picture: `(H, W)` or `(H, W, 3)` uint8, or `(H, W)` uint16.
         form: what is done.
         keep: `(H, W)` bool, what is kept; None, or nowhere, keeps all.
         hide: `(H, W)` bool, what is painted over, such as tubes.
+        seen: the same picture as it is shown, uint8, where letters are looked for; None where it is that itself.
     """
     height, width = picture.shape[:2]
     marks: list[Mark] = []
@@ -48,14 +54,14 @@ def cleaned(
     if hide is not None and hide.any():
         shown = painted_over(shown, hide, rim=max(2, round(0.004 * max(height, width))))
     if form.marks:
-        mask, marks = find_marks(picture)
+        mask, marks = find_marks(picture if seen is None else seen)
         shown = painted_over(shown, mask)
     box = (0, 0, width, height)
     lost = keep is not None and not keep.any()
     if keep is not None and not lost:
         kept = _grown(keep, round(_GROWN * max(height, width)))
         if form.blank:
-            shown = np.where(kept[..., None] if shown.ndim == 3 else kept, shown, 0).astype(np.uint8)
+            shown = np.where(kept[..., None] if shown.ndim == 3 else kept, shown, 0).astype(picture.dtype)
         if form.crop:
             box = _around(kept, form.margin)
     cut = np.ascontiguousarray(shown[box[1] : box[3], box[0] : box[2]])

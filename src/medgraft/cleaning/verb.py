@@ -17,6 +17,7 @@ from medgraft.cleaning.form import FORM, MASKS, CleanedSet, CleanForm
 from medgraft.errors import BadRecipe, RunRefused
 
 Listen = Callable[[dict[str, Any]], None]
+_TWICE = "a folder that was cleaned before says what is done, and more was asked for beside it"
 _COLUMNS = ("label_column", "patient_column", "split_column", "mask_column")
 
 
@@ -55,7 +56,8 @@ def clean(
             split_column and mask_column as in `train`.
 
     Raises:
-        BadRecipe: nothing is asked for, or a cut without something to keep, or there is no such option.
+        BadRecipe: nothing is asked for, or a cut without something to keep, or something beside `like`, or there is no
+            such option.
         BadData: there is no such data, or they are volumes or boxes, or too many images fail.
         RunRefused: `out` holds something, or a run does not draw label maps of flat images.
     """
@@ -64,9 +66,9 @@ def clean(
     folder = Path(out)
     form, columns = _parted(options)
     if like is not None:
-        told = settings_of(Path(like))
-        keep, hide = told.pop("keep"), told.pop("hide")
-        form = CleanForm(**told)
+        if keep is not None or hide is not None or len(options) > len(columns):
+            raise BadRecipe(_TWICE, do="Leave out --like, or --keep, --hide, --marks, --crop, --margin and --no-blank.")
+        form, keep, hide = settings_of(Path(like))
     _check(form, keep, hide)
     if folder.exists() and any(folder.iterdir()):
         raise RunRefused("this folder is not empty", where=folder, do="Give another --out.")

@@ -11,6 +11,8 @@ from medgraft.cli.options import talks
 from medgraft.cli.show import Screen
 
 _KEEP = "A run of --task segment whose structures are kept, or masks: the label map of each image."
+_MARGIN = "Around that cut, as a share of its longer side; 0.05 when not given."
+_BLANK = "Make black what is not kept, as is done when not given."
 Result = tuple[list[str], dict[str, Any]]
 
 
@@ -26,8 +28,8 @@ def clean(
     ] = None,
     marks: Annotated[bool, typer.Option("--marks", help="Paint over burned-in letters and markers.")] = False,
     crop: Annotated[bool, typer.Option("--crop", help="Cut to what is kept.")] = False,
-    margin: Annotated[float, typer.Option(help="Around that cut, as a share of its longer side.")] = 0.05,
-    blank: Annotated[bool, typer.Option("--blank/--no-blank", help="Make black what is not kept.")] = True,
+    margin: Annotated[Optional[float], typer.Option(help=_MARGIN)] = None,  # noqa: UP045
+    blank: Annotated[Optional[bool], typer.Option("--blank/--no-blank", help=_BLANK)] = None,  # noqa: UP045
     like: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--like", help="A folder that was cleaned before, whose settings are taken."),
@@ -46,7 +48,9 @@ def clean(
 
     columns: dict[str, Any] = {"label_column": label_column, "patient_column": patient_column}
     columns |= {"split_column": split_column, "mask_column": mask_column}
-    words: dict[str, Any] = {"marks": marks, "crop": crop, "margin": margin, "blank": blank, "like": like}
-    words |= {"device": device, "limit_bad": limit_bad, "compare": compare, "listen": screen.listen}
+    form = {"marks": marks or None, "crop": crop or None, "margin": margin, "blank": blank}
+    # What was not written is left out, as beside --like nothing of this may be asked for.
+    words: dict[str, Any] = {name: value for name, value in form.items() if value is not None}
+    words |= {"like": like, "device": device, "limit_bad": limit_bad, "compare": compare, "listen": screen.listen}
     done = api.clean(data, out=out, keep=keep, hide=hide, **words, **columns)
     return done.lines(), done.headline()

@@ -109,6 +109,7 @@ class Screen:
 _TRAINING = "training"
 _PHASES = {
     "decode": "reading images",
+    "frames": "reading images",
     "norms": "measuring the statistics of BatchNorm",
     "prefix": "running the frozen layers",
     "features": "running the encoder for the head",

@@ -14,19 +14,26 @@ _CENTIMETRE_UM = 10_000.0
 
 
 def write_label_tiff(
-    path: Path, strips: Iterable[np.ndarray], *, size: tuple[int, int], um_per_px: float | None = None, note: str = ""
+    path: Path,
+    strips: Iterable[np.ndarray],
+    *,
+    size: tuple[int, int],
+    kind: np.dtype | type[np.unsignedinteger] = np.uint8,
+    um_per_px: float | None = None,
+    note: str = "",
 ) -> None:
     """Write a label map, whole or not at all: one page, tiles of 256 pixels, lossless (deflate), BigTIFF.
 
     Args:
         path: the file to write, NAME.tif.
-        strips: uint8 `(h, width)` each, of any heights, from the top down.
+        strips: `(h, width)` each, of any heights, from the top down.
         size: (width, height) in pixels.
+        kind: of its numbers: uint8, uint16 or uint32.
         um_per_px: for the resolution tags.
         note: for the description; ASCII.
 
     Raises:
-        ValueError: the strips do not fill the size.
+        ValueError: the strips do not fill the size, or their numbers do not fit the kind.
         DiskFull: there is no space; nothing is left behind.
     """
     import tifffile
@@ -38,9 +45,9 @@ def write_label_tiff(
     def write(file: object) -> None:
         with tifffile.TiffWriter(file, bigtiff=True) as writer:  # type: ignore[arg-type]
             writer.write(
-                _tiles(strips, width, height),
+                _tiles(strips, width, height, np.dtype(kind)),
                 shape=(height, width),
-                dtype=np.uint8,
+                dtype=kind,
                 tile=(TILE, TILE),
                 compression="zlib",
                 photometric="minisblack",
@@ -53,14 +60,16 @@ def write_label_tiff(
     write_atomic(path, write)
 
 
-def _tiles(strips: Iterable[np.ndarray], width: int, height: int) -> Iterator[np.ndarray]:
+def _tiles(strips: Iterable[np.ndarray], width: int, height: int, kind: np.dtype) -> Iterator[np.ndarray]:
     """Yield tiles row by row; the last of a row and of a column are filled up with 0."""
     wide = -(-width // TILE) * TILE
-    done, held = 0, np.zeros((0, wide), np.uint8)
+    done, held = 0, np.zeros((0, wide), kind)
     for strip in strips:
         if strip.shape[1] != width or done + len(held) + len(strip) > height:
             raise ValueError(f"a strip of {strip.shape} does not fit a label map of {height} x {width}")
-        filled = np.zeros((len(strip), wide), np.uint8)
+        if not np.can_cast(strip.dtype, kind):
+            raise ValueError(f"numbers of {strip.dtype} do not fit a label map of {kind}")
+        filled = np.zeros((len(strip), wide), kind)
         filled[:, :width] = strip
         held = np.concatenate([held, filled])
         while len(held) >= TILE:
@@ -69,7 +78,7 @@ def _tiles(strips: Iterable[np.ndarray], width: int, height: int) -> Iterator[np
     if done + len(held) != height:
         raise ValueError(f"the strips have {done + len(held)} of {height} rows")
     if len(held):
-        last = np.zeros((TILE, wide), np.uint8)
+        last = np.zeros((TILE, wide), kind)
         last[: len(held)] = held
         yield from _row(last)
 

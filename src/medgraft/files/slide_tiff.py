@@ -27,6 +27,8 @@ _OME = re.compile(r'PhysicalSizeX="([0-9.eE+-]+)"')
 _OME_UNIT = re.compile(r'PhysicalSizeXUnit="([^"]+)"')
 _UM = {"nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _PLAUSIBLE = (0.02, 30.0)  # um a pixel; 72 dots an inch would be 353
+_DEEP = 4096  # 16-bit samples that all lie below have 12 bits, as `read_image` takes them
+_LOOKED_AT = 1024  # pixels of the longer side of the level that says so
 _CONVERT = "Write it as a tiled pyramid: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg."
 
 
@@ -38,6 +40,7 @@ class TiffSource:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._held = 0
+        self._shift: int | None = None
         with hush():
             try:
                 self._tiff = tifffile.TiffFile(path)
@@ -88,23 +91,49 @@ class TiffSource:
         return tile
 
     def _decoded(self, level: int, number: int) -> np.ndarray:
+        samples = self._samples(level, number)
+        if samples is None:
+            high, wide = self._grids[level].size_of(number)
+            return np.full((high, wide, 3), 255, np.uint8)
+        if samples.dtype != np.uint8:
+            samples = np.minimum(samples >> self._deep_shift(), 255).astype(np.uint8)
+        return np.repeat(samples, 3, axis=-1) if samples.shape[-1] == 1 else np.ascontiguousarray(samples)
+
+    def _deep_shift(self) -> int:
+        """Get by how many bits 16-bit samples are shifted into 8: by 4 where they have 12 bits, else by 8.
+
+        The smallest level that still shows something says so; it is read until one sample is larger.
+        """
+        if self._shift is None:
+            large = [k for k, size in enumerate(self.sizes) if k == 0 or max(size) >= _LOOKED_AT]
+            self._shift = 8 if any(self._is_deep(large[-1], k) for k in range(self._grids[large[-1]].tiles)) else 4
+        return self._shift
+
+    def _is_deep(self, level: int, number: int) -> bool:
+        try:
+            samples = self._samples(level, number)
+        except BadImage:  # it is told when it is looked at
+            return False
+        return samples is not None and int(samples.max(initial=0)) >= _DEEP
+
+    def _samples(self, level: int, number: int) -> np.ndarray | None:
+        """Get the samples of a tile, `(h, w, 1 or 3)`, high ones bright; None of one that was never written."""
         page, grid = self._pages[level], self._grids[level]
-        row, column = divmod(number, grid.across)
-        wide, high = min(grid.wide, grid.width - column * grid.wide), min(grid.high, grid.height - row * grid.high)
+        high, wide = grid.size_of(number)
         if grid.flat is not None:
-            top = row * grid.high
-            return _coloured(np.array(grid.flat[top : top + high]), page)
+            top = number * grid.high
+            return _upright(np.array(grid.flat[top : top + high]), page)
         planes = []
         for plane in range(grid.planes):
             index = plane * grid.across * grid.down + number
             data = self._bytes(page, index)
-            if data is None:  # never written: scanners leave out empty glass
-                return np.full((high, wide, 3), 255, np.uint8)
+            if data is None:  # scanners leave out empty glass
+                return None
             planes.append(self._opened(page, grid, data=data, index=index)[:high, :wide])
         whole = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
         if whole.shape[:2] != (high, wide):
             raise self._damage(page, number, f"it has {whole.shape[1]} x {whole.shape[0]} pixels")
-        return _coloured(whole, page)
+        return _upright(whole, page)
 
     def _bytes(self, page: Any, index: int) -> bytes | None:
         offset, count = page.dataoffsets[index], page.databytecounts[index]
@@ -176,6 +205,16 @@ class _Grid:
         ):
             raise BadImage("an incomplete TIFF file: it does not say where all its tiles are", where=show(path))
 
+    @property
+    def tiles(self) -> int:
+        """How many tiles or strips there are."""
+        return self.across * self.down
+
+    def size_of(self, number: int) -> tuple[int, int]:
+        """Get (h, w) of a tile or strip: less at the right and lower edge."""
+        row, column = divmod(number, self.across)
+        return min(self.high, self.height - row * self.high), min(self.wide, self.width - column * self.wide)
+
 
 def _check(page: Any, path: Path) -> None:
     """Refuse pages that are no picture of light."""
@@ -193,14 +232,12 @@ def _check(page: Any, path: Path) -> None:
         raise BadImage("its page is a volume, not one picture", where=show(path))
 
 
-def _coloured(array: np.ndarray, page: Any) -> np.ndarray:
-    """Get uint8 `(h, w, 3)` of samples as they are stored."""
-    if array.dtype != np.uint8:
-        array = (array >> 8).astype(np.uint8)
+def _upright(array: np.ndarray, page: Any) -> np.ndarray:
+    """Get gray `(h, w, 1)` or colours `(h, w, 3)` of samples as they are stored, high ones bright."""
     if int(page.photometric) in (_MINISWHITE, _MINISBLACK):
         gray = array[..., :1]
-        return np.repeat(255 - gray if int(page.photometric) == _MINISWHITE else gray, 3, axis=-1)
-    return np.ascontiguousarray(array[..., :3])
+        return np.iinfo(array.dtype).max - gray if int(page.photometric) == _MINISWHITE else gray
+    return array[..., :3]
 
 
 def _levels(tiff: tifffile.TiffFile, path: Path) -> list[Any]:

@@ -61,8 +61,8 @@ def save_nifti(
 
     Args:
         path: the file to write, NAME.nii.gz.
-        values: `(H, W)` or `(D, H, W)`, as `read_image` lays out the axes; int16 and uint8 are written as they are,
-            everything else as float32.
+        values: `(H, W)` or `(D, H, W)`, as `read_image` lays out the axes; int16, int32 and uint8 are written as they
+            are, everything else as float32.
         affine: of the image, array index `(d, h, w)` -> RAS millimetres; None says that no space is known.
         spacing_mm: of the image, in the order of the axes; not looked at where there is an affine.
         note: at most 79 characters that the header carries.
@@ -73,7 +73,7 @@ def save_nifti(
     solid = values[None] if values.ndim == 2 else values
     space = None if affine is None else np.asarray(affine, np.float64)[:, [2, 1, 0, 3]]
     kind = nibabel.Nifti2Image if max(solid.shape) > _LONGEST_NIFTI_1 else nibabel.Nifti1Image
-    number = solid.dtype.newbyteorder("=") if solid.dtype in (np.int16, np.uint8) else np.float32
+    number = solid.dtype.newbyteorder("=") if solid.dtype in (np.int16, np.int32, np.uint8) else np.float32
     made = kind(np.ascontiguousarray(solid.T, dtype=number), space)
     header: Any = made.header
     if space is None:

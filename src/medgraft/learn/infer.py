@@ -118,10 +118,11 @@ def from_array(array: np.ndarray, pixels: Pixels, *, name: str) -> np.ndarray:
     """
     words = pixels.words()
     words.pop("window")
-    return network_pixels(_image(array, name), **words)
+    return network_pixels(image_of(array, name), **words)
 
 
-def _image(array: np.ndarray, name: str) -> Image:
+def image_of(array: np.ndarray, name: str) -> Image:
+    """Get a picture in memory as one that was read; arguments and errors as in `from_array`."""
     if array.size == 0:
         raise BadImage("an empty array is no picture", where=name)
     whole = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 4095.0 if array.max() < 4096 else 65535.0}.get(array.dtype)

@@ -164,7 +164,8 @@ class Loop:
         self._save()
         self._load(self.best if self.val is not None else self.ema)
         speed = self.trained_images / self.trained_seconds if self.trained_seconds else None
-        return Fitted(self.best_epoch, self.history, speed, self.seconds, stopped, self.start)
+        best = self.best_epoch if self.val is not None else len(self.history) - 1
+        return Fitted(best, self.history, speed, self.seconds, stopped, self.start)
 
     def _begin(self) -> None:
         """Set the weights to begin with, and judge them like those of an epoch where the schedule says so."""

@@ -314,15 +314,20 @@ def rebuilt(
     """Build what `described` was told of again, with weights that it has learnt.
 
     Raises:
-        BadWeights: they do not fit.
+        BadWeights: they do not fit, or `described` says nothing.
     """
-    net = built(str(described["arch"]), dict(described["options"]))
+    try:
+        net = built(str(described["arch"]), dict(described["options"]))
+        mean, std = float(described["mean"]), float(described["std"])
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise BadWeights("the card or header of the model does not say what the net is", where=where) from error
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise BadWeights("the card or header of the model does not say how the net sees a picture", where=where)
     state = {key: value.float() for key, value in state.items() if not key.endswith("num_batches_tracked")}
     wanted = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     if state.keys() != wanted.keys() or any(state[key].shape != value.shape for key, value in wanted.items()):
         raise BadWeights("its weights are not those of the net that its header names", where=where)
     net.load_state_dict(state, strict=False)
-    mean, std = float(described["mean"]), float(described["std"])
     return PyramidPrompter(net, mean=mean, std=std, facts=facts, device=device)
 
 

@@ -24,6 +24,10 @@ _KINDS = {"sam": "sam", "sam2": "sam2", "sam2_video": "sam2"}  # SAM 2 is publis
 ARM = "sam"
 _GROUPS = 4  # of layers, that are frozen and tuned together
 _NAMED = 3  # weights that are missing, named one by one
+# Keys of a config.json by which transformers fetches code or other weights, or packs them another way.
+_CODE = frozenset(["quantization_config", "auto_map", "use_kernels", "kernel_config", "trust_remote_code"])
+# What a damaged description of a net raises when it is read.
+_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -163,16 +167,21 @@ def rebuilt(
     """Build what `described` was told of again, with weights that it has learnt.
 
     Raises:
-        BadWeights: they do not fit.
+        BadWeights: they do not fit, or `described` says nothing.
         MissingExtra: transformers is not installed.
     """
     from medgraft.nets.sam_original import tiny_encoder
 
-    tiny = described.get("tiny")
-    encoder = None if tiny is None else tiny_encoder(**tiny)
-    model, _ = built(described["config"], state, where=where, encoder=encoder)
-    own = described["sight"]
-    sight = Sight(int(own["side"]), bool(own["fitted"]), tuple(own["mean"]), tuple(own["std"]))
+    try:
+        config, own, tiny = dict(described["config"]), described["sight"], described.get("tiny")
+        mean, std = (tuple(float(value) for value in own[name]) for name in ("mean", "std"))
+        sight = Sight(int(own["side"]), bool(own["fitted"]), mean, std)
+        encoder = None if tiny is None else tiny_encoder(**tiny)
+    except _DAMAGED as error:
+        raise BadWeights("the card of the model does not say what the net is", where=where) from error
+    model, side = built(config, state, where=where, encoder=encoder)
+    if sight.side != side or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise BadWeights("the card of the model does not say how the net sees a picture", where=where)
     return SamPrompter(model, sight, facts=facts, device=device)
 
 
@@ -225,17 +234,58 @@ def built(
     if not hasattr(transformers, names[1]):
         version = transformers.__version__
         raise MissingExtra(f"transformers {version} has no SAM 2", where=where, do="pip install -U transformers")
-    values = {key: value for key, value in config.items() if key not in ("model_type", "architectures")}
     try:
+        values = {key: value for key, value in _plain(config).items() if key not in ("model_type", "architectures")}
         made = getattr(transformers, names[0])(**values)
+        _check_sizes(made, encoder is not None)
         model = getattr(transformers, names[1])(made)
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # the library checks what it is told in many ways
         said = " ".join(str(error).split())[:200]
         raise BadWeights(f"its config.json builds no model ({said})", where=where) from error
     if encoder is not None:
         model.vision_encoder = encoder
     _fill(model, state, where)
     return model, int(made.prompt_encoder_config.image_size)
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without what makes transformers fetch and run code, and of no other model within.
+
+    Raises:
+        ValueError: a part is no JSON object, or of another model.
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if "_implementation" in key or key in _CODE:
+            continue
+        if key.endswith("_config") and value is not None:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{key} is no JSON object")
+            if not str(value.get("model_type") or "sam").startswith("sam"):
+                raise ValueError(f"{key} is of the model {value['model_type']!r}")
+        found[key] = _plain(value) if isinstance(value, Mapping) else value
+    return found
+
+
+def _check_sizes(made: Any, own_encoder: bool) -> None:
+    """Check that the encoder of pictures and that of prompts mean the same square.
+
+    Raises:
+        ValueError: they do not.
+    """
+    prompts, vision = made.prompt_encoder_config, made.vision_config
+    side, grid = int(prompts.image_size), int(prompts.image_size) // int(prompts.patch_size)
+    if own_encoder:
+        return
+    if hasattr(vision, "backbone_feature_sizes"):
+        size, grids = vision.backbone_config.image_size, vision.backbone_feature_sizes[-1]
+    else:
+        size, grids = vision.image_size, int(vision.image_size) // int(vision.patch_size)
+    sides, grids = ([one, one] if isinstance(one, int) else list(one) for one in (size, grids))
+    if sides != [side, side]:
+        raise ValueError(f"pictures of {sides[0]} pixels and prompts of {side}")
+    if grids != [grid, grid]:
+        raise ValueError(f"pictures on a grid of {grids[0]} and prompts on one of {grid}")
 
 
 def _fill(model: Any, state: Mapping[str, torch.Tensor], where: object) -> None:

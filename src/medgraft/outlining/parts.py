@@ -86,7 +86,7 @@ def prepare_prompts(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Prep
     axes = len(checked.facts[0].shape)
     if any(len(one.shape) != axes for one in checked.facts):
         raise BadData("some label maps are flat and some are of volumes", where=dataset.root, do="Give one kind.")
-    recipe = recipe.changed({"masks.instances": checked.form.instances, "masks.names": list(checked.form.names)})
+    recipe = recipe.changed({"masks.instances": checked.form.instances, "masks.names": checked.form.asked()})
     found = gathering.gather(dataset, recipe, network=PREVIEW[axes], listen=listen)
     for note in found.notes:
         listen({"event": "say", "text": note})

@@ -71,7 +71,7 @@ def flat_prompt(
         BadRecipe: it lies outside, is empty, or shows nothing that is meant.
     """
     for box in boxes:
-        _check_box(box, shape)
+        check_box(box, shape)
     for point in points:
         _check_point(point, shape)
     labelled = [(*point[:2], point[2] if len(point) == 3 else 1.0) for point in points]
@@ -83,15 +83,26 @@ def flat_prompt(
     edges = np.array([shape[1], shape[0]] * 2, np.float64)
     corners = np.clip(np.array(boxes, np.float64).reshape(-1, 4), 0, edges)
     prompt = Prompt(np.array(labelled, np.float64).reshape(-1, 3), corners, mask)
-    taken = {tuple(row) for one in prompt.each() for row in one.points.tolist()}
-    lost = next((row for row in labelled if tuple(row) not in taken), None)
+    lost = next((point for point in prompt.points if boxes and not inside(corners, point).any()), None)
     if lost is not None:
-        what = f"the point {lost[0]:g},{lost[1]:g} is in none of the {len(boxes)} boxes"
-        raise BadRecipe(what, do="With several boxes, a point refines the box that it is in.")
+        where = "is outside of the box" if len(boxes) == 1 else f"is in none of the {len(boxes)} boxes"
+        what = f"the point {lost[0]:g},{lost[1]:g} {where}"
+        raise BadRecipe(what, do="With a box, a point refines the box that it is in.")
     return prompt
 
 
-def _check_box(box: tuple[float, ...], shape: tuple[int, int]) -> None:
+def inside(boxes: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Tell in which of the boxes `(M, 4)` the centre of a pixel x, y is, `(M,)`."""
+    x, y = point[0] + 0.5, point[1] + 0.5  # counted from the edge, as boxes are
+    return (boxes[:, 0] <= x) & (x <= boxes[:, 2]) & (boxes[:, 1] <= y) & (y <= boxes[:, 3])
+
+
+def check_box(box: tuple[float, ...], shape: tuple[int, int]) -> None:
+    """Check a box against (H, W) of what it is laid on.
+
+    Raises:
+        BadRecipe: it has not four numbers, is empty, or lies outside.
+    """
     said = ",".join(f"{value:g}" for value in box)
     if len(box) != 4:
         raise BadRecipe(f"the box {said} has {len(box)} numbers, not 4", do=f"Write it as {_BOX}.")
@@ -126,15 +137,16 @@ def _size(shape: tuple[int, int]) -> str:
     return f"It has {shape[1]} x {shape[0]} pixels, x from the left and y from the top."
 
 
-def solid_points(points: Sequence[tuple[float, ...]], *, shape: tuple[int, ...]) -> np.ndarray:
+def solid_points(points: Sequence[tuple[float, ...]], *, shape: tuple[int, ...], shown: bool = False) -> np.ndarray:
     """Get points in a volume, `(N, 4)` x, y, z, label, in voxels of the file.
 
     Args:
         points: x, y, z or x, y, z, label each.
         shape: (D, H, W) of the file.
+        shown: whether a box or a mask shows the structure, so that no point has to be in it.
 
     Raises:
-        BadRecipe: one lies outside, or none is in the structure.
+        BadRecipe: one lies outside, or none is in the structure and nothing else shows it.
     """
     rows = []
     for point in points:
@@ -146,6 +158,6 @@ def solid_points(points: Sequence[tuple[float, ...]], *, shape: tuple[int, ...])
             sizes = " x ".join(map(str, shape[::-1]))
             raise BadRecipe(f"the point {said} is outside of the volume", do=f"It has {sizes} voxels, x, y and z.")
         rows.append((*point[:3], point[3] if len(point) == 4 else 1.0))
-    if not any(row[3] == 1 for row in rows):
+    if not shown and not any(row[3] == 1 for row in rows):
         raise BadRecipe("no point is in the structure", do=f"Give {_POINT_3}.")
     return np.array(rows, np.float64)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgraft.errors import BadRecipe
+from medgraft.errors import BadData, BadRecipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,10 +78,10 @@ def outline(
 
     Args:
         image: a picture, a volume (NIfTI, or a folder with one DICOM series), or `FILE#2` of several frames.
-        box: x0, y0, x1, y1 in pixels, edges: one, or one a structure.
+        box: x0, y0, x1, y1 in pixels, edges: one, or one a structure; beside points x, y, z in voxels of the file.
         points: (x, y, 1) in the structure, (x, y, 0) not in it, of one structure; of a volume without `slice` (x, y,
             z) or (x, y, z, 0), in voxels of the file. With boxes they refine the box that they are in.
-        mask: a first guess of one structure: a file, or `(H, W)`.
+        mask: a first guess of one structure: a file, or `(H, W)`; of a volume its `(D, H, W)`, too.
         everything: True outlines all that there is in a picture.
         out: gets the label map, outlines.geojson, overlay.png, measures.csv and outline.json.
         backbone: hf-hub:OWNER/NAME, a folder, file:PATH, or a model that was opened.
@@ -90,11 +90,12 @@ def outline(
 
     Raises:
         BadRecipe: the prompt shows nothing, or lies outside.
-        BadImage, BadData: the image cannot be read.
+        BadImage, BadData: the image cannot be read, or `out` holds something of the user's.
         UnknownName, BadWeights, Offline, MissingExtra: the model cannot be had.
 
     Source: Kirillov et al., "Segment Anything", ICCV 2023.
     """
+    from medgraft.outlining import folder
     from medgraft.outlining.form import OutlineForm, stacked
     from medgraft.outlining.prompts import several
     from medgraft.outlining.seen import seen
@@ -103,16 +104,32 @@ def outline(
     read = seen(image, window=form.window)
     boxes, shown = several(box), several(points)
     _refuse_unfit(form, read, everything=everything, prompted=bool(boxes or shown or mask is not None))
-    guess = _guess(mask, form, read)
+    guess = _guess(mask, read)
     # Everything that a person can mistake is said before a model is loaded.
+    _refuse_out(out, folder.OUTLINE, image, mask)
     job = _job(form, read, boxes, shown, guess, everything)
     prompter = _opened(form) if isinstance(backbone, str) else backbone
     structures, told = job(prompter, listen)
     labels = stacked(structures, read.shape)
     _say_hidden(structures, labels, listen)
     model = {name: str(getattr(prompter, name, "")) for name in ("name", "source", "licence", "sha256")}
-    facts = {"prompts": {"boxes": boxes, "points": shown, "mask": mask is not None, "everything": everything}}
-    return _told(read, form, labels, structures=structures, told=told, facts={**facts, "model": model}, out=out)
+    facts: dict[str, Any] = {"model": model}
+    if out is not None:
+        prompts = {"boxes": boxes, "points": shown, "mask": folder.described(mask), "everything": everything}
+        # A model that was opened in Python has no name by which it is opened again.
+        options = {**asdict(form), "backbone": form.backbone if isinstance(backbone, str) else None}
+        facts = {"image": folder.described(image), **facts, "prompts": prompts, "options": options}
+    return _told(read, form, labels, structures=structures, told=told, facts=facts, out=out)
+
+
+def _refuse_out(out: Given | None, marker: str, image: Given, mask: Any) -> None:
+    """Refuse a folder that holds something of the user's."""
+    from medgraft.files.listing import ref_named
+    from medgraft.outlining.folder import refuse_others
+
+    if out is not None:
+        given = {"image": ref_named(image).path, **({"mask": Path(mask)} if isinstance(mask, str | Path) else {})}
+        refuse_others(Path(out), marker=marker, given=given)
 
 
 def _refuse_unfit(form: OutlineForm, read: Seen, *, everything: bool, prompted: bool) -> None:
@@ -126,8 +143,8 @@ def _refuse_unfit(form: OutlineForm, read: Seen, *, everything: bool, prompted: 
         raise BadRecipe("it is a picture and has no slices", do="Leave --slice out; a frame of a file is FILE#2.")
 
 
-def _guess(mask: Any, form: OutlineForm, read: Seen) -> np.ndarray | None:
-    """A mask that is given, on the picture or on the slice that is named."""
+def _guess(mask: Any, read: Seen) -> np.ndarray | None:
+    """A mask that is given, as it lies on the picture, on a slice, or on the volume of the file."""
     import numpy as np
 
     from medgraft.files import read_label_map
@@ -136,12 +153,9 @@ def _guess(mask: Any, form: OutlineForm, read: Seen) -> np.ndarray | None:
     if mask is None or isinstance(mask, np.ndarray):
         return None if mask is None else mask > 0
     label_map = read_label_map(mask)
-    if label_map.values.ndim == 2 or read.flat:
-        return label_map.values > 0
-    check_mask(label_map, read.shape, image_affine=read.image.affine)
-    slices, level = read.along(label_map.values, form.axis), form.slice
-    level = len(slices) // 2 if level is None else min(level, len(slices) - 1)
-    return slices[level] > 0
+    if label_map.values.ndim == 3 and not read.flat:
+        check_mask(label_map, read.shape, image_affine=read.image.affine)
+    return label_map.values > 0
 
 
 def _job(
@@ -215,21 +229,21 @@ def _told(
     """Measure what was outlined, and write it."""
     from medgraft import storage
     from medgraft.outlining import written
+    from medgraft.outlining.folder import OUTLINE, clear
     from medgraft.version import VERSION
 
     rows = written.rows_of(read, labels, structures)
     features = written.feature_rows(read, labels) if form.features else []
     folder = None if out is None else Path(out)
     if folder is not None:
+        clear(folder)
+        # First of all: it says whose the other files are, also where writing them is cut off.
+        storage.write_json(folder / OUTLINE, {"medgraft": VERSION, **facts})
         written.write_all(folder, read, labels, rows=rows, axis=form.axis)
         if form.features:
             written.write_rows(folder / "features.csv", features)
         if form.candidates:
             written.write_candidates(folder, told)
-        more = {"slice": form.slice, "axis": form.axis, "window": form.window, "grid": form.grid}
-        storage.write_json(
-            folder / "outline.json", {"medgraft": VERSION, "image": read.image.source, **facts, "options": more}
-        )
     return Outlined(labels, rows, features, told, facts["model"], folder)
 
 
@@ -247,39 +261,68 @@ def measure(
     Args:
         image: a picture or a volume.
         mask: its label map on the same grid, each number above 0 a structure.
-        out: gets measures.csv, outlines.geojson, overlay.png and, with features, features.csv.
+        out: gets measures.csv, outlines.geojson, overlay.png, measure.json and, with features, features.csv.
         features: True adds radiomic features by IBSI: shape, first-order, co-occurrence of gray levels.
         bins: gray levels of the features, from the darkest to the brightest value of a structure.
         bin_width: width of a gray level instead, in the unit of the image.
 
     Raises:
-        BadImage, BadData: one of them cannot be read, or they do not lie on each other.
+        BadImage, BadData: one of them cannot be read, they do not lie on each other, or `out` holds something.
         BadRecipe: the gray levels have no meaning.
 
     Source: Zwanenburg et al., Radiology 2020;295:328 (IBSI).
     """
     import numpy as np
 
-    from medgraft.files import read_label_map, save_png
-    from medgraft.files.write_outlines import write_outlines
+    from medgraft.files import read_label_map
     from medgraft.outlining import written
+    from medgraft.outlining.folder import MEASURE, described
     from medgraft.outlining.seen import seen
-    from medgraft.samples.label_maps import check_mask
+    from medgraft.samples.label_maps import check_mask, gray_numbers
 
     if bins < 2 or (bin_width is not None and not bin_width > 0):
         raise BadRecipe(
             "gray levels are at least 2, and their width is above 0", do="Give --bins 32 or --bin-width 25."
         )
+    _refuse_out(out, MEASURE, image, mask)
     read, label_map = seen(image), read_label_map(mask)
     check_mask(label_map, read.shape, image_affine=read.image.affine)
-    labels = label_map.values.astype(np.int32)
+    numbers = gray_numbers(label_map)
+    if numbers is None:
+        do = "Save its structures as the numbers 1, 2, 3 ... in one channel."
+        raise BadData("the mask is in colours, and a structure is a number", where=label_map.source, do=do)
+    labels = numbers.astype(np.int32)
     rows = written.rows_of(read, labels)
     found = written.feature_rows(read, labels, bins=bins, bin_width=bin_width) if features else []
     folder = None if out is None else Path(out)
     if folder is not None:
-        written.write_rows(folder / "measures.csv", rows)
-        write_outlines(folder / "outlines.geojson", written.shapes_of(labels, rows), name=read.image.source)
-        save_png(folder / "overlay.png", written.overlay(read, labels))
-        if features:
-            written.write_rows(folder / "features.csv", found)
+        told = {"image": described(image), "mask": described(mask)}
+        told |= {"options": {"features": features, "bins": bins, "bin_width": bin_width}}
+        _write_measured(folder, read, labels, rows=rows, found=found, told=told)
     return Outlined(labels, rows, found, out=folder)
+
+
+def _write_measured(
+    out: Path,
+    read: Seen,
+    labels: np.ndarray,
+    *,
+    rows: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    told: dict[str, Any],
+) -> None:
+    """Write what was measured, and first whose it is."""
+    from medgraft import storage
+    from medgraft.files import save_png
+    from medgraft.files.write_outlines import write_outlines
+    from medgraft.outlining import written
+    from medgraft.outlining.folder import MEASURE, clear
+    from medgraft.version import VERSION
+
+    clear(out)
+    storage.write_json(out / MEASURE, {"medgraft": VERSION, **told})
+    written.write_rows(out / "measures.csv", rows)
+    write_outlines(out / "outlines.geojson", written.shapes_of(labels, rows), name=read.image.source)
+    save_png(out / "overlay.png", written.overlay(read, labels))
+    if told["options"]["features"]:
+        written.write_rows(out / "features.csv", found)

@@ -79,7 +79,7 @@ def write_label_map(out: Path, seen: Seen, labels: np.ndarray) -> Path:
     if seen.flat:
         save_png(out / "mask.png", labels)
         return out / "mask.png"
-    kind = labels if labels.dtype == np.uint8 else labels.astype(np.int16)
+    kind = labels if labels.dtype == np.uint8 else labels.astype(np.int16 if labels.max() < 2**15 else np.int32)
     words: dict[str, Any] = {"affine": seen.image.affine, "spacing_mm": seen.image.spacing_mm}
     save_nifti(out / "mask.nii.gz", kind, note="structures outlined by medgraft", **words)
     return out / "mask.nii.gz"

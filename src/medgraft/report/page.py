@@ -230,6 +230,7 @@ def _training_view(
     return {
         "training_facts": _training_facts(report),
         "training_score": score,
+        "training_kept": "last weights" if best is None else "weights of the best epoch",
         "ladder": [] if drawn.is_whole(report) else _ladder(of(report, "depth")),
         "training_plots": [plot for plot in shown if plot] if len(rows) > 1 else [],  # one dot is no curve
         **depth_page.view({**of(depth, "searched"), **depth}),
@@ -315,10 +316,13 @@ def _score_view(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _chosen_on_val(report: Mapping[str, Any]) -> list[str]:
-    epoch = [] if of(report, "training").get("epochs") == 0 else ["the epoch"]
+    training = of(report, "training")
+    blind = "best_epoch" in training and training["best_epoch"] is None  # validation images could choose nothing
+    epoch = [] if blind or training.get("epochs") == 0 else ["the epoch"]
     threshold = of(report, "operating_point").get("threshold")
-    middles = ["where the middles of things begin"] if drawn.kind_of(report) == "things" else []
-    return epoch + ([] if threshold is None else ["the threshold"]) + middles
+    things = drawn.kind_of(report) == "things" and not blind
+    valleys = ["how deep a valley of votes parts two things"] if things else []
+    return epoch + ([] if threshold is None else ["the threshold"]) + valleys
 
 
 def _few(scores: Mapping[str, Any], main: str | None) -> list[str]:

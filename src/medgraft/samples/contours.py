@@ -17,8 +17,8 @@ class Piece:
     """A part of a mask that hangs together by sides of pixels.
 
     Attributes:
-        outer: `(N, 2)` x, y of its corners, edges as of `Boxes`; the first is not repeated.
-        holes: the same of each hole in it, turning the other way.
+        outer: `(N, 2)` x, y of its corners, edges as of `Boxes`; the first is not repeated, and none comes twice.
+        holes: the same of each hole in it, turning the other way; rings meet in single points, if at all.
     """
 
     outer: np.ndarray
@@ -39,7 +39,7 @@ def pieces_of(mask: np.ndarray) -> list[Piece]:
     places, ways, owners = _sides(mask, parts)
     outers: list[np.ndarray | None] = [None] * count
     holes: list[list[np.ndarray]] = [[] for _ in range(count)]
-    for loop in _loops(places, ways, width=mask.shape[1] + 1):
+    for loop in _loops(places, ways, owners, width=mask.shape[1] + 1):
         corners = loop[ways[loop] != ways[np.roll(loop, 1)]]
         ring, part = places[corners], int(owners[loop[0]]) - 1
         x, y = ring.T
@@ -63,17 +63,22 @@ def _sides(mask: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return np.concatenate(places), np.concatenate(ways), np.concatenate(owners)
 
 
-def _loops(places: np.ndarray, ways: np.ndarray, *, width: int) -> list[np.ndarray]:
-    """Sides one after the other, by number; where two go on, it is the one of the same pixel, a turn to the right."""
+def _loops(places: np.ndarray, ways: np.ndarray, owners: np.ndarray, *, width: int) -> list[np.ndarray]:
+    """Sides one after the other, by number.
+
+    Where two go on, pixels of the mask lie across from each other. If both are of one part, the way goes on to the
+    other, a turn to the left, so that no ring comes to a corner twice; else it stays with its own pixel.
+    """
     keys = (places[:, 1] * width + places[:, 0]) * 4 + ways
     order = np.argsort(keys)
     known = keys[order]
     ends = places + np.array(_WAYS)[ways]
     after = np.full(len(keys), -1)
-    for turn in (3, 0, 1):  # the last that is there counts
+    for turn in (0, 1, 3):  # the last that is there counts
         wanted = (ends[:, 1] * width + ends[:, 0]) * 4 + (ways + turn) % 4
         found = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         there = known[found] == wanted if len(known) else np.zeros(0, bool)
+        there &= owners[order[found]] == owners
         after[there] = order[found[there]]
     follow, seen = after.tolist(), bytearray(len(keys))
     loops = []

@@ -249,6 +249,11 @@ def read_samples(
     return _with_header_patients(found) if _may_ask_headers(found, columns) else found
 
 
+def is_claimed(data: Path) -> bool:
+    """Tell whether any layout takes a file or folder for its own."""
+    return any(LAYOUTS[word].claims(data) for word in LAYOUTS)
+
+
 def _surest(path: Path) -> tuple[str, str]:
     claims = []
     for word in LAYOUTS:

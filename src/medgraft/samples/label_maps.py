@@ -53,6 +53,7 @@ def checked_masks(
     names: Names | None = None,
     instances: bool | None = None,
     colours: Mapping[str, str] | None = None,
+    known: Callable[[Sequence[MaskFacts]], MaskForm] | None = None,
     limit_bad: float = 1.0,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -67,6 +68,7 @@ def checked_masks(
         names: as `mask_form` takes them.
         instances: as `mask_form` takes them.
         colours: as `mask_form` takes them.
+        known: gets the maps and says what their numbers mean, in the place of `names`, `instances` and `colours`.
         limit_bad: percentage of masks that may be missing or unfit, at least one above 0.
         workers: processes that read.
         progress: gets how many are read, and of how many.
@@ -87,7 +89,7 @@ def checked_masks(
     _limit([*missing, *faults], total, root=dataset.root, limit_bad=limit_bad)
     train = [fact for sample, fact in kept if sample.split == "train"] or [fact for _, fact in kept]
     asked = Asked(dataset.mask_names or None if names is None else names, instances, colours, dataset.mask_column or "")
-    form = form_of(train, asked, notes=notes, where=dataset.root)
+    form = form_of(train, asked, notes=notes, where=dataset.root) if known is None else known(train)
     strange = [(sample, form.unknown_in(form.numbers_of(fact))) for sample, fact in kept]
     faults += [_problem(sample, reason, dataset.root) for sample, reason in strange if reason]
     _limit([*missing, *faults], total, root=dataset.root, limit_bad=limit_bad)
@@ -254,14 +256,25 @@ def _numbers(label_map: LabelMap, form: MaskForm) -> np.ndarray:
     """The map as the form counts: colours, or numbers, which three equal channels are too."""
     if form.colours:
         return label_map.packed()
-    if not label_map.colours:
-        return label_map.values
-    if (label_map.values % 0x010101).any():
+    numbers = gray_numbers(label_map)
+    if numbers is None:
         do = "Save it with numbers, as the others are."
         raise BadData(
             "the mask is in colours, and those that were learnt from in numbers", where=label_map.source, do=do
         )
-    return label_map.values // 0x010101
+    return numbers
+
+
+def gray_numbers(label_map: LabelMap) -> np.ndarray | None:
+    """Get the numbers of a label map, which three equal channels are too; None where it is in real colours.
+
+    Example:
+        >>> gray_numbers(LabelMap(np.array([[0, 0x070707]]), "drawn", colours=True)).tolist()
+        [[0, 7]]
+    """
+    if not label_map.colours:
+        return label_map.values
+    return None if (label_map.values % 0x010101).any() else label_map.values // 0x010101
 
 
 def _looked_up(values: np.ndarray, known: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:

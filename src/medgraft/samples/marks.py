@@ -115,7 +115,7 @@ def painted_over(picture: np.ndarray, mask: np.ndarray, *, rim: int = 2) -> np.n
     """Fill what a mask covers, and a rim, from around it: the nearest pixel, smoothed within the mask.
 
     Args:
-        picture: `(H, W)` or `(H, W, 3)` uint8.
+        picture: `(H, W)` or `(H, W, 3)` uint8 or uint16.
         mask: `(H, W)` bool.
         rim: pixels around it that are filled as well, as drawn edges are blurred.
     """
@@ -130,4 +130,4 @@ def painted_over(picture: np.ndarray, mask: np.ndarray, *, rim: int = 2) -> np.n
     axes = (spread, spread, 0)[: filled.ndim]
     smooth = ndimage.gaussian_filter(filled, axes)
     whole = np.where(wide[..., None] if filled.ndim == 3 else wide, smooth, picture)
-    return np.rint(whole).astype(np.uint8)
+    return np.rint(whole).astype(picture.dtype)

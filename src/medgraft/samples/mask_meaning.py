@@ -61,6 +61,15 @@ class MaskForm:
         known = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
         return cls(**known)
 
+    def asked(self) -> dict[str, str] | list[str]:
+        """Get the names as `form_of` takes them to find this form again, whatever the maps hold."""
+        if self.instances or self.colours:
+            return list(self.names)
+        pairs = [*zip(self.values, self.names, strict=True), *((number, "unknown") for number in self.ignored[:1])]
+        return {str(number): name for number, name in pairs} | {
+            str(number): f"unknown {number}" for number in self.ignored[1:]
+        }
+
     def numbers_of(self, facts: MaskFacts) -> dict[int, int]:
         """Get the stored numbers of a map with their pixels, as this form counts them: colours, or numbers."""
         return facts.as_colours() if self.colours else facts.as_numbers()
@@ -167,6 +176,11 @@ def numbers_named(names: Mapping[Any, Any]) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
+def is_unknown(name: str) -> bool:
+    """Tell whether a number with this name says that nobody knows what is there."""
+    return re.sub(r" \d+$", "", name.lower()) in _UNKNOWN_WORDS  # "unknown 7" is what `asked` calls a further one
+
+
 def _number(text: Any) -> int | None:
     if isinstance(text, bool) or not isinstance(text, int | str):
         return None
@@ -207,7 +221,7 @@ def _ignored(
     maps: Sequence[Mapping[int, int]], found: Mapping[int, int], named: Mapping[int, str] | None, where: Path | None
 ) -> list[int]:
     """Numbers for pixels that nobody knows: those that are named so, and 255 beside other labels."""
-    ignored = [number for number, name in (named or {}).items() if name.lower() in _UNKNOWN_WORDS]
+    ignored = [number for number, name in (named or {}).items() if is_unknown(name)]
     if UNKNOWN not in found or len(found) == 1 or UNKNOWN in (named or {}):
         return ignored
     if set(found) == {1, UNKNOWN} and not any(1 in one and UNKNOWN in one for one in maps):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from medgraft import seeds
 from medgraft.samples import augment
 from medgraft.samples.loader import normalised
-from medgraft.samples.mask_edges import distances
+from medgraft.samples.mask_edges import thing_planes
 from medgraft.samples.order import batch_slices, epoch_order
 from medgraft.samples.picture_grid import UNKNOWN
 from medgraft.samples.presets import Preset
@@ -131,8 +131,7 @@ class MaskPatches:
     def patch(self, place: int, *, number: int, epoch: int) -> tuple[torch.Tensor, np.ndarray]:
         """Get a patch `(1, C, [D,] H, W)` float32 in 0..1, and its target.
 
-        The target is `([D,] H, W)` uint8; of things told apart `(2, H, W)` float32: the class, and the distance to the
-        edge of each thing as a share of its largest.
+        The target is `([D,] H, W)` uint8; of things told apart `(4, H, W)` float32, see `mask_edges.thing_planes`.
         """
         name = f"{self.cases.keys[place]} {number}"
         rng = seeds.generator(self.seed, "patch", epoch, name)
@@ -140,7 +139,7 @@ class MaskPatches:
             pixels, mask = self._flat(place, rng, name, epoch)
         else:
             pixels, mask = self._deep(place, rng)
-        return pixels, distances(mask) if self.cases.apart else mask.astype(np.uint8)
+        return pixels, thing_planes(mask) if self.cases.apart else mask.astype(np.uint8)
 
     def _flat(self, place: int, rng: np.random.Generator, name: str, epoch: int) -> tuple[torch.Tensor, np.ndarray]:
         pixels, mask = self._cut(place, rng, np.array(self.cut.shape))
@@ -208,7 +207,7 @@ class MaskWholes:
             mask = np.array(self.cases.masks[place])
             target = mask.astype(np.uint8)
             if self.cases.apart:
-                target = np.concatenate([distances(mask), mask[None].astype(np.float32)])
+                target = np.concatenate([thing_planes(mask), mask[None].astype(np.float32)])
             yield Batch(pixels, (self.cases.keys[place],), torch.from_numpy(target)[None])
 
 

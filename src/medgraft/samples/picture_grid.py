@@ -109,9 +109,25 @@ class PictureFrame:
             return chances
         return np.stack([stretched_plane(plane, self.shape) for plane in chances])
 
+    def ways_back(self, ways: np.ndarray) -> np.ndarray:
+        """Get ways `(2, h, w)` in network pixels in the file's pixels, `(2, H, W)`."""
+        steps = np.array([has / to for has, to in zip(self.shape, self.to_shape, strict=True)], np.float32)
+        return self.back(ways) * steps[:, None, None]
+
     def drawn(self, chances: np.ndarray) -> np.ndarray:
-        """Get the label map `(H, W)` uint8 of the file from probabilities `(K, h, w)` of background and classes."""
-        return self.back(chances).argmax(axis=0).astype(np.uint8)
+        """Get the label map `(H, W)` uint8 of the file from probabilities `(K, h, w)` of background and classes.
+
+        Class by class, so that never more than two numbers a pixel of the file are held.
+        """
+        if self.shape == self.to_shape:
+            return chances.argmax(axis=0).astype(np.uint8)
+        best = stretched_plane(chances[0], self.shape)
+        found = np.zeros(self.shape, np.uint8)
+        for number in range(1, len(chances)):
+            one = stretched_plane(chances[number], self.shape)
+            found[one > best] = number  # of two that are equal the first stays
+            best = np.maximum(best, one)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values."""

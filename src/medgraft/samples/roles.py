@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from medgraft import storage
 from medgraft.errors import BadTable
 from medgraft.samples.dataset import Columns, words_of
 from medgraft.samples.sheet import Sheet
@@ -103,8 +104,11 @@ def pick_roles(sheet: Sheet, columns: Columns, notes: list[str]) -> dict[str, st
 def read_roles(
     sheet: Sheet, keep: Sequence[int], roles: dict[str, str | None], notes: list[str], *, several: bool = False
 ) -> dict[str, list[str | None] | dict[str, list]]:
-    """Get the mended columns of the kept rows: label, patient, split (lists) and covariates (name -> list)."""
-    rows = [sheet.rows[index] for index in keep]
+    """Get the mended columns of the kept rows: label, patient, split (lists) and covariates (name -> list).
+
+    Cells that were guarded so that no spreadsheet runs them are read as they were.
+    """
+    rows = [{name: storage.as_written(cell) for name, cell in sheet.rows[index].items()} for index in keep]
     numbers = [sheet.numbers[index] for index in keep]
     nothing: list[str | None] = [None] * len(rows)
     label, patient, split = roles["label"], roles["patient"], roles["split"]
@@ -112,12 +116,12 @@ def read_roles(
     for name in sheet.columns:
         if name in roles.values() or column_named("path", sheet.columns) == name:
             continue
-        column = [row[name].strip() for row in rows]
+        column: list[str | None] = [row[name].strip() for row in rows]
         try:
-            covariates[name] = mend_decimals(column, numbers, path=sheet.path, column=name, notes=notes)
+            column = mend_decimals(column, numbers, path=sheet.path, column=name, notes=notes)
         except BadTable as error:  # a covariate is no reason to stop
             notes.append(f"{error.what}; the column is kept as text")
-            covariates[name] = column
+        covariates[storage.as_written(name)] = column
     return {
         "label": mend_labels(
             [row[label] for row in rows], numbers, path=sheet.path, column=label, notes=notes, several=several

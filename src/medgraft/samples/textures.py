@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
+from medgraft.errors import BadRecipe
 from medgraft.samples.measures import longest, perimeter, surface_of
 
 BINS = 32
@@ -33,6 +34,9 @@ def features(
 
     Returns:
         name -> value; NaN where it is not defined, as the skewness of one value.
+
+    Raises:
+        BadRecipe: there would be more than 1024 gray levels.
     """
     mask = np.asarray(mask, bool)
     levels = discretised(values, mask, bins=bins, bin_width=bin_width)
@@ -50,19 +54,33 @@ def discretised(
 ) -> np.ndarray:
     """Get gray levels from 1 of values; 0 outside of the mask.
 
+    Raises:
+        BadRecipe: there would be more than 1024: levels far apart carry no texture, and a table of all pairs of them
+            would not fit into memory.
+
     Source: IBSI 2.7: a fixed number of bins, or bins of a fixed width.
     """
     inside = np.asarray(values, np.float64)[mask]
     low, high = float(inside.min()), float(inside.max())
     if bin_width is not None:
-        # Levels far apart carry no texture, and a table of all of them would not fit into memory.
-        width = max(bin_width, (high - low) / (_MOST_LEVELS - 1))
-        steps = np.floor((inside - low) / width)
+        steps = np.floor((inside - low) / bin_width)
+        if steps.max() >= _MOST_LEVELS:
+            what = f"gray levels {bin_width:g} wide would be {steps.max() + 1:.0f}, and at most {_MOST_LEVELS} are told"
+            raise BadRecipe(f"{what} apart", do=f"Give --bin-width {_least_width(high - low)} or more.")
     else:
+        if bins > _MOST_LEVELS:
+            raise BadRecipe(f"{bins} gray levels are more than {_MOST_LEVELS}", do="Give --bins 32.")
         steps = np.minimum(np.floor(bins * (inside - low) / max(high - low, 1e-300)), bins - 1)
     found = np.zeros(mask.shape, np.int64)
     found[mask] = 1 + steps.astype(np.int64)
     return found
+
+
+def _least_width(span: float) -> str:
+    """The least width of a gray level that fits, in three digits."""
+    least = span / (_MOST_LEVELS - 1)
+    digit = 10.0 ** (math.floor(math.log10(least)) - 2)
+    return f"{math.ceil(least / digit) * digit:.3g}"
 
 
 def first_order(inside: np.ndarray) -> dict[str, float]:

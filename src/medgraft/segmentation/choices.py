@@ -55,6 +55,24 @@ def check_recipe(recipe: Recipe) -> None:
         raise BadRecipe(what, do="Give one or three of (centre, width).")
 
 
+def check_sizes(recipe: Recipe, axes: int) -> None:
+    """Refuse sizes and axes that images of so many axes do not have.
+
+    Raises:
+        BadRecipe: which field, and what to do.
+    """
+    own, kind = recipe.masks, "pictures" if axes == 2 else "volumes"
+    if own.patch is not None and (len(own.patch) != axes or min(own.patch) < 8):
+        what = f"masks.patch is {own.patch}, and patches of {kind} have {axes} sides of 8 and more"
+        raise BadRecipe(what, do=f"Give {'[H, W]' if axes == 2 else '[D, H, W]'}.")
+    if own.spacing_mm is not None and min(own.spacing_mm) <= 0:
+        raise BadRecipe("masks.spacing_mm has a side that is not above 0", do="Give (z, y, x) in millimetres.")
+    wrong = [axis for axis in own.mirrored or () if not 0 <= axis < axes]
+    if wrong or len(set(own.mirrored or ())) < len(own.mirrored or ()):
+        what = f"masks.mirrored is {own.mirrored}, and axes of {kind} are {', '.join(map(str, range(axes)))}, each once"
+        raise BadRecipe(what, do="Name those that nothing is told apart by.")
+
+
 def choose_grid(recipe: Recipe, facts: MaskFacts) -> Recipe:
     """Fill what says how files become network pixels, and what is measured of the answers."""
     planned = _solid_grid(recipe, facts) if facts.axes == 3 else _flat_grid(recipe, facts)
@@ -93,10 +111,7 @@ def _levels_rule(recipe: Recipe, facts: MaskFacts) -> tuple[bool, str]:
         return False, "the window says what is black and white"
     dark, usual = (float(np.percentile(facts.whites, part)) for part in (10, 90))
     if dark < _DIM and dark < _DIM * usual:
-        return (
-            True,
-            f"a tenth of the images reach {dark:.0%} of white at most, others {usual:.0%}",
-        )
+        return True, f"a tenth of the images reach {dark:.0%} of white at most, others {usual:.0%}"
     return False, f"images reach {dark:.0%} of white and more"
 
 
@@ -156,14 +171,8 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         masks: of the training.
         facts: of images and backbone.
     """
-    axes, shape, room = masks.axes, _network_shape(recipe, masks), room_of(recipe.machine.device)
-    patch, why = list(recipe.masks.patch or ()), "as asked"
-    if recipe.masks.patch is None:
-        patch, why = _patch_rule(shape, masks, room.patch_voxels)
-        why += room.words if axes == 3 else ""
-    size = math.prod(patch)
-    held = room.step_pixels if axes == 2 else room.step_voxels
-    batch = recipe.fit.batch_size or max(2, min(_MOST_BATCH, held // size))
+    axes, shape = masks.axes, _network_shape(recipe, masks)
+    patch, why, batch, room = _step_rule(recipe, masks, shape)
     wanted = _STEPS_WANTED[axes] * batch / masks.images  # times that an image is looked at
     each = recipe.masks.patches or max(1, math.ceil(wanted / (recipe.fit.epochs or _EPOCHS)))
     epochs = recipe.fit.epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(wanted / each)))
@@ -196,7 +205,7 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
             not unmeasurable(facts) and not whole,
             unmeasurable(facts) or "a step sees too few images to normalise by its own statistics",
         ),
-        "fit.batch_size": (batch, f"{batch} patches a step{room.words}"),
+        "fit.batch_size": (batch, f"{batch} patches a step{room}"),
         "fit.epochs": (epochs, f"about {steps} steps; the best epoch by validation is kept"),
         "fit.patience": (0, "the falling rate still brings gains"),
         "fit.norms": ("stored", "a step sees patches of too few images to normalise by its own statistics"),
@@ -208,6 +217,18 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         "fit.ema": average_rule(steps),
     }
     return filled(recipe, planned)
+
+
+def _step_rule(recipe: Recipe, masks: MaskFacts, shape: Sequence[int]) -> tuple[list[int], str, int, str]:
+    """Choose patch and batch by the machine: (patch, why, patches a step, words of the machine)."""
+    room = room_of(recipe.machine.device)
+    patch, why = list(recipe.masks.patch or ()), "as asked"
+    if recipe.masks.patch is None:
+        patch, why = _patch_rule(shape, masks, room.patch_voxels)
+        why += room.words if masks.axes == 3 else ""
+    held = room.step_pixels if masks.axes == 2 else room.step_voxels
+    batch = recipe.fit.batch_size or max(2, min(_MOST_BATCH, held // math.prod(patch)))
+    return patch, why, batch, room.words
 
 
 def _fine_rule(recipe: Recipe, facts: MaskFacts, shape: Sequence[int]) -> tuple[bool, str]:

@@ -65,8 +65,8 @@ def _classes(chances: np.ndarray, frame: GridFrame) -> np.ndarray:
 
 def _things(task: Segment, chances: np.ndarray, frame: GridFrame) -> np.ndarray:
     assert not isinstance(frame, SolidFrame)
-    whole = frame.back(chances.astype(np.float32))
-    return told_apart(1 - whole[0], whole[-1], middle=task.middle)
+    inside = 1 - frame.back(chances[:1].astype(np.float32))[0]
+    return told_apart(inside, frame.ways_back(chances[-2:].astype(np.float32)), valley=task.valley)
 
 
 def drawn_all(

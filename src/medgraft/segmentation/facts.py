@@ -66,8 +66,14 @@ class MaskFacts:
     sided: tuple[tuple[int, str], ...]
 
 
-def facts_of(samples: Sequence[Sample], form: MaskForm, *, workers: int) -> MaskFacts:
+def facts_of(samples: Sequence[Sample], form: MaskForm, *, workers: int, spaced: bool = True) -> MaskFacts:
     """Measure images of the training and their label maps.
+
+    Args:
+        samples: of the training.
+        form: what the numbers of the label maps mean.
+        workers: processes that read.
+        spaced: False where some image of the data does not say how large its pixels are.
 
     Raises:
         BadImage: none of them can be read.
@@ -87,7 +93,7 @@ def facts_of(samples: Sequence[Sample], form: MaskForm, *, workers: int) -> Mask
     if not rows:
         assert first is not None
         raise first
-    return _joined(rows, form, images=len(samples))
+    return _joined(rows if spaced else [{**row, "spacing": None} for row in rows], form, images=len(samples))
 
 
 def _by_ref(works: dict[Any, Any], ref: Any) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _measured(ref: Any, *, mask: Any, form: MaskForm) -> dict[str, Any]:
             things += sizes
             thickness.append(thick)
             long.append(max(sizes) / thick)
-    gray = len(image.pixels) == 1 or bool((image.pixels[0] == image.pixels[1]).all())
+    gray = len(image.pixels) == 1 or bool((image.pixels[:1] == image.pixels[1:]).all())
     return {
         "shape": labels.shape,
         "longest": longest,

@@ -25,8 +25,8 @@ from medgraft.segmentation import told
 from medgraft.segmentation.cases import CaseShelf, truth_of
 from medgraft.segmentation.drawer import Drawer
 from medgraft.segmentation.judge import Rules, verdicts
-from medgraft.segmentation.middles import best_middle
 from medgraft.segmentation.parts import DrawParts, Prepared, assemble_masks, prepare_masks
+from medgraft.segmentation.valleys import best_valley
 
 _MEASURED = 24  # batches that BatchNorm's statistics are measured on
 _NO_EPOCH = 1_000_000  # patches that no epoch shows
@@ -57,7 +57,11 @@ def train_masks(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
             recalibrate(parts.task.backbone, [parts.engine.move(batch).pixels for batch in batches])
         times.prefix = time.perf_counter() - began
         resuming.begin(out, recipe, found=ready.found)
-        words: dict[str, Any] = {"train": parts.train, "val": parts.val, "listen": listen}
+        shown = any(ready.found.samples[place].label for place in ready.found.of("val"))
+        if not shown:
+            text = "no validation image has a structure: the last weights are kept, as none can be chosen"
+            listen({"event": "warning", "text": text})
+        words: dict[str, Any] = {"train": parts.train, "val": parts.val if shown else None, "listen": listen}
         fitted = fit_places(out, recipe, task=parts.task, engine=parts.engine, **words)
         times.train = fitted.seconds
         return _finish(out, recipe, parts, ready, fitted=fitted, times=times, listen=listen)
@@ -79,10 +83,10 @@ def _finish(
     task = parts.task.eval()
     task.mirrored = parts.form.mirrored  # not while it learnt: each epoch is judged, and looks cost time
     by_key = {sample.key: sample for sample in ready.found.samples}
-    rules = Rules.of(recipe, parts.frames.values())
-    if task.apart:
+    rules = Rules.of(recipe, parts.frames.values(), classes=ready.form.names)
+    if task.apart and told.is_judged(fitted):
         truths = {key: truth_of(by_key[key], ready.form) for key in parts.val.cases.keys}
-        task.middle = best_middle(task, parts.engine, parts.val, truths, frames=parts.frames)
+        task.valley = best_valley(task, parts.engine, parts.val, truths, frames=parts.frames)
     drawer = Drawer(out, task, parts.engine, form=ready.form, rules=rules)
     began = time.perf_counter()
     for split, wholes in (("val", parts.val), ("test", parts.test)):
@@ -94,7 +98,10 @@ def _finish(
     times.predict_images_per_second = len(parts.test) / max(time.perf_counter() - began, 1e-9)
     result = verdicts(drawer.judged, rules, seed=recipe.seed, resamples=recipe.scores.resamples)
     save_segmenter(out / "model.safetensors", task, card=told.card_of(recipe, parts, ready))
-    storage.write_json(out / "calibration.json", {"middle": task.middle if task.apart else None, "fitted_on": "val"})
+    fitted_on = "val" if told.is_judged(fitted) else None
+    storage.write_json(
+        out / "calibration.json", {"valley": task.valley if task.apart else None, "fitted_on": fitted_on}
+    )
     drawer.write_table()
     report = told.report_of(recipe, parts, ready, fitted=fitted, times=times, result=result, out=out)
     curves: dict[str, Any] = {"train": fitted.history, "drawn": drawer.curves()}

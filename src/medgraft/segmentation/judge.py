@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,20 +40,21 @@ class Rules:
     apart: bool
 
     @classmethod
-    def of(cls, recipe: Recipe, frames: Iterable[GridFrame]) -> Rules:
+    def of(cls, recipe: Recipe, frames: Iterable[GridFrame], *, classes: Sequence[str]) -> Rules:
         """Get those of a filled recipe, for images that lie so in their files."""
         own = recipe.masks
         unit = "mm" if all(frame.spacing_mm is not None for frame in frames) else "px"
-        return cls(tuple(own.names or ()), own.tolerance or 1.0, unit, bool(own.thin), bool(own.instances))
+        return cls(tuple(classes), own.tolerance or 1.0, unit, bool(own.thin), bool(own.instances))
 
-    def spacing_of(self, frame: GridFrame) -> tuple[float, ...] | None:
-        """Get what distances in an image are measured with.
+    def spacing_of(self, frame: GridFrame, where: object = None) -> tuple[float, ...] | None:
+        """Get what distances in an image are measured with; `where` names the image.
 
         Raises:
             BadData: it does not say how large its pixels are, and those of the training did.
         """
         if self.unit == "mm" and frame.spacing_mm is None:
-            raise BadData("an image does not say how large its pixels are, as those of the training did")
+            what = "does not say how large its pixels are, as those of the training did"
+            raise BadData(what, where=where)
         return frame.spacing_mm if self.unit == "mm" else None
 
 
@@ -76,7 +77,11 @@ class Judged:
         if rules.apart:
             self.things.append(instance_scores(truth, drawn, key=sample.key))
             truth, drawn = (truth > 0).astype(np.uint8), (drawn > 0).astype(np.uint8)
-        words: dict[str, Any] = {"classes": rules.classes, "spacing_mm": rules.spacing_of(frame), "thin": rules.thin}
+        words: dict[str, Any] = {
+            "classes": rules.classes,
+            "spacing_mm": rules.spacing_of(frame, sample.image),
+            "thin": rules.thin,
+        }
         self.samples.append(sample)
         self.masks.append(mask_scores(truth, drawn, tolerance=rules.tolerance, key=sample.key, **words))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,18 @@ import numpy as np
 
 from medgraft.detection.slides import beside, slides_in
 from medgraft.errors import BadData, BadImage, MissingExtra
-from medgraft.files import list_images, read_many
+from medgraft.files import list_images, network_pixels, read_many
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine, precision_here, resolve_device
-from medgraft.learn.infer import from_array
-from medgraft.learn.model import Pixels
+from medgraft.learn.infer import image_of
 from medgraft.learn.segmenter import load_segmenter
 from medgraft.opened import Listen, Predictions, check_folder, path_of, paths_of, report_in, say_passed, several
 from medgraft.predicted import Done
 from medgraft.samples.loader import normalised
 from medgraft.samples.mask_grid import Laid, laid
 from medgraft.samples.mask_meaning import MaskForm
-from medgraft.samples.picture_grid import PictureForm, PictureFrame
+from medgraft.samples.picture_grid import PictureForm, PictureFrame, levels_of
+from medgraft.samples.things import VALLEY
 from medgraft.segmentation.drawing import draw
 from medgraft.segmentation.judge import Rules
 from medgraft.segmentation.results import MaskResults
@@ -56,7 +57,7 @@ class MaskRun:
         check_folder(self.folder)
         self.report: dict[str, Any] = report_in(self.folder)
         self.task, self.form, self.card = load_segmenter(self.folder / "model.safetensors")
-        self.task.middle = float(self.card["middle"])
+        self.task.valley = float(self.card.get("valley", VALLEY))
         self.masks = MaskForm.from_dict(self.card["masks"])
         own = self.card["rules"]
         self.rules = Rules(
@@ -110,9 +111,13 @@ class MaskRun:
         grid = self.form.grid
         if not isinstance(grid, PictureForm):
             raise BadData("an array does not say how large its voxels are", do="Give a NIfTI file or a DICOM series.")
+        if array.ndim not in (2, 3):
+            raise BadImage(f"{name} has the shape {array.shape}, and (H, W) or (H, W, C) is wanted")
         shape = (int(array.shape[0]), int(array.shape[1]))
         to_shape = grid.shape_for(shape, None)
-        pixels = from_array(array, Pixels(to_shape, grid.channels, "stretch"), name=name)
+        image = image_of(array, name)
+        image = replace(image, range=levels_of(image)) if grid.own_levels else image
+        pixels = network_pixels(image, size=to_shape, channels=grid.channels, fit="stretch")
         return Laid(pixels, PictureFrame(shape, to_shape))
 
     def files(
@@ -137,15 +142,15 @@ class MaskRun:
         """Draw on files and write label maps: see `segmentation.results.MaskResults`.
 
         Args:
-            out: a folder, a .csv, .png or .nii.gz file, or None to get the rows.
+            out: a folder, a .csv file, a .png or of volumes .nii.gz file, or None to get the rows.
             paths: images (of several frames each, or `FILE#2`), folders, slides; of volumes NIfTI files, DICOM series.
             workers: processes that read files.
             listen: gets progress events.
 
         Raises:
-            BadData: no image could be read, or the ending of `out` is not known.
+            BadData: no image could be read, or `out` ends as label maps of these images are not written.
         """
-        results = MaskResults(self.classes, self.masks, out)
+        results = MaskResults(self.classes, self.masks, out, volumes=self.volumes)
         given = paths_of(paths)
         slides = [] if self.volumes else [one for path in given for one in slides_in(path)]
         for slide in slides:
@@ -167,7 +172,7 @@ class MaskRun:
         target = results.slide_target(slide)
         try:
             results.add_slide(slide, draw_slide(self, slide, target, listen=listen), target)
-        except (BadImage, MissingExtra) as error:
+        except (BadData, BadImage, MissingExtra) as error:
             results.failed(str(slide), str(error))
 
     def _repr_html_(self) -> str:

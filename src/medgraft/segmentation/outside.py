@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.samples.dataset import Columns, DataSet, read_samples
 from medgraft.samples.label_maps import CheckedMasks, checked_masks
+from medgraft.samples.mask_facts import MaskFacts
 from medgraft.samples.mask_grid import laid
+from medgraft.samples.mask_meaning import UNKNOWN, MaskForm, is_unknown, numbers_named
 from medgraft.samples.survey import limit_bad
 from medgraft.segmentation.drawer import Drawer
 from medgraft.segmentation.judge import verdicts
@@ -79,35 +82,51 @@ def _labelled(run: MaskRun, dataset: DataSet, percent_bad: float) -> tuple[DataS
     Raises:
         BadData: there are none, or they are not of the run's classes.
     """
-    own, form = checked_masks(dataset, limit_bad=percent_bad), run.masks
-    if own.form.instances != form.instances or (not form.instances and len(own.form.names) > len(form.names)):
-        kinds = {True: "things that are told apart", False: f"{len(own.form.names)} classes"}
-        what = f"the label maps hold {kinds[own.form.instances]}, the run draws {', '.join(form.names)}"
-        raise BadData(what, where=dataset.root, do="Give label maps of the same classes.")
-    if not form.instances:
-        own = _in_order(own, run, dataset)
+    notes: list[str] = []
+
+    def known(facts: Sequence[MaskFacts]) -> MaskForm:
+        if dataset.mask_names and not run.masks.instances and not run.masks.colours:
+            return _by_name(numbers_named(dataset.mask_names), run, dataset)
+        return _by_number(facts, run.masks, notes)
+
+    own = checked_masks(dataset, known=known, limit_bad=percent_bad)
     samples = [
         replace(sample, label="|".join(shown_in(facts, own.form)))
         for sample, facts in zip(own.samples, own.facts, strict=True)
     ]
     problems = (*dataset.problems, *(replace(one, part=True) for one in own.problems))
-    return replace(dataset, samples=tuple(samples), problems=problems), own
+    return replace(dataset, samples=tuple(samples), problems=problems), replace(own, notes=(*notes, *own.notes))
 
 
-def _in_order(own: CheckedMasks, run: MaskRun, dataset: DataSet) -> CheckedMasks:
-    """Bring the classes of the data into the run's order: by name, else by number, else the only one."""
-    theirs, ours = own.form, run.masks
-    if set(theirs.names) <= set(ours.names):
-        places = {name: value for name, value in zip(theirs.names, theirs.values, strict=True)}
-        values = tuple(places.get(name, -1) for name in ours.names)
-    elif set(theirs.values) <= set(ours.values):
-        values = ours.values
-    elif len(theirs.names) == len(ours.names) == 1:
-        values = theirs.values
-    else:
-        what = f"the label maps hold {', '.join(theirs.names)}, the run draws {', '.join(ours.names)}"
+def _by_name(theirs: Mapping[int, str], run: MaskRun, dataset: DataSet) -> MaskForm:
+    """Bring the classes that the data name into the run's order, whatever their numbers; absent ones get free numbers.
+
+    Raises:
+        BadData: the data name a class that the run does not draw.
+    """
+    ours = run.masks
+    ignored = tuple(number for number, name in theirs.items() if is_unknown(name))
+    places = {name.casefold(): number for number, name in theirs.items() if number and number not in ignored}
+    strange = sorted(set(places) - {name.casefold() for name in ours.names})
+    if strange:
+        listed = ", ".join(name for name in theirs.values() if name.casefold() in strange)
+        what = f"the label maps hold {listed}, the run draws {', '.join(ours.names)}"
         raise BadData(what, where=dataset.root, do="Name the numbers alike, in a dataset.json.")
-    return replace(own, form=replace(theirs, names=ours.names, values=values))
+    free = (number for number in itertools.count(1) if number not in theirs and number != UNKNOWN)
+    values = tuple(places[name.casefold()] if name.casefold() in places else next(free) for name in ours.names)
+    return replace(ours, values=values, ignored=ignored or ((UNKNOWN,) if UNKNOWN not in values else ()), background=0)
+
+
+def _by_number(facts: Sequence[MaskFacts], ours: MaskForm, notes: list[str]) -> MaskForm:
+    """Take the run's own numbers, as the data name none; where both know one class alone it is that, whatever it is."""
+    found = set().union(*(ours.numbers_of(one) for one in facts)) - {ours.background, *ours.ignored}
+    if ours.instances and len(found) == 1:
+        notes.append("every mask holds one number only: things in one image are not told apart there")
+    if len(ours.values) != 1 or len(found) != 1 or found == set(ours.values):
+        return ours
+    number = found.pop()
+    notes.append(f"{number} in the masks is read as {ours.names[0]}, which was {ours.values[0]} in the training")
+    return replace(ours, values=(number,))
 
 
 def _drawn(drawer: Drawer, run: MaskRun, samples: Sequence[Sample], *, listen: Listen) -> float:

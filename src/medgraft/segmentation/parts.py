@@ -17,7 +17,7 @@ from medgraft.learn.engine import Engine
 from medgraft.learn.segmenter import DrawForm, graft_segmenter
 from medgraft.nets.backbone import backbone
 from medgraft.recipe import Recipe
-from medgraft.samples.dataset import DataSet
+from medgraft.samples.dataset import DataSet, some
 from medgraft.samples.label_maps import CheckedMasks, checked_masks
 from medgraft.samples.mask_facts import MaskFacts as StoredFacts
 from medgraft.samples.mask_grid import GridFrame
@@ -25,7 +25,7 @@ from medgraft.samples.mask_meaning import MaskForm
 from medgraft.samples.mask_patches import Cut, MaskCases, MaskPatches, MaskWholes
 from medgraft.samples.presets import Preset, preset
 from medgraft.segmentation.cases import CaseShelf
-from medgraft.segmentation.choices import check_recipe, choose_grid, choose_rest, form_of
+from medgraft.segmentation.choices import check_recipe, check_sizes, choose_grid, choose_rest, form_of
 from medgraft.segmentation.facts import MaskFacts, facts_of
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.segment import Segment
@@ -96,16 +96,20 @@ def prepare_masks(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Prepar
         backbone(recipe.backbone.name, channels=3, image_size=64, **words)  # before minutes of decoding
     dataset, checked = with_masks(dataset, recipe, listen=listen)
     axes = len(checked.facts[0].shape)
-    if any(len(one.shape) != axes for one in checked.facts):
-        raise BadData("some label maps are flat and some are of volumes", where=dataset.root, do="Give one kind.")
-    recipe = recipe.changed({"masks.instances": checked.form.instances, "masks.names": list(checked.form.names)})
+    odd = [s.key for s, one in zip(checked.samples, checked.facts, strict=True) if len(one.shape) != axes]
+    if odd:
+        what = f"some label maps are flat and some are of volumes: {some(odd, 3)} differ from {checked.samples[0].key}"
+        raise BadData(what, where=dataset.root, do="Give one kind.")
+    check_sizes(recipe, axes)
+    recipe = recipe.changed({"masks.instances": checked.form.instances, "masks.names": checked.form.asked()})
     if checked.form.instances and axes == 3:
         raise BadRecipe("things are told apart in flat images only", do="Set masks.instances=false.")
     found = gathering.gather(dataset, recipe, network=PREVIEW[axes], listen=listen)
     for note in found.notes:
         listen({"event": "say", "text": note})
     training = [found.samples[i] for i in found.of("train")]
-    facts = facts_of(training, checked.form, workers=max(2, recipe.machine.workers))
+    spaced = all(record.get("spacing_mm") for record in found.records)
+    facts = facts_of(training, checked.form, workers=max(2, recipe.machine.workers), spaced=spaced or axes == 3)
     recipe = choose_grid(recipe, facts)
     recipe, task = _grafted(recipe, found, checked.form, facts, listen)
     return Prepared(recipe, found, task, checked.form, facts)

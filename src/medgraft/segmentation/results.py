@@ -19,42 +19,42 @@ from medgraft.segmentation.written import FOLDER, MaskWriter, columns_of, measur
 from medgraft.values import ImageRef, Prediction
 
 _ID = ("key", "path", "predicted", "mask")
-_ENDINGS = (".csv", ".png", ".gz", ".nii")
+_VOLUME, _PICTURE = ".nii.gz", ".png"
 
 
 class MaskResults:
     """Gathers what was drawn on files, and writes it where `out` says.
 
     A folder gets `masks/`, a label map an image with the numbers of the training's own (PNG, or NIfTI on the grid of a
-    volume), `overlays/`, and predictions.csv with what each class measures. `.csv` gets the table alone; `.png` and
-    `.nii.gz` the label map of one image.
+    volume), `overlays/`, and predictions.csv with what each class measures. `.csv` gets the table alone; `.png`, or of
+    volumes `.nii.gz`, the label map of one image.
 
     Args:
         classes: names in order.
         form: what the numbers of label maps mean.
         out: a file of one of these endings, a folder, or None to keep the rows.
+        volumes: whether volumes are drawn on, and not pictures.
 
     Attributes:
         count: files that were drawn on or tried.
         errors: how many of them could not be read, and `first` why the first one could not.
 
     Raises:
-        BadData: another ending.
+        BadData: an ending that label maps of these images are not written as.
     """
 
-    def __init__(self, classes: tuple[str, ...], form: MaskForm, out: Path | None) -> None:
-        if out is not None and out.suffix and out.suffix.lower() not in _ENDINGS:
-            raise BadData(
-                f"label maps are not written as {out.suffix}", where=out, do="Give a folder, .csv or .nii.gz."
-            )
+    def __init__(self, classes: tuple[str, ...], form: MaskForm, out: Path | None, *, volumes: bool = False) -> None:
+        ending = "" if out is None else _ending(out, volumes=volumes)
         self.classes, self.form, self.out = classes, form, out
         self.count = self.errors = 0
         self.first = ""
         self.rows: list[dict[str, Any]] = []
-        single = out is not None and out.suffix.lower() not in ("", ".csv")
-        folder = None if out is None or out.suffix.lower() == ".csv" else out.parent if single else out / FOLDER
-        self._single = single
-        self._writer = None if folder is None else MaskWriter(folder, form, name=_bare(out) if single and out else "")
+        self._single = ending in (_VOLUME, _PICTURE)
+        self._writer = None
+        if out is not None and self._single:
+            self._writer = MaskWriter(out.parent, form, name=out.name)
+        elif out is not None and not ending:
+            self._writer = MaskWriter(out / FOLDER, form)
 
     def add(self, ref: ImageRef, found: Prediction, laid: Laid) -> None:
         """Add one file's label map, with the image as the net saw it.
@@ -76,25 +76,27 @@ class MaskResults:
                 files.save_png(self.out / "overlays" / f"{stem}.png", self._overlay(found.mask, laid))
         self.rows.append(row)
 
-    def add_slide(self, path: Path, drawn: DrawnSlide, target: Path) -> None:
-        """Add what was drawn on a slide, whose label map was written to `target`."""
+    def add_slide(self, path: Path, drawn: DrawnSlide, target: Path | None) -> None:
+        """Add what was drawn on a slide, whose label map was written to `target`, or to no file."""
         self.count += 1
         cells = slide_cells(drawn, self.classes)
         shown = [name for name, count in zip(self.classes, drawn.counts[1:].tolist(), strict=True) if count]
-        own = {"key": str(path), "path": str(path), "predicted": "|".join(shown)}
-        self.rows.append({**own, "mask": f"{FOLDER}/{target.name}", **cells})
-        if self.out is not None:
+        row = {"key": str(path), "path": str(path), "predicted": "|".join(shown), **cells}
+        self.rows.append(row)
+        if target is not None and self.out is not None:
+            row["mask"] = f"{FOLDER}/{target.name}"
             files.save_png(self.out / "overlays" / f"{target.stem}.png", drawn.picture)
 
-    def slide_target(self, path: Path) -> Path:
-        """Get where the label map of a slide goes.
+    def slide_target(self, path: Path) -> Path | None:
+        """Get where the label map of a slide goes, a TIFF in the folder; None where only the table is asked for.
 
         Raises:
-            BadData: no folder was asked for.
+            BadData: a file for one picture was asked for.
         """
-        if self.out is None or self.out.suffix:
-            raise BadData("the label map of a slide is a file of its own", where=path, do="Give a folder as --out.")
-        return self.out / FOLDER / f"{path.stem}.tif"
+        if self._single:
+            what = f"the label map of a slide is a TIFF, and {self.out} is to hold that of a picture"
+            raise BadData(what, where=path, do="Give a folder or .csv as --out.")
+        return None if self._writer is None else self._writer.folder / f"{self._writer.free_name(ImageRef(path))}.tif"
 
     def _overlay(self, mask: np.ndarray, laid: Laid) -> np.ndarray:
         """A picture with the label map laid in; of a volume the slice that shows most."""
@@ -123,9 +125,16 @@ class MaskResults:
         return Done(out, self.count, self.errors, [])
 
 
-def _bare(path: Path) -> str:
-    """Get the name of a file without its endings."""
-    name = path.name
-    for ending in (".gz", ".nii", ".png"):
-        name = name[: -len(ending)] if name.lower().endswith(ending) else name
-    return name
+def _ending(out: Path, *, volumes: bool) -> str:
+    """Get how a file ends that label maps of these images are written as; empty of a folder.
+
+    Raises:
+        BadData: another ending.
+    """
+    fits, kind = (_VOLUME, "volumes") if volumes else (_PICTURE, "pictures")
+    ending = _VOLUME if out.name.lower().endswith(_VOLUME) else out.suffix.lower()
+    if ending not in ("", ".csv", fits):
+        raise BadData(
+            f"label maps of {kind} are not written as {ending}", where=out, do=f"Give a folder, .csv or {fits}."
+        )
+    return ending

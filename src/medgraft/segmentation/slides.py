@@ -16,10 +16,10 @@ from medgraft.files.label_tiff import write_label_tiff
 from medgraft.gather import Listen
 from medgraft.learn import stopping
 from medgraft.report.outlines import by_number, filled
-from medgraft.samples.label_maps import decoded
 from medgraft.samples.loader import normalised
 from medgraft.samples.picture_grid import PictureForm, levels_of
 from medgraft.samples.tissue import tissue_mask
+from medgraft.segmentation.written import stored
 from medgraft.tasks.windows import slabs_of
 from medgraft.values import Image
 
@@ -51,13 +51,13 @@ class DrawnSlide:
     damaged: int
 
 
-def draw_slide(run: MaskRun, path: Path, out: Path, *, listen: Listen) -> DrawnSlide:
+def draw_slide(run: MaskRun, path: Path, out: Path | None, *, listen: Listen) -> DrawnSlide:
     """Draw on a slide and write its label map as a tiled TIFF at the resolution that the net draws at.
 
     Args:
         run: a trained run on pictures.
         path: the slide.
-        out: the TIFF to write.
+        out: the TIFF to write, or None to measure alone.
         listen: gets progress events.
 
     Raises:
@@ -73,10 +73,11 @@ def draw_slide(run: MaskRun, path: Path, out: Path, *, listen: Listen) -> DrawnS
             shrink = 1.0
         job = _Job(run, slide, shrink, listen)
         um = None if slide.um_per_px is None else slide.um_per_px * shrink
-        note = f"label map by medgraft: {', '.join(f'{k} {name}' for k, name in enumerate(run.classes, start=1))}"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        size = (job.shape[1], job.shape[0])
-        write_label_tiff(out, job.strips(), size=size, um_per_px=um, note=note.encode("ascii", "replace").decode())
+        if out is None:
+            for _ in job.strips():
+                pass
+        else:
+            job.write(out, um)
         return DrawnSlide(job.counts, um, shrink, job.picture(), job.windows, len(job.damage))
 
 
@@ -114,10 +115,21 @@ class _Job:
         self.counts = np.zeros(1 + len(run.classes), np.int64)
         self.windows, self.damage = 0, list[str]()
 
+    def write(self, out: Path, um_per_px: float | None) -> None:
+        """Write the label map with the numbers of the user's own maps."""
+        masks = self.run.masks
+        numbers = stored(np.arange(1 + len(self.run.classes), dtype=np.uint8), masks)
+        said = ", ".join(f"{k} {name}" for k, name in zip(numbers[1:].tolist(), self.run.classes, strict=True))
+        note = f"label map by medgraft: {said}".encode("ascii", "replace").decode()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        strips = (stored(labels, masks) for labels in self.strips())
+        size = (self.shape[1], self.shape[0])
+        write_label_tiff(out, strips, size=size, kind=numbers.dtype, um_per_px=um_per_px, note=note)
+
     def strips(self) -> Iterator[np.ndarray]:
-        """Yield the label map from the top down, with the numbers of the user's own maps."""
+        """Yield the label map from the top down, uint8: 0 is background, k the k-th class."""
         count = 1 + len(self.run.classes)
-        blank = torch.zeros(count)
+        blank = torch.zeros(count, device=self.run.device)
         blank[0] = 1.0
         for begin, part in self._slabs(blank):
             stopping.check()
@@ -125,7 +137,7 @@ class _Job:
             self.counts += np.bincount(labels.ravel(), minlength=count)
             self._keep_small(begin, labels)
             self.listen({"event": "predict", "done": begin + len(labels), "of": self.shape[0]})
-            yield decoded(labels, self.run.masks).astype(np.uint8)
+            yield labels
 
     def _slabs(self, blank: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         run = self.run

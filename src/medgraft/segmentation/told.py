@@ -51,7 +51,7 @@ def card_of(recipe: Recipe, parts: DrawParts, ready: Prepared) -> dict[str, Any]
         "backbone": _backbone_entry(recipe, parts),
         "form": parts.form.to_dict(),
         "masks": ready.form.to_dict(),
-        "middle": task.middle,
+        "valley": task.valley,
         "rules": {"tolerance": recipe.masks.tolerance, "unit": unit_of(parts), "thin": recipe.masks.thin},
         "spec": task.backbone.spec.to_dict(),
         "weights_spec": task.backbone.weights_spec.to_dict(),
@@ -135,14 +135,15 @@ def _augment_entry(recipe: Recipe) -> dict[str, Any]:
 def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[str, Any]:
     fit, form, own = recipe.fit, parts.form, recipe.masks
     names = ("height", "width") if form.axes == 2 else ("depth", "height", "width")
+    judged = is_judged(fitted)
     mirrored = " and ".join(names[axis] for axis in form.mirrored)
     return {
         "probe": None,
         "epochs": len(fitted.history),
         "epochs_planned": fit.epochs,
-        "best_epoch": fitted.best_epoch + 1,
+        "best_epoch": fitted.best_epoch + 1 if judged else None,
         "stopped": fitted.stopped,
-        "score": watched(form.apart),
+        "score": watched(form.apart) if judged else None,
         "image_size": list(form.patch[-2:]),
         "loss": loss_words(recipe, apart=form.apart),
         "balance": f"{own.around:.0%} of the patches lie around a class, all classes equally often",
@@ -163,11 +164,19 @@ def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[st
             ["windows that it looks through", f"{_by(form.window)}, {_by(form.lap)} shared with the next"],
             ["looks at an image", f"as it is, and mirrored along {mirrored}" if form.mirrored else "one"],
             ["coarser maps that are learnt from as well", form.decoder.deep or None],
-            ["distance from which a pixel is in the middle of its thing", parts.task.middle if form.apart else None],
+            [
+                "valley of votes that parts two things",
+                f"{parts.task.valley:.0%} of a peak" if form.apart else None,
+            ],
             ["learning rate of the decoder", fit.head_lr],
             ["factor on each stage further down", fit.layer_decay],
         ],
     }
+
+
+def is_judged(fitted: Fitted) -> bool:
+    """Tell whether validation images chose the epoch; not where none of them shows a structure."""
+    return any("val_score" in row for row in fitted.history)
 
 
 def loss_words(recipe: Recipe, *, apart: bool) -> str:
@@ -176,7 +185,7 @@ def loss_words(recipe: Recipe, *, apart: bool) -> str:
     words = "cross-entropy" + (f", {1 + own.boundary:g} times at boundaries" if own.boundary else "")
     words += " and soft Dice" if own.dice else ""
     return words + (
-        ", and the error of the distance to the edge of a thing; pixels between things that touch count six times"
+        ", and the error of the way to the middle of a thing; pixels between things that touch count six times"
         if apart
         else ""
     )
@@ -215,18 +224,19 @@ def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) 
         else f"An encoder of pictures ({net.architecture}){deep} carried a decoder ({_DECODERS[form.decoder.arm]}); "
         f"{parts.task.thawed} of its {len(net.stages)} stages were tuned"
     )
-    apart = " Things were told apart by a watershed on the learnt distance to their edge." if form.apart else ""
+    apart = " Things were told apart by where their pixels say that their middle is." if form.apart else ""
     unit = "mm" if unit_of(parts) == "mm" else "pixels"
-    watched_words = named(watched(form.apart)).title
+    best = f"the epoch with the best {named(watched(form.apart)).title} of the validation images was kept"
+    kept = best if is_judged(fitted) else "the last weights were kept, as no validation image shows a structure"
     return (
         f"Images were parted into {counts['train']} for training, {counts['val']} for validation and {counts['test']} "
         f"for the test, and drawn on at this resolution: {grid_words(parts)}. {graft} on patches of {_by(form.patch)}, "
-        f"by {loss_words(recipe, apart=form.apart)}, for {len(fitted.history)} epochs of AdamW; the epoch with the "
-        f"best {watched_words} of the validation images was kept. Whole images were looked at through windows of "
-        f"{_by(form.window)}, joined with Gaussian weights; probabilities were brought to the grid of the file once, "
-        f"and scored there.{apart} Scores are of each image, then their mean; a missed structure got the worst value. "
-        f"The tolerance of the boundary was {recipe.masks.tolerance:g} {unit}. Intervals are from "
-        f"{recipe.scores.resamples} resamples of patients. medgraft {VERSION}."
+        f"by {loss_words(recipe, apart=form.apart)}, for {len(fitted.history)} epochs of AdamW; {kept}. "
+        f"Whole images were looked at through windows of {_by(form.window)}, joined with Gaussian weights; "
+        f"probabilities were brought to the grid of the file once, and scored there.{apart} Scores are of each image, "
+        f"then their mean; a missed structure got the worst value. The tolerance of the boundary was "
+        f"{recipe.masks.tolerance:g} {unit}. Intervals are from "
+        f"{recipe.scores.resamples} resamples of {found.split_by}s. medgraft {VERSION}."
     )
 
 

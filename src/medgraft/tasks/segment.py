@@ -17,7 +17,8 @@ from torch import Tensor
 from medgraft.nets import freeze, train_mode
 from medgraft.nets.backbone import Encoder
 from medgraft.nets.decoder import MaskHead
-from medgraft.samples.things import MIDDLE, told_apart
+from medgraft.samples.mask_edges import NEAR
+from medgraft.samples.things import VALLEY, told_apart
 from medgraft.scores.instances import instance_scores
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task
@@ -54,15 +55,16 @@ class Segment(Task):
 
     Args:
         backbone: an encoder of pictures or of volumes.
-        head: the decoder; its first outputs are background and classes, then the distance where things are told apart.
+        head: the decoder; its first outputs are background and classes, then, where things are told apart, the way to
+            the middle of each, down and across.
         answers: the classes.
         sweep: how windows lie over an image.
         losses: what the loss is made of.
 
     Attributes:
         mirrored: axes ([D,] H, W as 0, 1 ...) along which an image is looked at mirrored as well.
-        apart: True where things of one class are told apart: the head gives a distance to the edge, too.
-        middle: the distance from which a pixel is in the middle of its thing; chosen on validation.
+        apart: True where things of one class are told apart: the head gives a way to the middle, too.
+        valley: how deep a valley of votes is that parts two things; chosen on validation.
     """
 
     wants: ClassVar[frozenset[str]] = frozenset({"mask"})
@@ -76,14 +78,14 @@ class Segment(Task):
         self.head, self.answers = head, answers
         self.sweep, self.weighed, self.apart = sweep, losses, apart
         self.mirrored: tuple[int, ...] = ()
-        self.middle = MIDDLE
+        self.valley = VALLEY
         self.thawed, self.rank, self.learning = len(backbone.stages), 0, 0
         self.stored_norms = True
 
     @classmethod
     def outputs(cls, answers: Answers, *, apart: bool = False) -> int:
         """Get how many numbers the head gives a pixel."""
-        return 1 + len(answers.classes) + int(apart)
+        return 1 + len(answers.classes) + 2 * int(apart)
 
     def thaw(self, stages: int) -> None:
         """Let the last `stages` stages that the head looks at and the head learn; freeze the rest.
@@ -135,15 +137,14 @@ class Segment(Task):
         if self.weighed.boundary:
             weight = weight * (1 + self.weighed.boundary * edges(safe, self.weighed.reach))
         if apart is not None:
-            weight = weight * (1 + _GAP * apart[:, 1])
+            weight = weight * (1 + _GAP * apart[:, 0])
         loss = (each * weight).sum() / weight.sum().clamp_min(1)
         if self.weighed.dice:
             loss = loss + self.weighed.dice * soft_dice(logits[:, :count].softmax(dim=1), safe, known)
         if apart is not None:
-            off = (logits[:, count].sigmoid() - apart[:, 0]).abs() * weight
-            inside = safe > 0
-            loss = loss + off.sum() / weight.sum().clamp_min(1)
-            loss = loss + (off * inside).sum() / (weight * inside).sum().clamp_min(1)
+            off = (logits[:, count:] - apart[:, 1:]).abs().sum(dim=1)
+            inside = weight * (safe > 0)  # where there is no thing there is no middle
+            loss = loss + (off * inside).sum() / inside.sum().clamp_min(1)
         return loss
 
     # ---- drawing ----------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class Segment(Task):
     def chances(self, pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield slabs along the first axis of an image `(C, [D,] H, W)`: (where it begins, `(outputs, d, ...)`).
 
-        Probabilities of background and classes, and the distance where things are told apart, in network pixels.
+        Probabilities of background and classes; where things are told apart, the way to the middle in network pixels.
         """
         yield from slabs(pixels, self.sweep, self.told)
 
@@ -160,7 +161,10 @@ class Segment(Task):
         """Get what is said of windows `(N, C, [D,] H, W)` whose sides the net can halve: `(N, outputs, ...)`."""
         found = self._once(windows)
         for axis in self.mirrored:
-            found = found + self._once(windows.flip(axis + 2)).flip(axis + 2)
+            other = self._once(windows.flip(axis + 2)).flip(axis + 2)
+            if self.apart:
+                other[:, axis - 2].neg_()  # a way down in a mirrored window is one up
+            found = found + other
         return found / (1 + len(self.mirrored))
 
     def _once(self, windows: Tensor) -> Tensor:
@@ -168,7 +172,7 @@ class Segment(Task):
         logits = self(windows.contiguous(memory_format=layout))[0].float()
         count = 1 + len(self.answers.classes)
         chances = logits[:, :count].softmax(dim=1)
-        return torch.cat([chances, logits[:, count:].sigmoid()], dim=1) if self.apart else chances
+        return torch.cat([chances, in_pixels(logits[:, count:])], dim=1) if self.apart else chances
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
@@ -189,7 +193,7 @@ class Segment(Task):
 
     def _things(self, pixels: Tensor) -> np.ndarray:
         whole = torch.cat([part.float().cpu() for _, part in self.chances(pixels)], dim=1).numpy()
-        return told_apart(1 - whole[0], whole[-1], middle=self.middle)
+        return told_apart(1 - whole[0], whole[-2:], valley=self.valley)
 
     def said(self, mask: np.ndarray) -> str:
         """Get the classes that a label map shows, `a|b`; "" where it shows none."""
@@ -223,6 +227,11 @@ class ThingMeter:
         """Get (loss, score): the mean over images of the average precision at an IoU of .50, and what it lacks."""
         score = float(np.mean(self._ap)) if self._ap else 0.0
         return 1.0 - score, score
+
+
+def in_pixels(ways: Tensor) -> Tensor:
+    """Get the pixels again that `mask_edges.compressed` was given."""
+    return ways.sign() * NEAR * ways.abs().expm1()
 
 
 def soft_dice(chances: Tensor, targets: Tensor, known: Tensor) -> Tensor:

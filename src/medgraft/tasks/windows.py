@@ -88,7 +88,8 @@ def slabs_of(
         cut: (first place, size) -> `(C, ...)` pixels of a window; None where there is nothing to look at.
         sweep: how windows lie.
         run: as of `slabs`.
-        blank: `(K,)` what is said where there is nothing to look at; needed where `cut` may give None.
+        blank: `(K,)` what is said where there is nothing to look at, on the device of what `run` gives; needed where
+            `cut` may give None.
     """
     size = sweep.sizes(shape)
     first, *others = sweep.begins(shape)

@@ -1,4 +1,4 @@
-"""From which learnt distance on a pixel is in the middle of its thing: chosen on validation images."""
+"""How deep a valley of votes is that parts two things: chosen on validation images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
 from medgraft.samples.mask_grid import GridFrame, SolidFrame
 from medgraft.samples.mask_patches import MaskWholes
-from medgraft.samples.things import told_apart
+from medgraft.samples.things import VALLEY, told_apart
 from medgraft.scores.instances import instance_scores
 from medgraft.tasks.segment import Segment
 
-TRIED = (0.3, 0.4, 0.5, 0.6, 0.7)
+TRIED = (0.3, 0.45, 0.6, 0.75, 0.9)
 
 
-def best_middle(
+def best_valley(
     task: Segment,
     engine: Engine,
     wholes: MaskWholes,
@@ -27,7 +27,7 @@ def best_middle(
     *,
     frames: Mapping[str, GridFrame],
 ) -> float:
-    """Get the distance with the best mean over images of the average precision at an IoU of .50.
+    """Get the valley with the best mean over images of the average precision at an IoU of .50.
 
     Args:
         task: in eval mode.
@@ -36,7 +36,7 @@ def best_middle(
         truths: numbers of things on the grid of each file, by key.
         frames: where network pixels are in each file, by key.
     """
-    found = {middle: [] for middle in TRIED}
+    found = {valley: [] for valley in TRIED}
     for batch in wholes.epoch():
         stopping.check()
         key = batch.keys[0]
@@ -45,9 +45,10 @@ def best_middle(
             parts = [part.cpu().numpy() for _, part in task.chances(moved.pixels[0])]
         frame = frames[key]
         assert not isinstance(frame, SolidFrame)
-        whole = frame.back(np.concatenate(parts, axis=1))
-        for middle in TRIED:
-            things = told_apart(1 - whole[0], whole[-1], middle=middle)
-            found[middle].append(float(instance_scores(truths[key], things, key=key).ap[0]))
-    means = {middle: float(np.nanmean(values)) if values else 0.0 for middle, values in found.items()}
-    return max(TRIED, key=lambda middle: (round(means[middle], 4), -abs(middle - 0.5)))
+        whole = np.concatenate(parts, axis=1)
+        inside, ways = 1 - frame.back(whole[:1])[0], frame.ways_back(whole[-2:])
+        for valley in TRIED:
+            things = told_apart(inside, ways, valley=valley)
+            found[valley].append(float(instance_scores(truths[key], things, key=key).ap[0]))
+    means = {valley: float(np.nanmean(values)) if values else 0.0 for valley, values in found.items()}
+    return max(TRIED, key=lambda valley: (round(means[valley], 4), -abs(valley - VALLEY)))
