@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from medgraft.cleaning.verb import clean as clean
 from medgraft.errors import BadData, BadRecipe
-from medgraft.generation.verbs import audit as audit
-from medgraft.generation.verbs import generate as generate
 from medgraft.headline import Report as Report
 from medgraft.outlining.verbs import measure as measure
 from medgraft.outlining.verbs import outline as outline
 from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
+from medgraft.synthetic.verbs import audit as audit
+from medgraft.synthetic.verbs import generate as generate
 
 if TYPE_CHECKING:
     from medgraft.opened import Run

@@ -16,13 +16,13 @@ FLOORS = {
     2: {"samples", "nets", "scores", "phantoms"},
     3: {"tasks"},
     4: {"learn"},
-    5: {"recipe", "recipe_places"},
+    5: {"recipe", "recipe_places", "recipe_generator"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
     | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf", "outlining"}
-    | {"place_depth", "cleaning"},
+    | {"place_depth", "cleaning", "generation", "synthetic", "headline"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -46,7 +46,7 @@ LIBRARIES = {
     "tifffile": {"files"},
     "imagecodecs": {"files"},
     "openslide": {"files"},
-    "pydantic": {"recipe", "recipe_places", "server"},
+    "pydantic": {"recipe", "recipe_places", "recipe_generator", "server"},
     "yaml": {"recipe", "samples.yolo_names"},
     "typer": {"cli"},
     "click": {"cli"},
@@ -67,7 +67,7 @@ LIBRARIES = {
         "samples.marks",
         "cleaning.picture",
     }
-    | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written"},
+    | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written", "generation.judge"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},

@@ -24,6 +24,7 @@ PUBLIC = {
     "Stopped",
     "UserError",
     "__version__",
+    "audit",
     "backbones",
     "clean",
     "demo",
@@ -33,6 +34,7 @@ PUBLIC = {
     "evaluate",
     "explain",
     "export",
+    "generate",
     "inspect",
     "measure",
     "open_run",
@@ -45,6 +47,7 @@ PUBLIC = {
     "train",
 }
 COMMANDS = {
+    "audit",
     "backbones",
     "clean",
     "demo",
@@ -53,6 +56,7 @@ COMMANDS = {
     "evaluate",
     "explain",
     "export",
+    "generate",
     "inspect",
     "measure",
     "outline",

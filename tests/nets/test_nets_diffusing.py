@@ -22,7 +22,7 @@ def test_an_image_and_its_noise_follow_from_what_is_said():
     draw = torch.Generator().manual_seed(0)
     image, noise = (torch.randn(5, 1, 4, 4, generator=draw) for _ in range(2))
     time = torch.tensor([0.02, 0.3, 0.5, 0.8, 0.99])
-    noisy, v = q_sample(image, time, noise, side=64)
+    noisy, v = q_sample(image, time, eps=noise, side=64)
     again = split_v(noisy, v, time, side=64)
     torch.testing.assert_close(again[0], image, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(again[1], noise, atol=1e-4, rtol=1e-4)

@@ -9,6 +9,7 @@ Result = tuple[list[str], dict[str, Any]]
 
 
 def run_lines(report: dict[str, Any], out: Path) -> Result:
+    """Get what a person and a program are told of a finished run."""
     scores = {
         name: score for name, score in report["scores"]["test"].items() if score and score.get("value") is not None
     }
@@ -20,6 +21,7 @@ def run_lines(report: dict[str, Any], out: Path) -> Result:
 
 
 def depth_line(row: dict[str, Any], found: dict[str, Any]) -> str:
+    """Get the score of one depth, as a line."""
     value = row["val"]["value"]
     shown = "not computable" if value is None else f"{found['score'].replace('_', ' ')} {value:.3f}"
     if row["val"]["low"] is not None:
@@ -28,11 +30,13 @@ def depth_line(row: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def brief(row: dict[str, Any]) -> str:
+    """Get one number of a row, as words."""
     value = row["mean_drop"] if "mean_drop" in row else row["value"]
     return "not computable" if value is None else f"{value:.3f}"
 
 
 def stage_line(net: str, rows: list[dict[str, Any]], told: dict[str, Any]) -> str:
+    """Get what a head on each stage alone reaches, as a line."""
     each = ", ".join(
         f"{name} {row['value']:.3f}" for name, row in zip(told["stages"], rows, strict=True) if row["value"]
     )
@@ -40,6 +44,7 @@ def stage_line(net: str, rows: list[dict[str, Any]], told: dict[str, Any]) -> st
 
 
 def value(values: dict[str, Any], field: str) -> Any:
+    """Get a field of nested values, by its dotted name."""
     for part in field.split("."):
         values = values[part]
     return values
@@ -50,6 +55,7 @@ _HEADLINE += ("ap50", "dice", "iou_box", "iou_point")
 
 
 def score_line(name: str, score: dict[str, Any]) -> str:
+    """Get a score with its interval and n, as a line."""
     interval = f" (95 % interval {score['low']:.3f} to {score['high']:.3f})" if score["low"] is not None else ""
     return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}, n = {score['n']}"
 
@@ -64,6 +70,7 @@ def own_classes(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def backbone_line(row: dict[str, Any]) -> str:
+    """Get what can be grafted, as a line."""
     parts = [f"{row['name']:<44}", f"{row['parameters'] / 1e6:6.1f} M" if row.get("parameters") else " " * 8]
     parts += [str(row[name]) for name in ("licence", "source") if row.get(name)]
     if row.get("top1"):

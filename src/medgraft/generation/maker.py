@@ -71,7 +71,7 @@ class Maker:
             like = torch.zeros(1, device=self.engine.device)
             z, noises = task.latents([f"made {seed} {number}" for number in numbers], like=like)
             own = kinds if by_class else None
-            styles = task.maker.truncated(task.maker.styled(z, own), self.way.truncation, own)
+            styles = task.maker.truncated(task.maker.styled(z, own), self.way.truncation, kinds=own)
             return task.maker.drawn(styles, noises)
         way = self.way
         *_, made = task.drawn(

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from medgraft.detection.told import Times
+from medgraft.files import read_image
 from medgraft.generation.parts import DrawnParts, spec_of
 from medgraft.learn.loop import Fitted
 from medgraft.reporting import data_entry, run_entries
 from medgraft.tasks.diffuse import Diffuse
+from medgraft.values import ImageRef
 from medgraft.version import VERSION
 
 _SHOWN_PAIRS = 8
@@ -156,12 +158,15 @@ def _methods(parts: DrawnParts, fitted: Fitted) -> str:
 
 def gallery_of(audit: Mapping[str, Any], out: Path) -> list[dict[str, Any]]:
     """Get the nearest pairs as the page shows them."""
-    from PIL import Image as Pillow
-
     path = out / "samples" / "nearest-features.png"
     if not path.exists():
         return []
     nearest = audit["features"]["pairs"][:_SHOWN_PAIRS]
     words = {"key": "nearest", "truth": "training image", "predicted": "drawn image, left of it"}
     note = ", ".join(f"{pair['distance']:.3g}" for pair in nearest)
-    return [{**words, "image": np.asarray(Pillow.open(path)), "most": 1200, "kind": "mistake", "note": note}]
+    return [{**words, "image": _picture(path), "most": 1200, "kind": "mistake", "note": note}]
+
+
+def _picture(path: Path) -> np.ndarray:
+    pixels = np.rint(read_image(ImageRef(path)).pixels * 255).astype(np.uint8)
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)

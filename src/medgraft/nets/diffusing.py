@@ -53,7 +53,7 @@ def parts(time: Tensor, *, side: int, ndim: int) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(ratio).sqrt().view(shape), torch.sigmoid(-ratio).sqrt().view(shape)
 
 
-def q_sample(x_0: Tensor, time: Tensor, eps: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
+def q_sample(x_0: Tensor, time: Tensor, *, eps: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Get the noisy image of a time, and the v that a net should say of it."""
     alpha, sigma = parts(time, side=side, ndim=x_0.ndim)
     return alpha * x_0 + sigma * eps, alpha * eps - sigma * x_0

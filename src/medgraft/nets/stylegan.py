@@ -192,7 +192,7 @@ class Generator(nn.Module):
         first, *rest = self.form.sides
         return [(count, 1, side, side) for side in (first, *(one for side in rest for one in (side, side)))]
 
-    def truncated(self, styles: Tensor, psi: float, kinds: Tensor | None = None) -> Tensor:
+    def truncated(self, styles: Tensor, psi: float, *, kinds: Tensor | None = None) -> Tensor:
         """Get styles nearer to the usual one: fewer kinds of image, each more likely."""
         centre = self.usual[kinds] if kinds is not None else self.usual[:1]
         return centre + psi * (styles - centre)

@@ -111,9 +111,9 @@ def kid(
             total = weights.sum(axis=1)
             # An image that was drawn twice is no pair with itself.
             pairs = ((weights @ table[some, some]) * weights).sum(axis=1) - (weights**2) @ own[some]
-            parts.append(pairs / (total**2 - (weights**2).sum(axis=1)))
+            parts.append(_quotient(pairs, total**2 - (weights**2).sum(axis=1)))
         across = ((rows[:, :n] @ table[:n, n:]) * rows[:, n:]).sum(axis=1)
-        across = across / (rows[:, :n].sum(axis=1) * rows[:, n:].sum(axis=1))
+        across = _quotient(across, rows[:, :n].sum(axis=1) * rows[:, n:].sum(axis=1))
         return parts[0] + parts[1] - 2 * across
 
     value = float(distance(np.ones((1, len(both))))[0])
@@ -153,3 +153,8 @@ def distances(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 def _too_few(real: np.ndarray, made: np.ndarray) -> str | None:
     few = min(len(real), len(made))
     return f"{few} images are too few, {_FEWEST} a side are needed" if few < _FEWEST else None
+
+
+def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """NaN where a resample drew too few for a pair: it is left out of the interval, and said."""
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)

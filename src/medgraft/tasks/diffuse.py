@@ -49,7 +49,7 @@ class Diffuse(Task):
         x_0, count = batch.pixels, len(batch.keys)
         time = (torch.randperm(count, device=x_0.device) + torch.rand(count, device=x_0.device)) / count
         eps, untold = torch.randn_like(x_0), torch.rand(count, device=x_0.device) < _UNTOLD
-        noisy, v = q_sample(x_0, time, eps, side=self.side)
+        noisy, v = q_sample(x_0, time, eps=eps, side=self.side)
         kinds = None
         if self.answers.classes:
             assert batch.targets is not None
@@ -65,7 +65,7 @@ class Diffuse(Task):
             eps = torch.from_numpy(np.stack([one.standard_normal(batch.pixels.shape[1:], np.float32) for one in dice]))
             eps = eps.to(batch.pixels)
             time = batch.pixels.new_tensor([(number + one.random()) / _TRIED for one in dice])
-            noisy, v = q_sample(batch.pixels, time, eps, side=self.side)
+            noisy, v = q_sample(batch.pixels, time, eps=eps, side=self.side)
             said = self.net(noisy, time, self._kinds(batch.targets))
             errors.append((said.float() - v.float()).square().flatten(1).mean(dim=1))
         means = torch.stack(errors).mean(dim=0).double().cpu().numpy()

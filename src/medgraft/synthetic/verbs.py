@@ -133,7 +133,7 @@ def audit(
         RunRefused: the run draws no images.
         BadData: too few images of either kind are in `data`.
     """
-    from medgraft.generation.auditing import audit_run
+    from medgraft.synthetic.auditing import audit_run
 
     opened = generator_run(run, device=device)
     folder = None if out is None else Path(out)

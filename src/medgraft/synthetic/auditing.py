@@ -36,7 +36,7 @@ def audit_run(
     fewest: int,
     listen: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Do what `generation.verbs.audit` says; arguments and errors as there."""
+    """Do what `synthetic.verbs.audit` says; arguments and errors as there."""
     parts = _parts_of(run, data, listen)
     train, held = parts["train"], parts["held"]
     for word, images in (("that it learnt from", train), ("that it did not see", held)):
