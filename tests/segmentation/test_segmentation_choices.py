@@ -113,6 +113,11 @@ def test_what_was_asked_for_stays():
     assert (recipe.masks.patch, recipe.fit.epochs, recipe.masks.patches) == ([128, 128], 3, 2)
 
 
+def test_a_plan_thaws_no_more_stages_than_there_are():
+    with pytest.raises(BadRecipe, match="depth 99 is not possible"):
+        planned(FLAT, **{"depth.thaw": 99})
+
+
 @pytest.mark.parametrize("images", [6, 60, 600, 6000])
 def test_the_number_of_steps_hardly_depends_on_the_number_of_images(images):
     recipe = planned(dataclasses.replace(FLAT, images=images))

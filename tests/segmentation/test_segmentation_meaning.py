@@ -74,6 +74,7 @@ def test_data_without_names_have_the_numbers_of_the_run():
         (2, "masks.mirrored", [2], "axes of pictures are 0, 1"),
         (2, "masks.mirrored", [-1], "axes of pictures are 0, 1"),
         (3, "masks.mirrored", [1, 1], "each once"),
+        (3, "input.image_size", 128, "masks.spacing_mm"),
     ],
 )
 def test_sizes_and_axes_that_images_do_not_have_are_refused(axes, field, value, words):

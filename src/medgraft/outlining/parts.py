@@ -18,7 +18,7 @@ from medgraft.nets.prompter_sources import open_prompter
 from medgraft.outlining.shown import PictureShelf, StructureForm
 from medgraft.planning import filled
 from medgraft.recipe import Recipe
-from medgraft.samples.dataset import DataSet
+from medgraft.samples.dataset import DataSet, some
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.samples.presets import Preset, preset
 from medgraft.samples.prompted import JudgedPictures, PromptedPictures, Shown
@@ -84,8 +84,10 @@ def prepare_prompts(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Prep
     task = opened_task(recipe)  # before minutes of decoding
     dataset, checked = with_masks(dataset, recipe, listen=listen)
     axes = len(checked.facts[0].shape)
-    if any(len(one.shape) != axes for one in checked.facts):
-        raise BadData("some label maps are flat and some are of volumes", where=dataset.root, do="Give one kind.")
+    odd = [s.key for s, one in zip(checked.samples, checked.facts, strict=True) if len(one.shape) != axes]
+    if odd:
+        what = f"some label maps are flat and some are of volumes: {some(odd, 3)} differ from {checked.samples[0].key}"
+        raise BadData(what, where=dataset.root, do="Give one kind.")
     recipe = recipe.changed({"masks.instances": checked.form.instances, "masks.names": checked.form.asked()})
     found = gathering.gather(dataset, recipe, network=PREVIEW[axes], listen=listen)
     for note in found.notes:

@@ -62,6 +62,9 @@ def check_sizes(recipe: Recipe, axes: int) -> None:
         BadRecipe: which field, and what to do.
     """
     own, kind = recipe.masks, "pictures" if axes == 2 else "volumes"
+    if axes == 3 and recipe.input.image_size is not None:
+        what = "an image size is for pictures, and voxels of volumes have a size of their own"
+        raise BadRecipe(what, do="Give --set masks.spacing_mm=[z,y,x], or masks.patch=[D,H,W].")
     if own.patch is not None and (len(own.patch) != axes or min(own.patch) < 8):
         what = f"masks.patch is {own.patch}, and patches of {kind} have {axes} sides of 8 and more"
         raise BadRecipe(what, do=f"Give {'[H, W]' if axes == 2 else '[D, H, W]'}.")
@@ -170,7 +173,14 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         recipe: with its grid.
         masks: of the training.
         facts: of images and backbone.
+
+    Raises:
+        BadRecipe: the backbone has fewer stages than are to be thawed.
     """
+    asked = recipe.depth.thaw
+    if isinstance(asked, int) and asked > facts.stages:
+        what = f"depth {asked} is not possible: the encoder has {facts.stages} stages"
+        raise BadRecipe(what, do=f"Give --depth head, 1 to {facts.stages}, or all.")
     axes, shape = masks.axes, _network_shape(recipe, masks)
     patch, why, batch, room = _step_rule(recipe, masks, shape)
     wanted = _STEPS_WANTED[axes] * batch / masks.images  # times that an image is looked at
