@@ -42,3 +42,12 @@ def test_membership_is_even_where_nothing_was_learnt_by_heart():
     assert fresh.low is not None and fresh.high is not None and fresh.low < 0.5 < fresh.high
     known = membership(Space("features", train, held, train + 0.3 * rows(100, 4)))
     assert known.low is not None and known.low > 0.9
+
+
+def test_few_held_out_images_find_gross_copies_and_say_that_they_are_few():
+    train = rows(10, 1)
+    copied = audited([Space("features", train, rows(3, 2), np.tile(train, (6, 1)) + 0.01 * rows(60, 3))])
+    assert copied["verdict"] == "fail" and "3 held-out images are few" in copied["notes"][0]
+    fresh = audited([Space("features", train, rows(3, 2), rows(60, 3))])
+    assert fresh["verdict"] == "pass" and fresh["notes"]
+    assert not audited([Space("features", train, rows(60, 2), rows(60, 3))])["notes"]

@@ -57,13 +57,13 @@ def audit(
     from medgraft import api
 
     told = api.audit(run, data, out=out, count=count, seed=seed, device=device, listen=screen.listen)
-    lines = [f"Verdict: {told['verdict']}", *told["reasons"]]
+    lines = [f"Verdict: {told['verdict']}", *told["reasons"], *told["notes"]]
     for name in ("features", "pixels"):
         share, member = told[name]["share"], told[name]["membership"]
         lines.append(
             f"{name}: {share['value']:.1%} of drawn images nearer than the limit ({share['low']:.1%} to "
             f"{share['high']:.1%}; of held-out ones 5%); membership AUROC {member['value']:.3f}"
         )
-    return lines, {key: told[key] for key in ("verdict", "reasons", "training", "held_out", "drawn")} | {
+    return lines, {key: told[key] for key in ("verdict", "reasons", "notes", "training", "held_out", "drawn")} | {
         "out": None if out is None else str(out)
     }

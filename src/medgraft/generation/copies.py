@@ -13,6 +13,7 @@ from medgraft.scores.intervals import wilson
 from medgraft.scores.score import Score
 
 NEAR = 0.05  # share of held-out images that lie nearer to a training image than a limit
+_SURE = 40  # held-out images: with fewer of them only gross copying is found
 CALLED = 0.6  # AUROC of telling training images from held-out ones, from where on a run fails
 
 
@@ -34,7 +35,7 @@ class Space:
 
 
 def audited(spaces: list[Space]) -> dict[str, Any]:
-    """Get what an audit found: a verdict, and in each space shares, limits, distances and pairs.
+    """Get what an audit found: a verdict, why, notes, and in each space shares, limits, distances and pairs.
 
     In each space a limit is set that a twentieth of the held-out images lie below: nearer to some training image than
     that. Drawn images that are no copies lie below it about as often. A run fails where they do so more often than
@@ -50,7 +51,11 @@ def audited(spaces: list[Space]) -> dict[str, Any]:
     """
     told = {space.name: _in_space(space) for space in spaces}
     reasons = [f"{name}: {reason}" for name, own in told.items() for reason in own.pop("reasons")]
-    return {"verdict": "fail" if reasons else "pass", "reasons": reasons, "near": NEAR, "called": CALLED, **told}
+    held = min(len(space.held) for space in spaces)
+    note = f"{held} held-out images are few: the audit would find gross copying alone, {_SURE} make it sharp"
+    notes = [note] if held < _SURE else []
+    verdict = {"verdict": "fail" if reasons else "pass", "reasons": reasons, "notes": notes}
+    return {**verdict, "near": NEAR, "called": CALLED, **told}
 
 
 def _in_space(space: Space) -> dict[str, Any]:

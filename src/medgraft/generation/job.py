@@ -29,6 +29,7 @@ from medgraft.weights.tensors import save_model
 SAMPLES = "samples"
 AUDIT = "audit.json"
 _SHOWN, _TURING = 32, 20
+_AUDITED = 64  # drawn images at least, that are asked whether they are copies
 _MOST, _MOST_TRAIN = 500, 2000  # images that are drawn to be judged, and of the training that are compared
 
 
@@ -89,15 +90,17 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, listen: Listen) -> dic
     places = found.of("test")[: len(held)]
     numbers = {name: number for number, name in enumerate(parts.answers.classes)}
     kinds = np.array([numbers.get(str(found.samples[place].label), 0) for place in places])
+    further = kinds_drawn(max(0, _AUDITED - len(kinds)), parts.answers.classes)
     began, made = time.perf_counter(), []
-    for image in maker_of(parts).images(kinds, seed=recipe.seed):
+    for image in maker_of(parts).images(np.concatenate([kinds, further]), seed=recipe.seed):
         made.append(image)
-        listen({"event": "predict", "done": len(made), "of": len(kinds)})
+        listen({"event": "predict", "done": len(made), "of": len(kinds) + len(further)})
     times.predict_images_per_second = len(made) / max(time.perf_counter() - began, 1e-9)
     patients = [found.samples[place].patient for place in places]
     known = patients if found.split_by == "patient" else None
     train = np.stack(list(_first(parts.real("train"), _MOST_TRAIN)))
-    sets = Sets(train, held, np.stack(made), known)
+    more = np.stack(made[len(kinds) :]) if len(further) else None
+    sets = Sets(train, held, np.stack(made[: len(kinds)]), known, more)
     listen({"event": "say", "text": "comparing with held-out images"})
     words: dict[str, Any] = {"encoders": recipe.generator.encoders, "offline": recipe.backbone.offline}
     result = judged(sets, **words, seed=recipe.seed)
@@ -129,7 +132,7 @@ def _with_pairs(out: Path, audit: dict[str, Any], parts: DrawnParts, sets: Sets)
     keys = [found.samples[place].key for place in found.of("train")]
     for name in ("features", "pixels"):
         pairs = audit[name]["pairs"]
-        rows = [row for drawn, real, _ in pairs[:8] for row in (sets.made[drawn], sets.train[real])]
+        rows = [row for drawn, real, _ in pairs[:8] for row in (sets.audited[drawn], sets.train[real])]
         write_sheet(out / SAMPLES / f"nearest-{name}.png", rows, columns=4)
         audit[name]["pairs"] = [
             {"drawn": drawn, "training": keys[real], "distance": distance} for drawn, real, distance in pairs[:50]

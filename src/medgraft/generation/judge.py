@@ -31,14 +31,21 @@ class Sets:
     Attributes:
         train: those that were learnt from.
         held: real ones that were held out.
-        made: drawn ones.
+        made: drawn ones, as many as `held`.
         patients: of `held`, or None.
+        further: drawn ones that only the audit looks at.
     """
 
     train: np.ndarray
     held: np.ndarray
     made: np.ndarray
     patients: Sequence[object] | None = None
+    further: np.ndarray | None = None
+
+    @property
+    def audited(self) -> np.ndarray:
+        """Get the drawn images that are asked whether they are copies."""
+        return self.made if self.further is None else np.concatenate([self.made, self.further])
 
 
 def judged(sets: Sets, *, encoders: Sequence[str] = (), offline: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -70,7 +77,8 @@ def judged(sets: Sets, *, encoders: Sequence[str] = (), offline: bool = False, s
         if name == EMBEDDED:
             scores["precision"] = proportion(covered(made, held), seed=seed)
             scores["recall"] = proportion(covered(held, made), patients=sets.patients, seed=seed)
-            spaces = [Space("features", features_of(net, sets.train), held, made), _pixel_space(sets)]
+            drawn = made if sets.further is None else features_of(net, sets.audited)
+            spaces = [Space("features", features_of(net, sets.train), held, drawn), _pixel_space(sets)]
             told = audited(spaces)
     scores["ms_ssim"] = spread(sets.made, seed=seed)
     scores["histogram"] = histogram(sets, seed=seed)
@@ -101,7 +109,7 @@ def _floors(sets: Sets, seed: int) -> dict[str, np.ndarray]:
 
 
 def _pixel_space(sets: Sets) -> Space:
-    return Space("pixels", *(pixel_rows(part) for part in (sets.train, sets.held, sets.made)))
+    return Space("pixels", *(pixel_rows(part) for part in (sets.train, sets.held, sets.audited)))
 
 
 def pixel_rows(images: np.ndarray) -> np.ndarray:

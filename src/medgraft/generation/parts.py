@@ -29,7 +29,7 @@ from medgraft.tasks.stylegan import Play, Stylegan
 from medgraft.values import Batch, InputSpec
 from medgraft.version import VERSION
 
-_FEWEST = 10  # training images
+_FEWEST = 5  # training images
 _LOOKED_AT = 24
 _LATENT = 128
 

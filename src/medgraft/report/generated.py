@@ -56,7 +56,8 @@ def warnings(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Get what a reader must know before the numbers."""
     audit = (report.get("generation") or {}).get("audit") or {}
     if audit.get("verdict") != "fail":
-        return []
+        title = "The audit for copies is weak"
+        return [{"level": "note", "title": title, "text": f"{note}."} for note in audit.get("notes") or ()]
     text = f"{'; '.join(audit.get('reasons') or ())}. Do not share what it draws."
     return [{"level": "stop", "title": "Drawn images may be copies of training images", "text": text}]
 

@@ -16,7 +16,7 @@ Listen = Callable[[dict[str, Any]], None]
 Given = str | Path
 NOTE = "synthetic: drawn by medgraft, no patient"
 _AUDITED = 200  # drawn images that an audit looks at
-_FEWEST = 10
+_FEWEST = 2  # images of either kind
 
 
 def _silent(event: dict[str, Any]) -> None:
