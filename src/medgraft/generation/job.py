@@ -92,9 +92,7 @@ def _with_sheets(out: Path, parts: DrawnParts, listen: Listen) -> Listen:
     return heard
 
 
-def _finish(
-    out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, Any], listen: Listen
-) -> dict[str, Any]:
+def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, Any], listen: Listen) -> dict[str, Any]:
     """Draw, judge, ask for copies and write everything; report.json comes last and says it is done."""
     recipe, found, times = parts.recipe, parts.found, Times(train=fitted.seconds + coded.get("seconds", 0.0))
     parts.task.eval()

@@ -108,9 +108,9 @@ def ways_of(affine: np.ndarray | None) -> str:
 
     "" where there is no affine, or two axes run along one.
     """
-    if affine is None:
+    steps = np.zeros((3, 3)) if affine is None else np.asarray(affine)[:3, :3]
+    if abs(np.linalg.det(steps)) < 1e-12:
         return ""
-    steps = np.asarray(affine)[:3, :3]
     axes = np.abs(steps / np.linalg.norm(steps, axis=0)).argmax(axis=0)
     if len(set(axes.tolist())) != 3:
         return ""

@@ -101,8 +101,9 @@ def generate(
     columns += () if opened.meaning is None else ("values",)
     storage.write_table(folder / "manifest.csv", rows, columns=columns)
     facts = {name: opened.card.get(name) for name in ("medgraft", "task", "recipe_sha256", "audit")}
-    volume = {} if opened.meaning is None else {"volume": opened.meaning.to_dict()}
-    storage.write_json(folder / "synthetic.json", {"note": NOTE, "seed": seed, "count": count, "model": facts, **volume})
+    told: dict[str, Any] = {"note": NOTE, "seed": seed, "count": count, "model": facts}
+    told |= {} if opened.meaning is None else {"volume": opened.meaning.to_dict()}
+    storage.write_json(folder / "synthetic.json", told)
     return Generated(folder, folder / "manifest.csv", count, verdict)
 
 
