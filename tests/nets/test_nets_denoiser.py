@@ -1,4 +1,4 @@
-"""Maps that are computed again on the way back: the same gradients, for less memory; and how much memory a plan sees."""
+"""Maps computed again on the way back: the same gradients for less memory; and how much memory a plan foresees."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def find_again(maker: Generator, features: Features, image: np.ndarray, *, searc
     noises = [torch.from_numpy(dice.standard_normal(shape, np.float32)) for shape in maker.noise_shapes(1)]
     noises = [_white(one.to(device)) for one in noises]
     near = [_distances(maker, features, (style, noises), target, wanted) for style in styles]
-    first = int(np.argmin([float(sum(one[1:])) for one in near]))
+    first = int(np.argmin([float((one[1] + one[2]).detach()) for one in near]))
     style = styles[first].clone().requires_grad_()
     noises = [one.requires_grad_() for one in noises]
     optimiser = torch.optim.Adam([style, *noises], lr=_RATE, betas=(0.9, 0.999))
@@ -103,16 +103,14 @@ def find_again(maker: Generator, features: Features, image: np.ndarray, *, searc
         with torch.no_grad():
             for one in noises:
                 one.copy_(_white(one))
-    with torch.no_grad():
-        made, *ends = _distances(maker, features, (style, noises), target, wanted)
-    begun = near[first]
+    ends = _distances(maker, features, (style, noises), target, wanted)
     return FoundAgain(
         style=style.detach()[0].cpu().numpy(),
         noises=[one.detach()[0, 0].cpu().numpy() for one in noises],
-        image=made[0].clamp(-1, 1).cpu().numpy(),
+        image=ends[0].detach()[0].clamp(-1, 1).cpu().numpy(),
         kind=search.kinds[first],
-        features=(float(begun[1]), float(ends[0])),
-        pixels=(_of_white(begun[2]), _of_white(ends[1])),
+        features=(float(near[first][1].detach()), float(ends[1].detach())),
+        pixels=(_of_white(near[first][0], target), _of_white(ends[0], target)),
     )
 
 
@@ -150,8 +148,9 @@ def _unit(level: Tensor) -> Tensor:
     return level * (level.square().sum(dim=1, keepdim=True) + 1e-10).rsqrt()
 
 
-def _of_white(square: Tensor) -> float:
-    return math.sqrt(float(square)) / 2
+def _of_white(made: Tensor, target: Tensor) -> float:
+    """The root mean squared distance of what is written, as a share of white."""
+    return math.sqrt(float(F.mse_loss(made.detach().clamp(-1, 1), target))) / 2
 
 
 def _rate(share: float) -> float:
