@@ -138,7 +138,9 @@ def fidelity_of_latents(
         seed: of the resamples.
     """
     each = np.array([psnr(one, two, white=2.0) for one, two in zip(images, back, strict=True)])
-    return bootstrap(weighted_mean, [each[np.isfinite(each)]], patients=patients, seed=seed)
+    kept = np.flatnonzero(np.isfinite(each))  # of a blank image nothing is lost, and no ratio is defined
+    known = None if patients is None else [patients[place] for place in kept.tolist()]
+    return bootstrap(weighted_mean, [each[kept]], patients=known, seed=seed)
 
 
 def spread(images: np.ndarray, *, patients: Sequence[object] | None = None, seed: int = 0) -> Score:

@@ -64,7 +64,7 @@ class Denoiser(nn.Module):
 
     Attributes:
         again: True keeps only what enters each block while it learns, and computes the rest again on the way back:
-            less memory, a third more time, and the same gradients, as dropout draws the same numbers again.
+            less memory for one more forward pass, and the same gradients, as dropout draws the same numbers again.
 
     Source: Ho, Jain and Abbeel, NeurIPS 2020;33:6840, appendix B; blocks scaled and shifted by time and class as in
         Dhariwal and Nichol, NeurIPS 2021;34:8780.

@@ -13,7 +13,7 @@ from medgraft.errors import BadData, BadImage, BadRecipe, RunRefused
 
 if TYPE_CHECKING:
     from medgraft.generation.opened import GeneratorRun
-    from medgraft.synthetic.found_again import FoundAgain
+    from medgraft.synthetic.found_again import FoundAgain, Search
     from medgraft.values import ImageRef
 
 Listen = Callable[[dict[str, Any]], None]
@@ -96,14 +96,12 @@ def project(
     Source: Karras et al., CVPR 2020, p. 8107, appendix D.
     """
     from medgraft import opened as opening
-    from medgraft.generation.features import Features
     from medgraft.synthetic.found_again import Search
     from medgraft.synthetic.verbs import generator_run
     from medgraft.tasks.stylegan import Stylegan
 
     opened, folder = generator_run(run, device=device), Path(out)
-    task = opened.task
-    if not isinstance(task, Stylegan):
+    if not isinstance(opened.task, Stylegan):
         what = "this run draws from noise alone, and has no styles to find an image by"
         raise RunRefused(what, where=opened.folder, do="Train one with --task stylegan.")
     search = Search(_steps(steps), seed, _kinds(opened, label))
@@ -111,9 +109,7 @@ def project(
         raise BadData("the folder holds something", where=folder, do="Give an empty or new --out.")
     refs, passed = opening.images_in(paths)
     opening.say_passed(passed, listen)
-    task.requires_grad_(False)
-    features = Features(channels=opened.shape[0], offline=True).to(opened.engine.device)
-    work = _Work(opened, features, search, folder)
+    work = _Work(opened, search, folder)
     for done, ref in enumerate(refs, start=1):
         work.one(ref)
         listen({"event": "predict", "done": done, "of": len(refs)})
@@ -145,8 +141,12 @@ def _kinds(run: GeneratorRun, label: str | None) -> tuple[int, ...]:
 class _Work:
     """The search of one image after another, and what is written of it."""
 
-    def __init__(self, run: GeneratorRun, features: Any, search: Any, folder: Path) -> None:
-        self.run, self.features, self.search, self.folder = run, features, search, folder
+    def __init__(self, run: GeneratorRun, search: Search, folder: Path) -> None:
+        from medgraft.generation.features import Features
+
+        run.task.requires_grad_(False)
+        self.run, self.search, self.folder = run, search, folder
+        self.features = Features(channels=run.shape[0], offline=True).to(run.engine.device)
         self.rows: list[dict[str, Any]] = []
         self.found: list[FoundAgain] = []
         self.names: list[str] = []
