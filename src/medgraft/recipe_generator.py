@@ -24,6 +24,9 @@ class Generator(Section):
     latent: Literal[1, 2, 4, 8] | None = Field(
         None, description="pixels along an axis that a place of a latent stands for; 1 draws pixels (diffuse); planned"
     )
+    latent_width: int | None = Field(
+        None, ge=4, le=256, description="channels of the autoencoder's finest resolution; planned"
+    )
     latent_epochs: int | None = Field(None, ge=1, description="epochs of the autoencoder that makes latents; planned")
     checkpoint: bool | None = Field(
         None, description="compute maps again on the way back, for less memory (diffuse); planned"

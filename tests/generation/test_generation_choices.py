@@ -47,7 +47,10 @@ def test_what_is_asked_for_is_kept_and_must_fit():
     recipe = planned([64, 64], latent=4)
     assert recipe.generator.latent == 4 and "generator.latent" not in recipe.reasons
     form = coder_form(recipe)
-    assert form is not None and (form.step, form.axes, form.channels) == (4, 2, 1)
+    assert form is not None and (form.step, form.axes, form.channels, form.width) == (4, 2, 1, 16)
+    elsewhere = recipe.changed({"machine.device": "auto"})  # a resumed run builds the same nets on another machine
+    assert coder_form(elsewhere) == form and recipe.generator.latent_width == 16
+    assert planned([64, 64]).generator.latent_width is None
     assert coder_form(planned([64, 64])) is None
     assert planned([64, 64], latent=4, latent_epochs=7).generator.latent_epochs == 7
     with pytest.raises(BadRecipe, match="no multiples of 32"):

@@ -146,11 +146,6 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
             round(0.0002 * own.shape[-1] ** 2 / batch, 4) if task == "stylegan" else 0.0,
             "by size and batch, as Karras et al. 2020" if task == "stylegan" else "no discriminator",
         ),
-        "generator.latent_epochs": (
-            (max(1, round(_CODED * epochs)), f"{_CODED:g} times those of what draws latents")
-            if (own.latent or 1) > 1
-            else (1, "there are no latents")
-        ),
         "generator.looks": (looks, f"an epoch has about {_EPOCH} steps"),
         "generator.sheet": (max(1, epochs // 8), "about eight sheets in all"),
         "augment.preset": preset,
@@ -164,6 +159,9 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
         "fit.channels_last": (False, "slower here on processors"),
         "fit.precision": ("fp32" if times == 1 else "bf16", "what the machine multiplies in"),
     }
+    if (own.latent or 1) > 1:
+        why = f"{_CODED:g} times those of what draws latents"
+        planned["generator.latent_epochs"] = (max(1, round(_CODED * epochs)), why)
     return filled(recipe, planned)
 
 
@@ -176,7 +174,8 @@ def _choose_net(recipe: Recipe, times: int, words: str) -> Recipe:
     if task != "diffuse":
         if (own.latent or 1) > 1:
             raise BadRecipe("stylegan draws pixels and no latents", do="Leave generator.latent out.")
-        return filled(recipe, {"generator.latent": (1, "pixels"), "generator.fold": (1, "pixels")})
+        why = "stylegan draws pixels"
+        return filled(recipe, {f"generator.{name}": (1, why) for name in ("latent", "fold")})
     halved = 2 ** (len(recipe.generator.widths or ()) - 1)
     recipe = filled(recipe, {"generator.latent": _latent(own.shape, halved, times, words)})
     latent = recipe.generator.latent or 1
@@ -190,7 +189,10 @@ def _choose_net(recipe: Recipe, times: int, words: str) -> Recipe:
         what = f"sides of {sides} are no multiples of {step}: {latent} of the latent, {fold} folded, {halved} halved"
         raise BadRecipe(what, do="Give other sides, or a smaller generator.latent or generator.fold.")
     paid = " x ".join(str(side // fold // latent) for side in own.shape)
-    return filled(recipe, {"generator.fold": (fold, f"a map of {paid} is what is paid for")})
+    planned: dict[str, tuple[Any, str]] = {"generator.fold": (fold, f"a map of {paid} is what is paid for")}
+    if latent > 1:
+        planned["generator.latent_width"] = (_CODER[axes][0] * min(2, times), f"an autoencoder of {axes} axes{words}")
+    return filled(recipe, planned)
 
 
 def _latent(shape: Sequence[int], halved: int, times: int, words: str) -> tuple[int, str]:
@@ -212,8 +214,8 @@ def coder_form(recipe: Recipe) -> CoderForm | None:
     if own.shape is None or (own.latent or 1) == 1:
         return None
     axes, channels = len(own.shape), 1 if recipe.input.channels == 1 else 3
-    wide = min(2, _times(recipe)[0])
-    return CoderForm(axes, channels, _CODER[axes][0] * wide, _CODER[axes][1], own.latent or 1)
+    width, numbers = _CODER[axes]
+    return CoderForm(axes, channels, own.latent_width or width, numbers, own.latent or 1)
 
 
 def _choose_memory(recipe: Recipe, batch: int) -> Recipe:
