@@ -13,11 +13,13 @@ from PIL import Image as Pillow
 
 import medgraft as mg
 from medgraft.errors import BadData, BadRecipe, RunRefused
-from medgraft.files import read_image
+from medgraft.files import read_image, save_nifti
+from medgraft.generation.meaning import ways_of
 from medgraft.generation.opened import GeneratorRun
 from medgraft.report.schema import problems
+from medgraft.values import ImageRef
 from tiny_data import make_tiny_data
-from tiny_masks import make_volumes
+from tiny_masks import AFFINE, make_volumes
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "offline": True, "image_size": 16, "batch_size": 8, "epochs": 2}
 SETTINGS: dict[str, Any] = {"generator.looks": 1, "generator.widths": [8], "generator.steps": 4, "generator.sheet": 1}
@@ -109,13 +111,58 @@ def test_other_verbs_refuse_it_in_words(run: Path, data: Path, tmp_path: Path):
         mg.explain(run, [data.parent / "p00_0.png"], out=tmp_path / "x")
 
 
+def test_an_image_is_found_again_by_its_style(run: Path, data: Path, tmp_path: Path):
+    paths = [data.parent / "p00_0.png", data.parent / "p03_1.png"]
+    words: dict[str, Any] = {"steps": 3, "device": "cpu"}
+    if json.loads((run / "report.json").read_text())["task"] == "diffuse":
+        with pytest.raises(RunRefused, match="no styles"):
+            mg.project(run, paths, out=tmp_path / "found", **words)
+        return
+    (tmp_path / "bad.png").write_bytes(paths[0].read_bytes()[:300])
+    done = mg.project(run, [*paths, tmp_path / "bad.png"], out=tmp_path / "found", **words)
+    alone = mg.project(run, paths[1], out=tmp_path / "alone", **words)
+    with np.load(tmp_path / "found" / "styles.npz", allow_pickle=False) as found:
+        assert found["style"].shape == (2, 128) and found["path"].tolist() == [str(path) for path in paths]
+        assert found["noise_00"].shape == (2, 4, 4) and found["noise_04"].shape == (2, 16, 16)
+        np.testing.assert_array_equal(found["style"][1], alone.styles[0])
+    with open(tmp_path / "found" / "projected.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["error"]) for row in rows] == [False, False, True] and rows[0]["label"] in ("ill", "well")
+    assert all(0 < float(row[name]) < 4 for row in rows[:2] for name in ("features", "pixels", "pixels_start"))
+    picture = Pillow.open(tmp_path / "found" / rows[0]["image"])
+    assert picture.size == (16, 16) and "synthetic" in picture.text["Comment"]  # type: ignore[attr-defined]
+    score = json.loads((tmp_path / "found" / "projected.json").read_text())["scores"]["pixels"]
+    assert score["n"] == 2 and score["low"] <= score["value"] <= score["high"]
+    assert (tmp_path / "found" / "pairs.png").exists() and done.headline()["failed"] == 1
+    with pytest.raises(BadData, match="holds something"):
+        mg.project(run, paths, out=tmp_path / "found", **words)
+    for wrong, match in (({"label": "elsewhere"}, "no class"), ({"steps": 0}, "finds nothing")):
+        with pytest.raises(BadRecipe, match=match):
+            mg.project(run, paths, out=tmp_path / "other", **{**words, **wrong})
+    with pytest.raises(BadData, match="none of the 1 images"):
+        mg.project(run, tmp_path / "bad.png", out=tmp_path / "other", **words)
+    assert not (tmp_path / "other").exists()
+
+
 def test_volumes_are_drawn_too(tmp_path: Path):
     data = make_volumes(tmp_path / "volumes", count=40)
-    settings = {**DIFFUSE, "generator.shape": [16, 16, 16], "fit.batch_size": 4}
+    for path in (data / "imagesTr").iterdir():  # as of a CT, and shown as one
+        values = read_image(path).pixels[0] * 4 - 1400
+        save_nifti(path, values.astype(np.int16), affine=AFFINE)
+    settings = {**DIFFUSE, "generator.shape": [16, 16, 16], "fit.batch_size": 4, "generator.checkpoint": True}
     options = {**OPTIONS, "image_size": None, "batch_size": None, "epochs": 1}
     mg.train(data, out=tmp_path / "run", task="diffuse", settings=settings, patients_unknown=True, **options)
     done = mg.generate(tmp_path / "run", count=1, out=tmp_path / "made", despite_audit=True)
     image = read_image(next((tmp_path / "made" / "images").iterdir()))
     assert image.pixels.shape == (1, 16, 16, 16) and done.count == 1
+    np.testing.assert_allclose(image.spacing_mm, [3 * 12 / 16, 1.5 * 28 / 16, 1.5 * 24 / 16])
+    assert image.affine is not None and ways_of(image.affine) == "SPL" and image.range == (-1000.0, 1000.0)
+    assert image.pixels.min() < 0 and done.table.read_text().splitlines()[1].endswith(",HU")
+    opened, first = mg.open_run(tmp_path / "run", device="cpu"), data / "imagesTr" / "organ_000.nii.gz"
+    assert isinstance(opened, GeneratorRun) and opened.card["window"] == [0.0, 2000.0]
+    want = np.clip(read_image(first).pixels.mean() / 1000, -1, 1)  # where no value is cut off
+    np.testing.assert_allclose(opened.seen(ImageRef(first)).mean(), want, atol=0.05)
+    facts = dict(opened.report["training"]["facts"])
+    assert facts["axes run to"] == "SPL" and facts["values of files"] == "HU"
     with pytest.raises(BadRecipe, match="draws flat images"):
         mg.train(data, out=tmp_path / "other", task="stylegan", patients_unknown=True, **options)

@@ -21,6 +21,16 @@ class Generator(Section):
     )
     blocks: int = Field(1, ge=1, le=4, description="residual blocks a resolution (diffuse)")
     fold: int | None = Field(None, ge=1, le=4, description="pixels along an axis that become channels; planned")
+    latent: Literal[1, 2, 4, 8] | None = Field(
+        None, description="pixels along an axis that a place of a latent stands for; 1 draws pixels (diffuse); planned"
+    )
+    latent_width: int | None = Field(
+        None, ge=4, le=256, description="channels of the autoencoder's finest resolution; planned"
+    )
+    latent_epochs: int | None = Field(None, ge=1, description="epochs of the autoencoder that makes latents; planned")
+    checkpoint: bool | None = Field(
+        None, description="compute maps again on the way back, for less memory (diffuse); planned"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of channels left out while it learns (diffuse)")
     sampler: Literal["dpm", "ddim", "ddpm"] = Field("dpm", description="way back from noise (diffuse)")
     steps: int = Field(32, ge=2, le=1000, description="steps back, each asks the net once (diffuse)")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from medgraft.cli.cleaning import clean
-from medgraft.cli.generating import audit, generate
+from medgraft.cli.generating import audit, generate, project
 from medgraft.cli.lines import Result, backbone_line, brief, depth_line, own_classes, run_lines, stage_line, value
 from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
 from medgraft.cli.outlining import measure, outline
@@ -179,6 +179,7 @@ app.command()(measure)
 app.command()(clean)
 app.command()(generate)
 app.command()(audit)
+app.command()(project)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands that draw images, and ask whether they are copies."""
+"""The commands that draw images, ask whether they are copies, and find real ones again among them."""
 
 from __future__ import annotations
 
@@ -67,3 +67,23 @@ def audit(
     return lines, {key: told[key] for key in ("verdict", "reasons", "notes", "training", "held_out", "drawn")} | {
         "out": None if out is None else str(out)
     }
+
+
+@talks
+def project(
+    run: Run,
+    paths: Annotated[list[str], typer.Argument(help="Images or folders of them.", show_default=False)],
+    out: Out,
+    *,
+    label: Annotated[Optional[str], typer.Option(help="Class to begin with; else the nearest.")] = None,  # noqa: UP045
+    steps: Annotated[int, typer.Option(min=1, help="Of the search, for each image.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    device: Device = "auto",
+    screen: Screen,
+) -> Result:
+    """Find real images again among those that a StyleGAN run can draw: nearest images, styles, distances."""
+    from medgraft import api
+
+    words: dict[str, Any] = {"label": label, "steps": steps, "seed": seed, "device": device}
+    done = api.project(run, paths, out=out, listen=screen.listen, **words)
+    return done.lines(), done.headline()

@@ -46,13 +46,17 @@ class Features(nn.Module):
             middle = [side // 2 for side in images.shape[2:]]
             planes = (images[:, :, middle[0]], images[:, :, :, middle[1]], images[:, :, :, :, middle[2]])
             return torch.cat([self(plane) for plane in planes], dim=1)
+        return self.levels(images)[-1].mean(dim=(2, 3))
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Get the levels of flat images `(N, C, H, W)`, each `(N, K, h, w)`; gradients flow back to the images."""
         grow = max(1.0, _LEAST / min(images.shape[2:]))
         size = [round(side * grow) for side in images.shape[2:]]
         shown = (
             F.interpolate(images.float(), size=size, mode="bilinear", antialias=True) if grow > 1 else images.float()
         )
         pixels = ((shown.clamp(-1, 1) + 1) / 2 - self.mean) / self.std
-        return self.net(pixels)[-1].mean(dim=(2, 3))
+        return self.net(pixels)
 
 
 def features_of(net: Features, images: Iterable[np.ndarray]) -> np.ndarray:

@@ -52,6 +52,6 @@ def fit_images(out: Path, parts: DrawnParts, *, listen: Listen) -> Fitted:
 def _optimisers(parts: DrawnParts) -> dict[str, torch.optim.Optimizer]:
     task, lr = parts.task, parts.recipe.fit.lr or 1e-3
     if isinstance(task, Diffuse):
-        return {"all": torch.optim.AdamW(task.parameters(), lr=lr, weight_decay=0.0, fused=True)}
+        return {"all": torch.optim.AdamW(task.net.parameters(), lr=lr, weight_decay=0.0, fused=True)}
     nets = {"discriminator": task.judge, "generator": task.maker}
     return {name: torch.optim.Adam(net.parameters(), lr=lr, betas=_BETAS, fused=True) for name, net in nets.items()}

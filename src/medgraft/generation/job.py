@@ -15,15 +15,18 @@ from medgraft.gather import Listen
 from medgraft.generation import told
 from medgraft.generation.fit import fit_images
 from medgraft.generation.judge import Sets, judged
+from medgraft.generation.latents import forget, given_back, in_latents
 from medgraft.generation.maker import Maker, Way
 from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spec_of
 from medgraft.generation.sheets import shown, write_sheet, write_turing
 from medgraft.learn.loop import Fitted
 from medgraft.learn.resume import Checkpoints
+from medgraft.nets.autoencoder import Autoencoder
 from medgraft.recipe import Recipe
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.samples.dataset import DataSet
+from medgraft.tasks.diffuse import Diffuse
 from medgraft.weights.tensors import save_model
 
 SAMPLES = "samples"
@@ -51,10 +54,18 @@ def train_images(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen)
         resuming.check_samples(out, found.samples, records=found.records)
         parts = assemble_images(recipe, found, answers)
         resuming.begin(out, recipe, found=found)
+        coded: dict[str, Any] = {}
+        if coder_of(parts) is not None:
+            parts, coded = in_latents(out, parts, listen=listen)
         fitted = fit_images(out, parts, listen=_with_sheets(out, parts, listen))
-        return _finish(out, parts, fitted, listen)
+        return _finish(out, parts, fitted, coded=coded, listen=listen)
     finally:
         found.store.close()
+
+
+def coder_of(parts: DrawnParts) -> Autoencoder | None:
+    """Get what makes latents of images; None where pixels are drawn."""
+    return parts.task.coder if isinstance(parts.task, Diffuse) else None
 
 
 def maker_of(parts: DrawnParts, *, steps: int | None = None) -> Maker:
@@ -82,9 +93,9 @@ def _with_sheets(out: Path, parts: DrawnParts, listen: Listen) -> Listen:
     return heard
 
 
-def _finish(out: Path, parts: DrawnParts, fitted: Fitted, listen: Listen) -> dict[str, Any]:
+def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, Any], listen: Listen) -> dict[str, Any]:
     """Draw, judge, ask for copies and write everything; report.json comes last and says it is done."""
-    recipe, found, times = parts.recipe, parts.found, Times(train=fitted.seconds)
+    recipe, found, times = parts.recipe, parts.found, Times(train=fitted.seconds + coded.get("seconds", 0.0))
     parts.task.eval()
     held = np.stack(list(_first(parts.real("test"), _MOST)))
     places = found.of("test")[: len(held)]
@@ -100,7 +111,7 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, listen: Listen) -> dic
     known = patients if found.split_by == "patient" else None
     train = np.stack(list(_first(parts.real("train"), _MOST_TRAIN)))
     more = np.stack(made[len(kinds) :]) if len(further) else None
-    sets = Sets(train, held, np.stack(made[: len(kinds)]), known, more)
+    sets = Sets(train, held, np.stack(made[: len(kinds)]), known, more, *_given_back(parts, train, held))
     listen({"event": "say", "text": "comparing with held-out images"})
     words: dict[str, Any] = {"encoders": recipe.generator.encoders, "offline": recipe.backbone.offline}
     result = judged(sets, **words, seed=recipe.seed)
@@ -109,14 +120,21 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, listen: Listen) -> dic
     save_model(out / "model.safetensors", state=told.weights_of(parts), card=told.card_of(parts, audit))
     write_sheet(out / SAMPLES / "drawn.png", made[:_SHOWN])
     write_turing(out / SAMPLES, list(held[:_TURING]), made[:_TURING], seed=recipe.seed)
-    report = told.report_of(parts, fitted=fitted, times=times, result=result, audit=audit, out=out)
+    report = told.report_of(parts, fitted=fitted, times=times, result=result | {"coded": coded}, audit=audit, out=out)
     curves: dict[str, Any] = {"train": fitted.history}
     augmented = [shown(image) for image in made[:16]]
     write_report(report, folder=out, curves=curves, gallery=told.gallery_of(audit, out), augmented=augmented)
     write_card(report, out)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
+    forget(out)
     return report
+
+
+def _given_back(parts: DrawnParts, *images: np.ndarray) -> list[np.ndarray | None]:
+    """Images after a way through their latents; None each where pixels are drawn."""
+    coder = coder_of(parts)
+    return [None if coder is None else given_back(coder, parts.engine, one) for one in images]
 
 
 def _first(images: Iterator[np.ndarray], most: int) -> Iterator[np.ndarray]:

@@ -12,8 +12,9 @@ from scipy.stats import wasserstein_distance
 from medgraft.generation.copies import Space, audited
 from medgraft.generation.features import EMBEDDED, Features, features_of
 from medgraft.scores.fidelity import covered, fid, kid
-from medgraft.scores.intervals import COUNT, bca, bootstrap_method, draws, proportion
-from medgraft.scores.likeness import ms_ssim, pairs_of
+from medgraft.scores.intervals import COUNT, bca, bootstrap, bootstrap_method, draws, proportion
+from medgraft.scores.likeness import ms_ssim, pairs_of, psnr
+from medgraft.scores.probabilities import weighted_mean
 from medgraft.scores.resample import known_patients, patient_codes
 from medgraft.scores.score import Score
 from medgraft.seeds import generator
@@ -34,6 +35,8 @@ class Sets:
         made: drawn ones, as many as `held`.
         patients: of `held`, or None.
         further: drawn ones that only the audit looks at.
+        train_back: `train` after a way through latents, where latents are drawn: what no drawing in them is beyond.
+        held_back: `held` after it.
     """
 
     train: np.ndarray
@@ -41,6 +44,8 @@ class Sets:
     made: np.ndarray
     patients: Sequence[object] | None = None
     further: np.ndarray | None = None
+    train_back: np.ndarray | None = None
+    held_back: np.ndarray | None = None
 
     @property
     def audited(self) -> np.ndarray:
@@ -80,6 +85,8 @@ def judged(sets: Sets, *, encoders: Sequence[str] = (), offline: bool = False, s
             drawn = made if sets.further is None else features_of(net, sets.audited)
             spaces = [Space("features", features_of(net, sets.train), held, drawn), _pixel_space(sets)]
             told = audited(spaces)
+    if sets.held_back is not None:
+        scores["psnr"] = fidelity_of_latents(sets.held, sets.held_back, patients=sets.patients, seed=seed)
     scores["ms_ssim"] = spread(sets.made, seed=seed)
     scores["histogram"] = histogram(sets, seed=seed)
     share = told["features"]["share"]
@@ -98,14 +105,16 @@ def _floors(sets: Sets, seed: int) -> dict[str, np.ndarray]:
     """Images that need no net: some of the training, the same with noise, and a Gaussian of their pixels."""
     dice = generator(seed, "floors")
     count = min(len(sets.made), len(sets.train))
-    some = sets.train[np.sort(dice.choice(len(sets.train), count, replace=False))]
+    chosen = np.sort(dice.choice(len(sets.train), count, replace=False))
+    some = sets.train[chosen]
     noisy = np.clip(some + dice.normal(0, 2 * _NOISE, some.shape).astype(np.float32), -1, 1)
     flat = sets.train.reshape(len(sets.train), -1)
     mean = flat.mean(axis=0)
     # Sums of the images' own departures have their covariance exactly, and no matrix of pixels by pixels is needed.
     mixed = dice.standard_normal((count, len(flat))).astype(np.float32) @ (flat - mean) / np.sqrt(max(1, len(flat) - 1))
     gauss = np.clip(mean + mixed, -1, 1).astype(np.float32).reshape(some.shape)
-    return {"training": some, "noise": noisy, "gaussian": gauss}
+    latents = {} if sets.train_back is None else {"latents": sets.train_back[chosen]}
+    return {"training": some, **latents, "noise": noisy, "gaussian": gauss}
 
 
 def _pixel_space(sets: Sets) -> Space:
@@ -123,6 +132,23 @@ def pixel_rows(images: np.ndarray) -> np.ndarray:
             images = cut.reshape(shape).mean(axis=axis + 1)
     rows = images.reshape(len(images), -1)
     return rows / np.sqrt(rows.shape[1])
+
+
+def fidelity_of_latents(
+    images: np.ndarray, back: np.ndarray, *, patients: Sequence[object] | None = None, seed: int = 0
+) -> Score:
+    """Get how well images come back of their latents: the mean of their peak signal-to-noise ratios, in dB.
+
+    Args:
+        images: held-out ones, -1..1.
+        back: the same after a way through their latents.
+        patients: of them.
+        seed: of the resamples.
+    """
+    each = np.array([psnr(one, two, white=2.0) for one, two in zip(images, back, strict=True)])
+    kept = np.flatnonzero(np.isfinite(each))  # of a blank image nothing is lost, and no ratio is defined
+    known = None if patients is None else [patients[place] for place in kept.tolist()]
+    return bootstrap(weighted_mean, [each[kept]], patients=known, seed=seed)
 
 
 def spread(images: np.ndarray, *, patients: Sequence[object] | None = None, seed: int = 0) -> Score:

@@ -82,11 +82,12 @@ class Maker:
             guidance=way.guidance,
             noises=lambda step: self._noise(numbers, seed, step=step),
         )
-        return made
+        return task.outside(made)
 
     def _noise(self, numbers: Sequence[int], seed: int, *, step: int) -> torch.Tensor:
+        assert isinstance(self.task, Diffuse)
+        shape = self.task.shape_of(self.shape)
         rows = [
-            seeds.generator(seed, "made", step + 1, number).standard_normal(self.shape, np.float32)
-            for number in numbers
+            seeds.generator(seed, "made", step + 1, number).standard_normal(shape, np.float32) for number in numbers
         ]
         return torch.from_numpy(np.stack(rows)).to(self.engine.device)

@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from medgraft.errors import BadRecipe, BadWeights, RunRefused
+from medgraft.files import network_pixels, read_image
 from medgraft.generation.maker import Maker, Way
-from medgraft.generation.parts import kinds_drawn
+from medgraft.generation.meaning import Meaning
+from medgraft.generation.parts import kinds_drawn, signed
 from medgraft.learn.engine import Engine, has_bf16, resolve_device
+from medgraft.nets.autoencoder import Autoencoder, CoderForm
 from medgraft.nets.denoiser import DenoiserForm
 from medgraft.nets.diffusing import SAMPLERS
 from medgraft.nets.stylegan import StyleForm
@@ -21,6 +24,7 @@ from medgraft.opened import check_folder, report_in
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.diffuse import Diffuse
 from medgraft.tasks.stylegan import Play, Stylegan
+from medgraft.values import ImageRef
 from medgraft.weights.tensors import load_model
 
 
@@ -37,6 +41,7 @@ class GeneratorRun:
         task: its nets, in eval mode.
         shape: `(C, [D,] H, W)` of an image.
         way: how images are drawn where nothing else is asked for.
+        meaning: of volumes that are drawn.
 
     Raises:
         RunRefused: no such folder, or the run is not finished.
@@ -51,6 +56,7 @@ class GeneratorRun:
         state, self.card = load_model(path)
         self.shape = tuple(int(side) for side in self.card["shape"])
         self.way = Way(**self.card["way"])
+        self.meaning = Meaning.from_dict(self.card["meaning"]) if self.card.get("meaning") else None
         answers = Answers(classes=tuple(self.card["classes"]))
         self.task = _nets(self.card, answers, side=max(self.shape[1:]))
         try:
@@ -95,6 +101,17 @@ class GeneratorRun:
         for kind, image in zip(kinds.tolist(), maker.images(kinds, seed=seed, first=first), strict=True):
             yield (self.classes[kind] if self.classes else None), image
 
+    def seen(self, ref: ImageRef) -> np.ndarray:
+        """Get a file as its training would have seen it: `(C, [D,] H, W)` float32 in -1..1.
+
+        Raises:
+            BadImage: it cannot be read.
+        """
+        window = self.card.get("window")
+        image = read_image(ref, window=None if window is None else (float(window[0]), float(window[1])))
+        fit = "stretch" if len(self.shape) == 4 else str(self.card.get("fit", "pad"))
+        return signed(network_pixels(image, size=self.shape[1:], channels=self.shape[0], fit=fit))
+
     def _way(self, asked: dict[str, Any]) -> Way:
         given = {name: value for name, value in asked.items() if value is not None}
         if given.get("sampler", "dpm") not in SAMPLERS:
@@ -120,5 +137,8 @@ class GeneratorRun:
 
 def _nets(card: dict[str, Any], answers: Answers, *, side: int) -> Diffuse | Stylegan:
     if card["task"] == "diffuse":
-        return Diffuse(DenoiserForm.from_dict(card["net"]), answers, side=side, seed=int(card["seed"]))
+        coded = CoderForm.from_dict(card["coder"]) if card.get("coder") else None
+        coder, step = (None, 1) if coded is None else (Autoencoder(coded).requires_grad_(False), coded.step)
+        form = DenoiserForm.from_dict(card["net"])
+        return Diffuse(form, answers, side=side // step, seed=int(card["seed"]), coder=coder)
     return Stylegan(StyleForm.from_dict(card["net"]), answers, play=Play(), seed=int(card["seed"]))

@@ -13,9 +13,11 @@ from medgraft import gather as gathering
 from medgraft import seeds
 from medgraft.errors import BadData
 from medgraft.gather import Gathered, Listen
-from medgraft.generation.choices import choose_kinds, choose_rest, choose_shape
+from medgraft.generation.choices import choose_kinds, choose_rest, choose_shape, choose_window, coder_form, in_hu
 from medgraft.generation.features import Features
+from medgraft.generation.meaning import Meaning, shared_ways, spacing_drawn
 from medgraft.learn.engine import Engine
+from medgraft.nets.autoencoder import Autoencoder
 from medgraft.nets.denoiser import DenoiserForm
 from medgraft.nets.stylegan import StyleForm
 from medgraft.recipe import Recipe
@@ -46,7 +48,7 @@ class DrawnParts:
         answers: the classes; none where images are drawn without.
         train: batches in random order, an epoch shows an image some times.
         val: batches in order.
-        spacing_mm: of a voxel that is drawn, or None where it is not known.
+        meaning: of what is drawn, where it is volumes.
     """
 
     recipe: Recipe
@@ -56,7 +58,7 @@ class DrawnParts:
     answers: Answers
     train: Looks
     val: Loader
-    spacing_mm: tuple[float, ...] | None
+    meaning: Meaning | None
 
     def real(self, split: str) -> Iterator[np.ndarray]:
         """Yield the images of a split, float32 in -1..1, in their order."""
@@ -65,24 +67,25 @@ class DrawnParts:
 
 
 class Looks:
-    """A loader of which an epoch shows each image some times, in another order each time.
+    """Loaders of the same images of which an epoch shows each image some times, in another order each time.
 
     Args:
-        loader: of the training.
+        loaders: of the training; several hold different views of the images, and take turns.
         times: how often.
     """
 
-    def __init__(self, loader: Loader, times: int) -> None:
-        self.loader, self.times, self.keys = loader, times, loader.keys
+    def __init__(self, loaders: Sequence[Loader], times: int) -> None:
+        self.loaders, self.times, self.keys = tuple(loaders), times, loaders[0].keys
 
     def __len__(self) -> int:
-        return len(self.loader) * self.times
+        return len(self.loaders[0]) * self.times
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, from `start_step` on."""
-        first, step = divmod(start_step, len(self.loader))
+        first, step = divmod(start_step, len(self.loaders[0]))
         for number in range(first, self.times):
-            yield from self.loader.epoch(epoch * self.times + number, start_step=step)
+            look = epoch * self.times + number
+            yield from self.loaders[look % len(self.loaders)].epoch(look, start_step=step)
             step = 0
 
 
@@ -108,7 +111,8 @@ def prepare_images(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple
     """
     recipe = recipe.changed({"medgraft": VERSION})
     seen = gathering.peek(dataset)
-    recipe = choose_shape(recipe, seen, _median_shape(dataset))
+    records = _looked_at(dataset)
+    recipe = choose_window(choose_shape(recipe, seen, _median_shape(records)), records)
     recipe = choose_kinds(recipe, [sample.label for sample in dataset.samples])
     if not recipe.generator.kinds:
         dataset = replace(dataset, samples=tuple(replace(one, label="image") for one in dataset.samples))
@@ -134,9 +138,12 @@ def prepare_images(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> tuple
     return recipe, found, Answers(classes=tuple(names))
 
 
-def _median_shape(dataset: DataSet) -> tuple[int, ...]:
+def _looked_at(dataset: DataSet) -> list[dict[str, Any]]:
     places = np.unique(np.linspace(0, len(dataset.samples) - 1, min(_LOOKED_AT, len(dataset.samples))).astype(int))
-    records = [one for one in facts_of([dataset.samples[k] for k in places], workers=1) if one["error"] is None]
+    return [one for one in facts_of([dataset.samples[k] for k in places], workers=1) if one["error"] is None]
+
+
+def _median_shape(records: Sequence[dict[str, Any]]) -> tuple[int, ...]:
     deepest = max(len(one["shape"]) for one in records)
     shapes = [one["shape"][1:] for one in records if len(one["shape"]) == deepest]
     return tuple(int(side) for side in np.median(np.array(shapes), axis=0))
@@ -156,8 +163,22 @@ def assemble_images(recipe: Recipe, found: Gathered, answers: Answers) -> DrawnP
     task = task_of(recipe, answers, changes)
     engine = Engine(recipe.machine.device, precision=recipe.fit.precision, channels_last=False)
     engine.place(task)
-    train = Looks(loader("train", shuffle=True, preset=changes, drop_last=True), recipe.generator.looks or 1)
-    return DrawnParts(recipe, found, task, engine, answers, train, loader("val"), None)
+    train = Looks([loader("train", shuffle=True, preset=changes, drop_last=True)], recipe.generator.looks or 1)
+    return DrawnParts(recipe, found, task, engine, answers, train, loader("val"), _meaning_of(recipe, found))
+
+
+def _meaning_of(recipe: Recipe, found: Gathered) -> Meaning | None:
+    """What the training volumes say of what is drawn; what they do not agree on becomes a note of the run."""
+    shape = recipe.generator.shape or []
+    if len(shape) != 3:
+        return None
+    places = found.of("train")
+    ways, note = shared_ways([found.samples[place].image for place in places])
+    found.notes += [note] if note else []
+    records = [found.records[place] for place in places]
+    window = recipe.input.window
+    ends = None if window is None else (window[0] - window[1] / 2, window[0] + window[1] / 2)
+    return Meaning(spacing_drawn(records, shape), ways, ends, "HU" if ends and in_hu(records) else "")
 
 
 def preset_of(recipe: Recipe) -> Preset:
@@ -173,11 +194,16 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
     assert own.shape is not None and own.widths is not None
     torch.manual_seed(seeds.torch_seed(recipe.seed, "init"))
     if recipe.task == "diffuse":
-        axes = len(own.shape)
+        coded = coder_form(recipe)
+        coder = None if coded is None else Autoencoder(coded).requires_grad_(False)
+        channels, step = (channels, 1) if coded is None else (coded.latent, coded.step)
         form = DenoiserForm(
-            axes, channels, tuple(own.widths), own.blocks, 1, len(answers.classes), own.dropout, own.fold or 1
+            len(own.shape), channels, tuple(own.widths), own.blocks, 1, len(answers.classes), own.dropout, own.fold or 1
         )
-        return Diffuse(form, answers, side=max(own.shape), seed=recipe.seed)
+        task = Diffuse(form, answers, side=max(own.shape) // step, seed=recipe.seed, coder=coder)
+        for net in (task.net, *([] if task.coder is None else [task.coder])):
+            net.again = bool(own.checkpoint)
+        return task
     style = StyleForm(own.shape[-1], channels, own.widths[0], 8 * own.widths[0], _LATENT, 4, len(answers.classes))
     play = Play(own.gamma or 0.0, own.ramp, turns=changes.turns > 0, mirror=changes.flip_h > 0)
     features = Features(channels=channels, offline=True)

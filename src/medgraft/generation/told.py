@@ -36,6 +36,9 @@ def card_of(parts: DrawnParts, audit: Mapping[str, Any]) -> dict[str, Any]:
         "task": recipe.task,
         "classes": list(parts.answers.classes),
         "net": net.to_dict(),
+        "coder": task.coder.form.to_dict() if isinstance(task, Diffuse) and task.coder is not None else None,
+        "meaning": None if parts.meaning is None else parts.meaning.to_dict(),
+        "window": None if recipe.input.window is None else list(recipe.input.window),
         "shape": [spec_of(recipe).channels, *(own.shape or ())],
         "way": {"steps": own.steps, "sampler": own.sampler, "guidance": own.guidance, "truncation": own.truncation},
         "precision": parts.engine.precision,
@@ -78,6 +81,8 @@ def report_of(
             "shape": list(own.shape or ()),
             "floors": result["floors"],
             "ms_ssim_real": result["ms_ssim_real"],
+            "volume": None if parts.meaning is None else parts.meaning.to_dict(),
+            "autoencoder": _coder_entry(parts, result["coded"]),
             "audit": {name: audit[name] for name in ("verdict", "reasons", "near", "called")}
             | {name: {k: audit[name][k] for k in ("share", "membership", "limit")} for name in ("features", "pixels")},
         },
@@ -95,9 +100,35 @@ def _net_entry(parts: DrawnParts) -> dict[str, Any]:
     task = parts.task
     word = "denoiser" if isinstance(task, Diffuse) else "stylegan2"
     net = task.net if isinstance(task, Diffuse) else task.maker
-    numbers = sum(one.numel() for one in net.parameters())
+    nets = [net] if not isinstance(task, Diffuse) or task.coder is None else [net, task.coder]
+    numbers = sum(one.numel() for own in nets for one in own.parameters())
     source = {"name": f"none:{word}", "architecture": word, "source": "random numbers", "licence": "", "sha256": ""}
     return {**source, "parameters": numbers, "random": True, "recalibrated": 0, "pooling": "none"}
+
+
+def _coder_entry(parts: DrawnParts, coded: Mapping[str, Any]) -> dict[str, Any] | None:
+    task = parts.task
+    if not coded or not isinstance(task, Diffuse) or task.coder is None:
+        return None
+    form = task.coder.form
+    numbers = sum(one.numel() for one in task.coder.parameters())
+    return {**coded, "step": form.step, "latent": form.latent, "parameters": numbers}
+
+
+def _latent_facts(parts: DrawnParts) -> list[list[Any]]:
+    task = parts.task
+    if not isinstance(task, Diffuse) or task.coder is None:
+        return []
+    shape = " x ".join(str(side) for side in task.shape_of((1, *(parts.recipe.generator.shape or ()))))
+    return [["drawn as latents", f"{shape} numbers, by an autoencoder that learnt first"]]
+
+
+def _volume_facts(parts: DrawnParts) -> list[list[Any]]:
+    if parts.meaning is None:
+        return []
+    own = parts.meaning
+    size = "not known" if own.spacing_mm is None else " x ".join(f"{one:.3g}" for one in own.spacing_mm) + " mm"
+    return [["a drawn voxel", size], ["axes run to", own.ways or "not known"], ["values of files", own.words]]
 
 
 def _training_entry(parts: DrawnParts, fitted: Fitted) -> dict[str, Any]:
@@ -105,7 +136,7 @@ def _training_entry(parts: DrawnParts, fitted: Fitted) -> dict[str, Any]:
     shape = " x ".join(str(side) for side in own.shape or ())
     facts: list[list[Any]] = [["what is drawn", f"{shape}, {'gray' if spec_of(recipe).channels == 1 else 'colour'}"]]
     facts += [["classes that it is drawn by", ", ".join(parts.answers.classes) or None]]
-    facts += [["an epoch shows an image", f"{own.looks} times"]]
+    facts += [["an epoch shows an image", f"{own.looks} times"], *_latent_facts(parts), *_volume_facts(parts)]
     if isinstance(parts.task, Diffuse):
         loss, optimiser = "mean squared error of v, at times spread evenly over each batch", "AdamW"
         facts += [["way back from noise", f"{own.sampler}, {own.steps} steps, guidance {own.guidance:g}"]]
@@ -146,6 +177,7 @@ def _methods(parts: DrawnParts, fitted: Fitted) -> str:
         if isinstance(parts.task, Diffuse)
         else "A StyleGAN2 with adaptive augmentation of what the discriminator sees (Karras et al., NeurIPS 2020)"
     )
+    net += _in_latents(parts)
     by = f", by class ({', '.join(parts.answers.classes)})," if parts.answers.classes else ""
     return (
         f"{net} learnt to draw images of {shape} pixels{by} from {counts['train']} images, for {len(fitted.history)} "
@@ -153,6 +185,17 @@ def _methods(parts: DrawnParts, fitted: Fitted) -> str:
         f"in the test part ({counts['test']}), which had no part in training, and compared with it by features of an "
         f"encoder that saw neither. Whether drawn images copy training images was asked by their distance to the "
         f"nearest of them, beside that of the test images. medgraft {VERSION}."
+    )
+
+
+def _in_latents(parts: DrawnParts) -> str:
+    task = parts.task
+    if not isinstance(task, Diffuse) or task.coder is None:
+        return ""
+    step = task.coder.form.step
+    return (
+        f" in the latents of an autoencoder (Kingma and Welling, ICLR 2014; Rombach et al., CVPR 2022) of which a "
+        f"place stands for {step} pixels along each axis,"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import sys
 import time
 import warnings
@@ -21,6 +22,7 @@ from medgraft.values import Batch
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # what malloc.h calls M_MMAP_MAX and M_TRIM_THRESHOLD
 
 
+_MEMORY = 8 << 30  # of a machine that does not say how much it has
 _WORTH = 0.9  # part of the plain time below which another arithmetic is taken
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by how many axes a tensor has
 
@@ -165,6 +167,21 @@ def has_bf16(device: torch.device) -> bool:
         return bool(kernels._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):  # torch without oneDNN
         return False
+
+
+def memory_bytes(device: str) -> int:
+    """Get the memory of a device: of a GPU its own, of a processor that of the machine.
+
+    Raises:
+        BadRecipe: the device is not there.
+    """
+    name = resolve_device(device)
+    if name.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(name).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return _MEMORY
 
 
 def precision_here(trained: object, device: str | torch.device) -> str:

@@ -9,6 +9,7 @@ from medgraft.report.phrases import decimal, listed, percent, value_of, with_int
 
 _FLOORS = {
     "training": "real training images, the best that can be reached",
+    "latents": "training images after a way through their latents",
     "noise": "training images with noise of a tenth of white",
     "gaussian": "a Gaussian of the pixels",
 }
@@ -49,6 +50,11 @@ def words(report: Mapping[str, Any]) -> list[str]:
             f"Drawn images are alike (MS-SSIM) by {with_interval(made)} among themselves, real ones by "
             f"{with_interval(real)}."
         )
+    if value_of(test.get("psnr") or {}) is not None:
+        found.append(
+            f"It drew latents, of which held-out images come back with a peak signal-to-noise ratio of "
+            f"{with_interval(test['psnr'])} dB: finer detail than that it cannot draw."
+        )
     return found
 
 
@@ -73,6 +79,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
     rows += [
         {"what": words_, "scores": [(told["floors"].get(floor) or {}).get(name) for name in names]}
         for floor, words_ in _FLOORS.items()
+        if floor in told["floors"]
     ]
     audit = told.get("audit") or {}
     return {

@@ -141,6 +141,7 @@ NAMES = {
     ),
     "kid": ScoreName("KID", "kernel distance of features", unit_range=False, lower_is_better=True),
     "denoising": ScoreName("Denoising score", "what the error of v lacks to zero", unit_range=False),
+    "psnr": ScoreName("PSNR of latents (dB)", "how well held-out images come back of their latents", unit_range=False),
     "ms_ssim": ScoreName("MS-SSIM of pairs", "how alike images of the set are to each other"),
     "histogram": ScoreName("Histogram distance", "between the values of real and drawn images, of white"),
     "nearest_copy": ScoreName("Nearer than the limit", "share of drawn images; of held-out ones it is 5 %"),

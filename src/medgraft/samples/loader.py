@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -18,11 +18,28 @@ from medgraft.errors import BadImage
 from medgraft.samples import augment
 from medgraft.samples.order import batch_slices, epoch_order, occurrences
 from medgraft.samples.presets import Preset
-from medgraft.samples.store import Store
-from medgraft.values import Batch, InputSpec
+from medgraft.values import Batch, ImageRef, InputSpec
 
 if TYPE_CHECKING:
     from medgraft.samples.crew import Crew
+
+
+class Rows(Protocol):
+    """What batches are made of: a `store.Store`, or arrays that are in memory."""
+
+    @property
+    def refs(self) -> Sequence[ImageRef]:
+        """The images, in order."""
+        ...
+
+    @property
+    def bad(self) -> Sequence[tuple[int, str]]:
+        """(position, reason) of those that could not be read."""
+        ...
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Get images stacked, `(N, C, [D,] H, W)`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +69,7 @@ class Recall:
         epoch: the epoch or view whose augmentation is drawn; None shows the images as they are.
     """
 
-    store: Store
+    store: Rows
     indices: tuple[int, ...]
     keys: tuple[str, ...]
     spec: InputSpec
@@ -110,7 +127,7 @@ class Loader:
 
     def __init__(
         self,
-        store: Store,
+        store: Rows,
         items: Items,
         *,
         spec: InputSpec,

@@ -12,12 +12,10 @@ import numpy as np
 
 from medgraft import storage
 from medgraft.errors import BadData
-from medgraft.files import network_pixels, read_image
 from medgraft.generation.copies import Space, audited
 from medgraft.generation.features import Features, features_of
 from medgraft.generation.judge import pixel_rows
 from medgraft.generation.opened import GeneratorRun
-from medgraft.generation.parts import signed
 from medgraft.generation.sheets import write_sheet
 from medgraft.learn import stopping
 from medgraft.samples.dataset import read_samples
@@ -78,8 +76,6 @@ def _parts_of(
         own = split.get(storage.sha256_file(path)) if path.is_file() else None
         kind = "train" if own == "train" else "held"
         if own != "val" and len(found[kind]) < _MOST:
-            fit = "stretch" if len(run.shape) == 4 else str(run.card.get("fit", "pad"))
-            pixels = network_pixels(read_image(sample.image), size=run.shape[1:], channels=run.shape[0], fit=fit)
-            found[kind].append((sample.key, signed(pixels)))
+            found[kind].append((sample.key, run.seen(sample.image)))
         listen({"event": "decode", "done": done, "of": len(samples)})
     return found

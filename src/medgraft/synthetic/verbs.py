@@ -29,7 +29,7 @@ class Generated:
 
     Attributes:
         out: the folder.
-        table: manifest.csv there: path, label, synthetic, seed, number.
+        table: manifest.csv there: path, label, synthetic, seed, number; of volumes the unit of their values.
         count: how many images.
         verdict: of the audit of the run.
     """
@@ -90,15 +90,20 @@ def generate(
         raise BadData("the folder holds something", where=folder, do="Give an empty or new --out.")
     rows = []
     for number, (kind, image) in enumerate(opened.draw(count, label=label, seed=seed, **way)):
-        path = write_image(folder / "images", f"synthetic-{seed}-{number:05d}", image, note=NOTE)
+        stem = f"synthetic-{seed}-{number:05d}"
+        path = write_image(folder / "images", stem, image, note=NOTE, meaning=opened.meaning)
         row = {"path": path.relative_to(folder).as_posix(), "label": kind or "", "synthetic": "yes"}
+        row |= {} if opened.meaning is None else {"values": opened.meaning.words}
         rows.append({**row, "seed": seed, "number": number})
         listen({"event": "predict", "done": number + 1, "of": count})
     columns = ("path", "label", "synthetic", "seed", "number")
     columns = columns if opened.classes else tuple(name for name in columns if name != "label")
+    columns += () if opened.meaning is None else ("values",)
     storage.write_table(folder / "manifest.csv", rows, columns=columns)
     facts = {name: opened.card.get(name) for name in ("medgraft", "task", "recipe_sha256", "audit")}
-    storage.write_json(folder / "synthetic.json", {"note": NOTE, "seed": seed, "count": count, "model": facts})
+    told: dict[str, Any] = {"note": NOTE, "seed": seed, "count": count, "model": facts}
+    told |= {} if opened.meaning is None else {"volume": opened.meaning.to_dict()}
+    storage.write_json(folder / "synthetic.json", told)
     return Generated(folder, folder / "manifest.csv", count, verdict)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from medgraft import seeds
+from medgraft.nets.autoencoder import Autoencoder
 from medgraft.nets.denoiser import Denoiser, DenoiserForm
 from medgraft.nets.diffusing import go_back, q_sample
 from medgraft.tasks.answers import Answers, Parts
@@ -26,9 +27,10 @@ class Diffuse(Task):
     Args:
         form: of the net.
         answers: the classes; none where images are drawn without.
-        side: pixels of the image, by which noise is shared over time.
+        side: pixels of the image, or places of its latent, by which noise is shared over time.
         seed: of what validation images are judged with.
-        latent: True where it learns latents: what is foreseen is then not kept in -1..1.
+        coder: makes latents of images, and images of them; it does not learn here. Where there is one, batches are
+            latents and what is foreseen is not kept in -1..1.
 
     Source: Ho et al., NeurIPS 2020;33:6840; guidance without a classifier: Ho and Salimans, arXiv:2207.12598.
     """
@@ -36,10 +38,29 @@ class Diffuse(Task):
     wants: ClassVar[frozenset[str]] = frozenset()
     places: ClassVar[str] = "images"
 
-    def __init__(self, form: DenoiserForm, answers: Answers, *, side: int, seed: int = 0, latent: bool = False) -> None:
+    def __init__(
+        self, form: DenoiserForm, answers: Answers, *, side: int, seed: int = 0, coder: Autoencoder | None = None
+    ) -> None:
         super().__init__()
-        self.net, self.answers = Denoiser(form), answers
-        self.side, self.seed, self.latent = side, seed, latent
+        self.net, self.answers, self.coder = Denoiser(form), answers, coder
+        self.side, self.seed = side, seed
+
+    @property
+    def latent(self) -> bool:
+        """Tell whether it draws latents."""
+        return self.coder is not None
+
+    def shape_of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Get the shape of what noise is drawn for: of an image `(C, [D,] H, W)` itself, or its latent."""
+        return tuple(shape) if self.coder is None else self.coder.form.places(tuple(shape))
+
+    def inside(self, images: Tensor) -> Tensor:
+        """Get what it draws of images in -1..1: their latents, or themselves."""
+        return images if self.coder is None else self.coder.folded(images)
+
+    def outside(self, drawn: Tensor) -> Tensor:
+        """Get images, in -1..1 about, of what it drew."""
+        return drawn if self.coder is None else self.coder.unfolded(drawn)
 
     def parts(self) -> Parts:
         return Parts((), self.net)
@@ -96,7 +117,7 @@ class Diffuse(Task):
         """Yield what is foreseen at each step, the last being the result; see `nets.diffusing.go_back`.
 
         Args:
-            noise: `(N, C, [D,] H, W)`.
+            noise: `(N, C, [D,] H, W)`, or in the shape of latents: then latents are yielded, see `outside`.
             kinds: `(N,)` classes, or None.
             steps: how often the net is asked.
             sampler: "ddpm", "ddim" or "dpm".

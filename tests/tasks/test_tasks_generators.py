@@ -1,0 +1,108 @@
+"""Nets that draw, in bfloat16 as an engine casts them: losses are finite, gradients flow, images stay images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medgraft.learn.engine import Engine
+from medgraft.nets.autoencoder import Autoencoder, CoderForm
+from medgraft.nets.denoiser import DenoiserForm
+from medgraft.nets.stylegan import StyleForm
+from medgraft.tasks.answers import Answers
+from medgraft.tasks.base import Task
+from medgraft.tasks.code import Code
+from medgraft.tasks.diffuse import Diffuse
+from medgraft.tasks.stylegan import Play, Stylegan
+from medgraft.values import Batch
+
+CLASSES = Answers(classes=("a", "b"))
+
+
+class Means(nn.Module):
+    """Features of images that need no encoder."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().flatten(2).mean(dim=2)
+
+
+def batch(shape: tuple[int, ...]) -> Batch:
+    pixels = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Batch(pixels, ("k", "l", "m", "n"), torch.tensor([0, 1, 0, 1]))
+
+
+def diffuse(*, coder: Autoencoder | None = None, again: bool = False) -> Diffuse:
+    channels = 1 if coder is None else coder.form.latent
+    task = Diffuse(DenoiserForm(2, channels, (8, 16), 1, 1, 2, 0.1), CLASSES, side=16, coder=coder)
+    task.net.again = again
+    for one in task.net.parameters():  # its last layer would begin at zero
+        nn.init.normal_(one, std=0.05)
+    return task
+
+
+def stylegan() -> Stylegan:
+    return Stylegan(StyleForm(16, 1, 8, 16, 16, 2, 2), CLASSES, play=Play(gamma=1.0), features=Means())
+
+
+def code() -> Code:
+    return Code(Autoencoder(CoderForm(2, 1, 8, 4, 2)))
+
+
+@pytest.mark.parametrize("made", [diffuse, lambda: diffuse(again=True), stylegan, code])
+def test_losses_in_bfloat16_are_near_those_in_float32(made):
+    losses: dict[str, list[float]] = {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        task: Task = made().train()
+        engine = Engine("cpu", precision=precision)
+        torch.manual_seed(1)
+        found, steps = task.losses(batch((1, 16, 16))), []
+        while True:
+            with engine.autocast():
+                named = next(found, None)
+            if named is None:
+                break
+            engine.backward(named[1])
+            steps.append(float(named[1].detach()))
+        grads = [one.grad for one in task.parameters() if one.grad is not None]
+        assert grads and all(torch.isfinite(one).all() for one in grads)
+        assert any(bool(one.any()) for one in grads) and all(one.dtype == torch.float32 for one in grads)
+        losses[precision] = steps
+    np.testing.assert_allclose(losses["bf16"], losses["fp32"], rtol=0.05)
+
+
+def test_images_drawn_in_bfloat16_are_near_those_in_float32():
+    engine = Engine("cpu", precision="bf16")
+    torch.manual_seed(0)
+    task, noise, kinds = diffuse().eval(), torch.randn(2, 1, 16, 16), torch.tensor([0, 1])
+    *_, plain = task.drawn(noise, kinds, steps=3, guidance=0.5)
+    with engine.autocast():
+        *_, made = task.drawn(noise, kinds, steps=3, guidance=0.5)
+        predicted = task.predict(batch((1, 16, 16)))
+    assert made.dtype == torch.float32 and (made - plain).abs().mean() < 0.02
+    assert all(np.isfinite(one.logits).all() for one in predicted)
+    plays = stylegan().eval()
+    with engine.autocast():
+        predicted = plays.predict(batch((1, 16, 16)))
+    meter = plays.meter()
+    meter.update(predicted, np.zeros(4))
+    assert np.isfinite(meter.watch()).all()
+
+
+def test_a_net_of_latents_goes_in_and_out():
+    torch.manual_seed(0)
+    coder = Autoencoder(CoderForm(2, 1, 8, 4, 4)).requires_grad_(False)
+    coder.scale.fill_(3.0)
+    task = diffuse(coder=coder)
+    assert task.latent and task.shape_of((1, 16, 16)) == (4, 4, 4)
+    images = batch((1, 16, 16)).pixels
+    latents = task.inside(images)
+    torch.testing.assert_close(latents, coder(images)[0] / 3)
+    assert task.outside(latents).shape == images.shape
+    *_, drawn = task.drawn(10 * torch.randn(2, 4, 4, 4), steps=2)
+    assert drawn.abs().max() > 1  # latents are not kept in -1..1
+    plain = diffuse()
+    assert not plain.latent and plain.inside(images) is images and plain.outside(images) is images
+    assert plain.shape_of((1, 16, 16)) == (1, 16, 16)
