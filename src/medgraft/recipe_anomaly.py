@@ -27,11 +27,13 @@ class Anomaly(Section):
     top: float | None = Field(
         None, gt=0, le=1, description="share of an image's places, the oddest, whose mean is its score; planned"
     )
+    whole: float = Field(1.0, ge=0, description="weight of the image as a whole beside its places; 0 = off (patches)")
     noise: float = Field(0.4, gt=0, lt=1, description="time that images are taken to, 1 is noise alone (diffusion)")
     noises: int = Field(4, ge=1, description="noises that are averaged over (diffusion)")
     steps: int = Field(8, ge=1, le=1000, description="steps back from the noise (diffusion)")
     width: int = Field(16, ge=4, description="channels of the finest map (autoencoder)")
     code: int = Field(32, ge=1, description="channels of the coarsest map, all that it remembers (autoencoder)")
+    maps: int = Field(40, ge=0, description="test images whose maps are written into the run folder, the oddest first")
     quantile: float = Field(
         0.95, gt=0.5, lt=1, description="share of the normal validation images that the threshold leaves below it"
     )

@@ -18,6 +18,7 @@ UNNAMED = "no finding"  # what images with none of several labels are called
 _WORDS = {"normal", "normals", "healthy", "health", "negative", "control", "controls", "good", "well", "none", "clear"}
 _WORDS |= {"0", "0.0", "false", "benign normal", "normal control", "finding free", "unremarkable", "inconspicuous"}
 _NO = re.compile(r"(no|non|without) \w+( \w+)?")
+_LOOKED = (96, 128)
 _SIDES = ((8, 256), (4, 128), (1, 64))  # room of the machine -> pixels of a side that is drawn again
 _STEP = {"diffusion": 8, "autoencoder": 16}
 _STEPS = {1: 1500, 4: 6000, 8: 12_000}
@@ -79,7 +80,9 @@ def choose_images(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
     recipe = filled(recipe, {"anomaly.method": ("patches", "one pass, and nothing has to be learnt in steps")})
     method = recipe.anomaly.method
     if method == "patches":
-        return choose_input(recipe, side=side, gray=gray)
+        size = next((one for one in _LOOKED if one >= side), _LOOKED[-1])
+        why = f"{size} pixels: the median shorter side of the images is {side}; more cost time and gained nothing"
+        return choose_input(filled(recipe, {"input.image_size": (size, why)}), side=side, gray=gray)
     if recipe.input.image_size is None:
         times, words = _times(recipe)
         most = next(pixels for least, pixels in _SIDES if times >= least)

@@ -72,8 +72,8 @@ def _learnt(out: Path, ready: Prepared, parts: NormalParts, listen: Listen) -> t
         count = len(ready.normals("train"))
         listen({"event": "say", "text": f"features of {count} normal images, and the places of them that are kept"})
         parts.task.eval()
-        words: dict[str, Any] = {"images": count, "share": own.coreset, "most": own.most, "seed": recipe.seed}
-        places = net.learn(_checked(batches_of(parts, areas_in(ready))), **words)
+        words: dict[str, Any] = {"images": count, "share": own.coreset, "most": own.most, "top": own.top or 0.05}
+        places = net.learn(_checked(batches_of(parts, areas_in(ready))), **words, seed=recipe.seed)
         seconds = time.perf_counter() - began
         fitted = Fitted(best_epoch=-1, images_per_second=count / max(seconds, 1e-9), seconds=seconds)
         return fitted, {"kept": len(net.bank), "places": places}
@@ -131,10 +131,8 @@ def _finish(
     save_model(out / "model.safetensors", state=told.weights_of(parts.task), card=card)
     point = {"threshold": threshold, "rule": rule, "fitted_on": "val", "normal_images": len(normal)}
     storage.write_json(out / "calibration.json", point)
-    maps = Maps(out, ready.pixels, reach)
-    places = found.of("test")
-    for place, one in zip(places, seen["test"], strict=True):
-        maps.add(found.samples[place].image, one)
+    maps, places = Maps(out, ready.pixels, reach), found.of("test")
+    maps.add_oddest(sides["test"].samples, seen["test"], most=recipe.anomaly.maps)
     write_table(out / "predictions.csv", sides, maps=maps)
     report = told.report_of(ready, parts, fitted=fitted, times=times, result=result, bank=bank, out=out)
     drawn = {**curves(sides["test"], seed=recipe.seed), "train": fitted.history}

@@ -108,8 +108,7 @@ def _verdict(run: AnomalyRun, part: Judged) -> dict[str, Any]:
 
 def _write(run: AnomalyRun, part: Judged, report: dict[str, Any], *, out: Path, shown: list[dict[str, Any]]) -> None:
     maps = Maps(out, run.pixels, run.reach)
-    for sample, seen in zip(part.samples, part.seen, strict=True):
-        maps.add(sample.image, seen)
+    maps.add_oddest(part.samples, part.seen, most=load(run.folder / "recipe.yaml").anomaly.maps)
     storage.write_table(out / "quarantine.csv", report["quarantine"], columns=("path", "reason"))
     write_table(out / "predictions.csv", {"test": part}, maps=maps)
     write_report(report, folder=out, curves=curves(part, seed=int(run.report["seed"])), gallery=shown)

@@ -217,7 +217,7 @@ def preset_of(recipe: Recipe) -> Preset:
 def task_of(recipe: Recipe, classes: tuple[str, str]) -> Anomaly:
     """Get a net that has learnt nothing of the images yet; the same one for the same seed."""
     own, drawn, size = recipe.anomaly, recipe.generator, recipe.input.image_size or 0
-    look = Look(own.top or 0.01, own.neighbours, own.noise, own.noises, own.steps)
+    look = Look(own.top or 0.05, own.whole, own.neighbours, own.noise, own.noises, own.steps)
     answers, channels = Answers(classes=classes, positive=classes[1]), pixels_of(recipe).channels
     if own.method == "patches":
         net = _encoder(recipe)
@@ -239,7 +239,7 @@ def form_of(task: Anomaly) -> dict[str, Any]:
     net = task.net
     if isinstance(net, PatchBank):
         encoder = net.backbone
-        kept = {"levels": list(net.levels), "kept": len(net.bank)}
+        kept = {"levels": list(net.levels), "kept": len(net.bank), "images": len(net.wholes)}
         saved = {"weights_spec": encoder.weights_spec.to_dict(), "gray": encoder.gray}
         return {"kind": "patches", **kept, **saved}
     if isinstance(net, Diffuse):
@@ -278,7 +278,7 @@ def _saved_net(card: Mapping[str, Any], seed: int) -> PatchBank | Diffuse | Auto
         warnings.simplefilter("ignore", UserWarning)  # random numbers until the state is put in
         saved = saved_words({**card, **form})
         net = backbone(f"none:{card['backbone']['architecture']}", **words, **saved)
-    return PatchBank(net, form["levels"], kept=int(form["kept"]))
+    return PatchBank(net, form["levels"], kept=int(form["kept"]), images=int(form["images"]))
 
 
 def is_normal(samples: Sequence[Sample], normal: str) -> np.ndarray:

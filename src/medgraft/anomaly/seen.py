@@ -66,7 +66,7 @@ def smoothed(odd: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
     """Get maps `(N, h, w)` in network pixels `(N, H, W)`, blurred; what lies beside the image takes no part."""
     size = area.shape[-2:]
     whole = odd[:, None]
-    cells = F.adaptive_avg_pool2d(area, whole.shape[-2:])
+    cells = F.adaptive_avg_pool2d(area, (whole.shape[-2], whole.shape[-1]))
     # Cells beside the image are 0 and would pull down those at its edge, were they not left out of the mean.
     whole, cells = (_grown(one, size) for one in (whole * (cells > 0), (cells > 0).to(whole)))
     whole = torch.where(cells > 0, whole / cells.clamp_min(1e-6), torch.zeros_like(whole)) * area

@@ -47,7 +47,7 @@ def card_of(ready: Prepared, parts: NormalParts, *, threshold: float, reach: Seq
         "normal": ready.normal,
         "method": recipe.anomaly.method,
         "form": form_of(task),
-        "look": {name: getattr(task.look, name) for name in ("top", "neighbours", "noise", "noises", "steps")},
+        "look": {name: getattr(task.look, name) for name in ("top", "whole", "neighbours", "noise", "noises", "steps")},
         "backbone": net_entry(task),
         "pixels": ready.pixels.to_dict(),
         "spec": task.spec.to_dict(),

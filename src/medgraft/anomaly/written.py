@@ -17,7 +17,7 @@ from medgraft.explaining import name_of
 from medgraft.files import read_image, save_png
 from medgraft.learn.model import Pixels
 from medgraft.report.maps import laid_over
-from medgraft.values import Image, ImageRef
+from medgraft.values import Image, ImageRef, Sample
 
 FOLDER = "maps"
 COLUMNS = ("key", "path", "predicted", "score", "threshold", "x", "y", "map")
@@ -64,6 +64,12 @@ class Maps:
         self.names[str(ref)] = f"{FOLDER}/{numbers.name}"
         row, column = np.unravel_index(int(values.argmax()), values.shape)
         self.hottest[str(ref)] = (int(column), int(row))
+
+    def add_oddest(self, samples: Sequence[Sample], seen: Sequence[Seen], *, most: int) -> None:
+        """Write the maps of the images with the highest scores; in a file of many pixels each takes megabytes."""
+        order = sorted(range(len(seen)), key=lambda place: -seen[place].score)
+        for place in sorted(order[:most]):
+            self.add(samples[place].image, seen[place], number=place)
 
 
 def picture_in(image: Image) -> np.ndarray:

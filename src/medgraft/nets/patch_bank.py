@@ -18,6 +18,9 @@ _PROJECTED = 64  # numbers of a place while it is chosen
 _FINEST = 32  # cells of a side, at most: 32 x 32 places of 300 images are 300,000 already
 _AT_ONCE = 2048  # places that are compared together
 _INSIDE = 0.5  # share of a cell that belongs to the image
+_NEAR = 3  # of the whole images that are nearest, the mean distance counts
+_OWN = 60  # normal images whose own scores, each against all others, are the unit of scores
+_QUIET = 0.2  # of the mean deviation of the channels of a level
 _WIDEST = 1024  # numbers of a place; wider nets are projected to so many, which keeps distances within some percent
 
 
@@ -28,23 +31,33 @@ class PatchBank(nn.Module):
     levels stand side by side on the grid of the finest. Cells beside the image, where it was padded to a square, take
     no part in any of this.
 
+    Beside the places, images as a whole are compared: by the means of the last of these levels.
+
     Args:
         backbone: the encoder.
         levels: numbers of its stages, 0 the first, rising.
         kept: how many places the bank holds; 0 before `learn`.
+        images: how many whole images it holds; 0 before `learn`.
 
     Attributes:
         bank: `(M, D)` kept places.
+        wholes: `(N, F)` means of normal images.
+        units: (mean, deviation) of the scores of normal images by places, and by the whole; each image was held
+            against all others.
 
-    Source: Roth et al., CVPR 2022, p. 14318 (PatchCore).
+    Source: Roth et al., CVPR 2022, p. 14318 (PatchCore); means of images by Bergman et al., arXiv:2002.10445 (DN2).
     """
 
     bank: Tensor
     mean: Tensor
     std: Tensor
+    wholes: Tensor
+    whole_mean: Tensor
+    whole_std: Tensor
+    units: Tensor
     way: Tensor | None
 
-    def __init__(self, backbone: Backbone, levels: Sequence[int], *, kept: int = 0) -> None:
+    def __init__(self, backbone: Backbone, levels: Sequence[int], *, kept: int = 0, images: int = 0) -> None:
         super().__init__()
         count = len(backbone.stages)
         if any(not 0 <= level < count for level in levels):
@@ -56,11 +69,18 @@ class PatchBank(nn.Module):
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("way", _way(width) if width > _WIDEST else None, persistent=False)
         self.register_buffer("bank", torch.zeros(kept, min(width, _WIDEST)))
+        last = backbone.channels[self.levels[-1]]
+        self.register_buffer("wholes", torch.zeros(images, last))
+        self.register_buffer("whole_mean", torch.zeros(last))
+        self.register_buffer("whole_std", torch.ones(last))
+        self.register_buffer("units", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
         self.requires_grad_(False)
 
     @torch.no_grad()
-    def places(self, pixels: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
-        """Get the features of all places `(N, h, w, D)`, not yet brought to one scale, and which are in the image.
+    def places(self, pixels: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Get the features of all places `(N, h, w, D)`, which are in the image, and the means of images `(N, F)`.
+
+        None of them is brought to one scale yet.
 
         Args:
             pixels: `(N, C, H, W)` normalised.
@@ -72,11 +92,20 @@ class PatchBank(nn.Module):
         grid = (min(finest[0], _FINEST), min(finest[1], _FINEST))
         parts = [_on_grid(_around(one, F.adaptive_avg_pool2d(area, one.shape[-2:])), grid) for one in chosen]
         inside = F.adaptive_avg_pool2d(area, grid)[:, 0] >= _INSIDE
-        return torch.cat(parts, dim=1).movedim(1, -1), inside
+        cells = F.adaptive_avg_pool2d(area, (chosen[-1].shape[-2], chosen[-1].shape[-1]))
+        means = (chosen[-1] * cells).sum(dim=(2, 3)) / cells.sum(dim=(2, 3)).clamp_min(1e-6)
+        return torch.cat(parts, dim=1).movedim(1, -1), inside, means
 
     @torch.no_grad()
     def learn(
-        self, batches: Iterable[tuple[Tensor, Tensor]], *, images: int, share: float, most: int, seed: int
+        self,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        *,
+        images: int,
+        share: float,
+        most: int,
+        top: float,
+        seed: int,
     ) -> int:
         """Fill the bank with places of normal images, and get how many there were to choose from.
 
@@ -87,27 +116,51 @@ class PatchBank(nn.Module):
             images: how many they hold.
             share: of the places that is kept.
             most: kept at most.
+            top: share of an image's places whose mean is its score.
             seed: of the draws.
 
         Raises:
             BadData: there is no place.
         """
-        rows, seen = [], 0
+        device = next(self.backbone.parameters()).device
+        rows, owners, means, seen = [], [], [], 0
         each = max(1, CANDIDATES // max(1, images))
-        for number, (features, inside) in enumerate(_each(self, batches)):
+        for number, (features, inside, mean) in enumerate(_each(self, batches)):
             own = features[inside].cpu()
             seen += len(own)
             dice = seeds.generator(seed, "places", index=number)
             rows.append(own if len(own) <= each else own[np.sort(dice.choice(len(own), each, replace=False))])
+            owners.append(torch.full((len(rows[-1]),), number))
+            means.append(mean.cpu())
         if not seen:
             raise BadData("there is no place of a normal image to learn from")
         found = torch.cat(rows)
-        self.mean, self.std = found.mean(dim=0), found.std(dim=0, correction=0).clamp_min(1e-4)
+        widths = [self.backbone.channels[level] for level in self.levels]
+        self.mean, self.std = moments(found, widths)
         scaled = self._scaled(found)
-        kept = scaled[coreset(scaled, max(1, min(most, round(share * seen), len(scaled))), seed=seed)]
-        device = next(self.backbone.parameters()).device
-        self.bank, self.mean, self.std = kept.to(device), self.mean.to(device), self.std.to(device)
+        chosen = coreset(scaled, max(1, min(most, round(share * seen), len(scaled))), seed=seed)
+        wholes = torch.stack(means)
+        self.whole_mean, self.whole_std = moments(wholes, widths[-1:])
+        self.bank, self.wholes = scaled[chosen], self._whole(wholes)
+        self.units = self._own_units([self._scaled(own) for own in rows], torch.cat(owners)[chosen], top)
+        self.to(device)
         return seen
+
+    def _own_units(self, rows: Sequence[Tensor], owners: Tensor, top: float) -> Tensor:
+        """Score normal images, each against what is kept of all others, and get mean and deviation of these scores."""
+        numbers = np.unique(np.linspace(0, len(rows) - 1, min(_OWN, len(rows))).astype(int)).tolist()
+        by_place, by_whole = [], []
+        for number in numbers:
+            others = self.bank[owners != number]
+            if len(others):
+                by_place.append(topmost(nearest_of(rows[number], others)[0], top))
+            rest = torch.cat([self.wholes[:number], self.wholes[number + 1 :]])
+            if len(rest):
+                by_whole.append(_near(self.wholes[number][None], rest)[0])
+        return torch.stack([_unit(by_place), _unit(by_whole)])
+
+    def _whole(self, means: Tensor) -> Tensor:
+        return (means - self.whole_mean.to(means)) / self.whole_std.to(means) / means.shape[-1] ** 0.5
 
     def _scaled(self, features: Tensor) -> Tensor:
         """Each level weighs as much as any other, however many channels it has."""
@@ -121,14 +174,21 @@ class PatchBank(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Get the distance of each place from the nearest kept one `(N, h, w)`, which one, and what is in the image.
+        """Get the distance of each place from the nearest kept one, what is in the image, and how odd the whole is.
 
         Arguments as in `places`.
+
+        Returns:
+            `(N, h, w)`, `(N, h, w)` bool, and `(N,)` in deviations of normal images.
         """
-        features, inside = self.places(pixels, area)
-        rows = self._scaled(features).flatten(0, 2)
-        distance, nearest = nearest_of(rows, self.bank)
-        return distance.view(inside.shape), nearest.view(inside.shape), inside
+        features, inside, means = self.places(pixels, area)
+        distance, _ = nearest_of(self._scaled(features).flatten(0, 2), self.bank)
+        whole = _near(self._whole(means), self.wholes)
+        return distance.view(inside.shape), inside, (whole - self.units[1, 0]) / self.units[1, 1]
+
+    def in_units(self, scores: Tensor) -> Tensor:
+        """Get scores by places in deviations of normal images from their mean."""
+        return (scores - self.units[0, 0]) / self.units[0, 1]
 
     @torch.no_grad()
     def weights(self, pixels: Tensor, area: Tensor, *, neighbours: int) -> Tensor:
@@ -136,7 +196,7 @@ class PatchBank(nn.Module):
 
         Source: Roth et al. 2022, equation 7.
         """
-        features, inside = self.places(pixels, area)
+        features, inside, _ = self.places(pixels, area)
         rows = self._scaled(features)
         found = []
         for own, there in zip(rows, inside, strict=True):
@@ -155,7 +215,40 @@ def _way(width: int) -> Tensor:
     return torch.from_numpy(dice.standard_normal((width, _WIDEST), np.float32)) / _WIDEST**0.5
 
 
-def _each(bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def topmost(values: Tensor, share: float) -> Tensor:
+    """Get the mean of the largest share of values; of no values zero."""
+    if not len(values):
+        return values.new_zeros(())
+    return values.topk(max(1, round(share * len(values)))).values.mean()
+
+
+def moments(rows: Tensor, widths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Get mean and deviation of each channel; one that is silent in normal images must not shout in others.
+
+    Args:
+        rows: `(N, D)`.
+        widths: channels of each level, D together; no channel counts as steadier than a fifth of its level's mean.
+    """
+    stds = rows.std(dim=0, correction=0).split(list(widths))
+    return rows.mean(dim=0), torch.cat([std.clamp_min(max(1e-6, _QUIET * float(std.mean()))) for std in stds])
+
+
+def _unit(scores: Sequence[Tensor]) -> Tensor:
+    """Mean and deviation; 0 and 1 of fewer than two."""
+    if len(scores) < 2:
+        return torch.tensor([0.0, 1.0])
+    rows = torch.stack(list(scores))
+    return torch.stack([rows.mean(), rows.std().clamp_min(1e-6)])
+
+
+def _near(means: Tensor, wholes: Tensor) -> Tensor:
+    """The mean distance from the three nearest whole images."""
+    count = min(_NEAR, len(wholes))
+    distance, _ = nearest_of(means, wholes, count=count)
+    return distance if count == 1 else distance.mean(dim=1)
+
+
+def _each(bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for pixels, area in batches:
         yield from zip(*bank.places(pixels, area), strict=True)
 

@@ -147,8 +147,7 @@ def render_report(
     }
     places = found.is_found(report) or drawn.is_drawn(report) or outlined.is_outlined(report)
     largest = {"mistakes": "The largest errors"} if places or not report.get("classes") else {}
-    if generated.is_generated(report):
-        largest = {"mistakes": "The nearest to a training image"}
+    largest |= {"mistakes": "The nearest to a training image"} if generated.is_generated(report) else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     script = "slices.js" if view["stacked"] else None
     return rendering.page(sections, frame="report.html", view=view, script=script)

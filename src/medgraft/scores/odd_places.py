@@ -47,7 +47,8 @@ def place_counts(values: np.ndarray, mask: np.ndarray, *, edges: np.ndarray) -> 
     """
     levels = np.searchsorted(edges, np.asarray(values, np.float64).ravel(), side="right")
     inside = np.asarray(mask, bool).ravel()
-    parts, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    parts = np.zeros(np.shape(mask), np.int32)
+    count = int(ndimage.label(mask, structure=np.ones((3, 3)), output=parts))  # type: ignore[arg-type]
     numbers = parts.ravel()[inside].astype(np.int64) - 1
     joint = np.bincount(numbers * BINS + levels[inside], minlength=count * BINS).reshape(count, BINS)
     return PlaceCounts(np.bincount(levels[~inside], minlength=BINS), joint.sum(axis=0), joint)

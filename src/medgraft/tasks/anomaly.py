@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from medgraft import seeds
 from medgraft.nets.autoencoder import Autoencoder
 from medgraft.nets.diffusing import q_sample
-from medgraft.nets.patch_bank import PatchBank
+from medgraft.nets.patch_bank import PatchBank, topmost
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task
 from medgraft.tasks.diffuse import Diffuse, ErrorMeter
 from medgraft.values import Batch, InputSpec, Prediction
+
+_INSIDE = 0.5  # share of a pixel
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class Look:
 
     Attributes:
         top: share of the places, the oddest, whose mean is the score of an image.
+        whole: weight of the image as a whole beside its places (patches).
         neighbours: kept places that a score is weighed by; 0 = off (patches).
         noise: time that images are taken to (diffusion).
         noises: how many noises are averaged over (diffusion).
         steps: back from the noise (diffusion).
     """
 
-    top: float = 0.01
+    top: float = 0.05
+    whole: float = 1.0
     neighbours: int = 0
     noise: float = 0.4
     noises: int = 4
@@ -106,18 +110,24 @@ class Anomaly(Task):
         Returns:
             `(N, h, w)` float32 on the net's own grid, `(N, h, w)` bool, and `(N,)` float32.
         """
-        factor = None
         if isinstance(self.net, PatchBank):
-            odd, _, inside = self.net(batch.pixels, area)
-            if self.look.neighbours:
-                factor = self.net.weights(batch.pixels, area, neighbours=self.look.neighbours)
-        else:
-            again = self._again(batch)
-            odd = (again.float() - batch.pixels).abs().mean(dim=1)
-            inside = area[:, 0] >= 0.5
+            return self._compared(self.net, batch, area)
+        odd = (self._again(batch).float() - batch.pixels).abs().mean(dim=1)
+        inside = area[:, 0] >= _INSIDE
+        return torch.where(inside, odd, torch.zeros_like(odd)), inside, self._scores(odd, inside)
+
+    def _compared(self, net: PatchBank, batch: Batch, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Places and the whole image together, each in deviations of the scores of normal images."""
+        odd, inside, whole = net(batch.pixels, area)
+        scores = self._scores(odd, inside)
+        if self.look.neighbours:
+            scores = scores * net.weights(batch.pixels, area, neighbours=self.look.neighbours)
         odd = torch.where(inside, odd.float(), torch.zeros_like(odd, dtype=torch.float32))
-        scores = torch.stack([_topmost(own[there], self.look.top) for own, there in zip(odd, inside, strict=True)])
-        return odd, inside, scores if factor is None else scores * factor
+        return odd, inside, net.in_units(scores) + self.look.whole * whole
+
+    def _scores(self, odd: Tensor, inside: Tensor) -> Tensor:
+        rows = [topmost(own[there], self.look.top) for own, there in zip(odd.float(), inside, strict=True)]
+        return torch.stack(rows)
 
     def _again(self, batch: Batch) -> Tensor:
         """Get the images drawn again; by diffusion the mean over noises, the same ones whenever it is asked."""
@@ -134,10 +144,3 @@ class Anomaly(Task):
             *_, drawn = net.drawn(noisy, steps=look.steps, sampler="ddim", start=look.noise)
             found.append(drawn.float())
         return torch.stack(found).mean(dim=0)
-
-
-def _topmost(values: Tensor, share: float) -> Tensor:
-    """The mean of the largest share of values; of no values zero."""
-    if not len(values):
-        return values.new_zeros(())
-    return values.topk(max(1, round(share * len(values)))).values.mean()
