@@ -143,7 +143,7 @@ class AnomalyRun:
 
     def _batch(self, held: Sequence[tuple[ImageRef, Any]]) -> Iterator[Looked]:
         good = [got for _, got in held if not isinstance(got, Exception)]
-        seen = iter(self.looked([pixels for pixels, _ in good], [shape for _, shape in good]) if good else [])
+        seen = iter(self.looked([pixels for pixels, *_ in good], [shape for _, shape, _ in good]) if good else [])
         for ref, got in held:
             if isinstance(got, Exception):
                 yield ref, got, (0, 0)
