@@ -81,7 +81,7 @@ def choose_images(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
     method = recipe.anomaly.method
     if method == "patches":
         size = next((one for one in _LOOKED if one >= side), _LOOKED[-1])
-        why = f"{size} pixels: the median shorter side of the images is {side}; more cost time and gained nothing"
+        why = f"{size} pixels: the median shorter side of the images is {side}; {_LOOKED[-1]} at most keeps it quick"
         return choose_input(filled(recipe, {"input.image_size": (size, why)}), side=side, gray=gray)
     if recipe.input.image_size is None:
         times, words = _times(recipe)
