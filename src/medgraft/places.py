@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from medgraft.anomaly.opened import AnomalyRun
 from medgraft.detection import arms
 from medgraft.detection.opened import BoxRun
 from medgraft.detection.scans.opened import ScanRun
@@ -22,8 +23,13 @@ from medgraft.segmentation.opened import MaskRun
 from medgraft.tasks import TASKS
 from medgraft.values import ImageRef
 
-PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun | GeneratorRun
-_DOES = ((MaskRun, "draws label maps"), (PromptRun, "outlines what a prompt shows"), (GeneratorRun, "draws images"))
+PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun | GeneratorRun | AnomalyRun
+_DOES = (
+    (MaskRun, "draws label maps"),
+    (PromptRun, "outlines what a prompt shows"),
+    (GeneratorRun, "draws images"),
+    (AnomalyRun, "scores how unlike normal images an image is"),
+)
 
 
 def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
@@ -38,6 +44,8 @@ def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
         return PromptRun(folder, device=device)
     if places == "images":
         return GeneratorRun(folder, device=device)
+    if places == "normals":
+        return AnomalyRun(folder, device=device)
     if places != "boxes":
         return Run(folder, device=device)
     if report.get("arm") == RETINANET:
@@ -56,7 +64,8 @@ def whole_only(run: Run | PlaceRun, *, verb: str) -> Run:
     if isinstance(run, Run):
         return run
     does = next((words for kind, words in _DOES if isinstance(run, kind)), "finds boxes")
-    raise RunRefused(f"this run {does}, and {verb} is for whole images", where=run.folder)
+    aim = "runs that name classes or values of" if isinstance(run, AnomalyRun) else ""
+    raise RunRefused(f"this run {does}, and {verb} is for {aim}{' ' * bool(aim)}whole images", where=run.folder)
 
 
 def evaluate(
@@ -75,6 +84,10 @@ def evaluate(
     if isinstance(run, GeneratorRun):
         what = "evaluate scores answers, and this run draws images"
         raise RunRefused(what, where=run.folder, do="See medgraft audit, and the scores in its report.")
+    if isinstance(run, AnomalyRun):
+        from medgraft.anomaly.outside import evaluate_normals
+
+        return evaluate_normals(run, data, **words)
     return arms.evaluate(run, data, **words)
 
 
@@ -91,6 +104,9 @@ def explain(run: PlaceRun, refs: Sequence[ImageRef], *, out: Path, **words: Any)
         raise RunRefused("explain shows where a net looked, and this one is told where to look", where=run.folder)
     if isinstance(run, GeneratorRun):
         raise RunRefused("explain shows where a net looked, and this one draws images", where=run.folder)
+    if isinstance(run, AnomalyRun):
+        what = "explain shows where a net looked, and the maps of this run say themselves where an image is odd"
+        raise RunRefused(what, where=run.folder, do="See medgraft predict --out FOLDER.")
     return arms.explain(run, refs, out=out, **words)
 
 
@@ -108,6 +124,10 @@ def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dic
         from medgraft.generation.job import train_images
 
         return train_images(out, dataset, recipe=recipe, listen=listen)
+    if TASKS[recipe.task].places == "normals":
+        from medgraft.anomaly.job import train_normals
+
+        return train_normals(out, dataset, recipe=recipe, listen=listen)
     return arms.train(out, dataset, recipe=recipe, listen=listen)
 
 
@@ -131,6 +151,12 @@ def plan(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Recipe:
         planned, found, _ = prepare_images(dataset, recipe, listen=listen)
         found.store.close()
         return planned
+    if TASKS[recipe.task].places == "normals":
+        from medgraft.anomaly.parts import prepare_normals
+
+        normals = prepare_normals(dataset, recipe, listen=listen)
+        normals.found.store.close()
+        return normals.recipe
     return arms.plan(dataset, recipe, listen=listen)
 
 
@@ -158,6 +184,8 @@ def depth_work(
         return asked.found, partial(depth_of_prompts, asked, parts, **words)
     if kind == "images":
         raise BadRecipe("nets that draw images have no trained stages to thaw", do="See generator.widths.")
+    if kind == "normals":
+        raise BadRecipe("what is unlike normal images is found without tuning stages", do="See anomaly.levels.")
     if arms.in_volumes(dataset, recipe):
         what = "how deep is not searched for boxes in volumes"
         raise BadRecipe(what, where=dataset.root, do="Give --depth to train; without it a rule decides.")

@@ -16,13 +16,13 @@ FLOORS = {
     2: {"samples", "nets", "scores", "phantoms"},
     3: {"tasks"},
     4: {"learn"},
-    5: {"recipe", "recipe_places", "recipe_generator"},
+    5: {"recipe", "recipe_places", "recipe_generator", "recipe_anomaly"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
     | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf", "outlining"}
-    | {"place_depth", "cleaning", "generation", "synthetic", "headline"},
+    | {"place_depth", "cleaning", "generation", "synthetic", "headline", "anomaly"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -46,7 +46,7 @@ LIBRARIES = {
     "tifffile": {"files"},
     "imagecodecs": {"files"},
     "openslide": {"files"},
-    "pydantic": {"recipe", "recipe_places", "recipe_generator", "server"},
+    "pydantic": {"recipe", "recipe_places", "recipe_generator", "recipe_anomaly", "server"},
     "yaml": {"recipe", "samples.yolo_names"},
     "typer": {"cli"},
     "click": {"cli"},
@@ -84,7 +84,7 @@ DISTRIBUTIONS |= {"segmentation_models_pytorch": "segmentation-models-pytorch"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}
 
 # A word that means a task, and nothing else below the tasks' floor ...
-TASKS = {"classify", "multilabel", "regress", "localise", "diffuse", "stylegan"}
+TASKS = {"classify", "multilabel", "regress", "localise", "diffuse", "stylegan", "anomaly"}
 # ... and words that may also be a grade of disease, a line segment, the outline of a lesion:
 # these are wrong only where something is compared with them.
 TASKS_TOO = {"grade", "detect", "segment", "outline", "generate"}

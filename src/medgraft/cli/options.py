@@ -37,7 +37,7 @@ COMMON = [
     _option(
         _TEXT,
         "task",
-        "classify, multilabel, grade, regress, detect, segment (by the data when not given), or localise.",
+        "classify, multilabel, grade, regress, detect, segment (by the data when not given), localise, anomaly.",
         _MODEL,
     ),
     _option(_TEXT, "backbone", "auto, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME, file:PATH, none:NAME.", _MODEL),

@@ -27,6 +27,7 @@ from medgraft.report import (
     shortcuts,
     slices,
     stress,
+    unlike,
     verdict,
 )
 from medgraft.report.checklist import checklist
@@ -46,6 +47,7 @@ _SECTIONS = (
     ("drawn", "What was drawn"),
     ("outlined", "What tuning bought"),
     ("generated", "How near to real ones, and copies"),
+    ("unlike", "How unlike normal images"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -140,12 +142,12 @@ def render_report(
         **drawn.view(report),
         **outlined.view(report),
         **generated.view(report),
+        **unlike.view(report, lists),
         **_gallery_view(gallery),
     }
     places = found.is_found(report) or drawn.is_drawn(report) or outlined.is_outlined(report)
     largest = {"mistakes": "The largest errors"} if places or not report.get("classes") else {}
-    if generated.is_generated(report):
-        largest = {"mistakes": "The nearest to a training image"}
+    largest |= {"mistakes": "The nearest to a training image"} if generated.is_generated(report) else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     script = "slices.js" if view["stacked"] else None
     return rendering.page(sections, frame="report.html", view=view, script=script)
@@ -162,8 +164,8 @@ def _title(report: Mapping[str, Any]) -> str:
 def _question(report: Mapping[str, Any]) -> str:
     if report.get("question"):
         return str(report["question"])
-    if generated.is_generated(report):
-        return generated.question(report)
+    if generated.is_generated(report) or unlike.is_unlike(report):
+        return (generated if generated.is_generated(report) else unlike).question(report)
     classes = [str(c) for c in report.get("classes") or ()]
     if report.get("task") == "regress" or not classes:
         target = of(report, "target")
@@ -325,8 +327,7 @@ def _chosen_on_val(report: Mapping[str, Any]) -> list[str]:
     return epoch + ([] if threshold is None else ["the threshold"]) + valleys
 
 
-def _few(scores: Mapping[str, Any], main: str | None) -> list[str]:
-    """The names of a few scores that stand for all: the main one and plain accuracy, else the first."""
+def _few(scores: Mapping[str, Any], main: str | None) -> list[str]:  # those that stand for all
     return [n for n in (main, "balanced_accuracy", "accuracy") if n and n in scores] or list(scores)[:3]
 
 

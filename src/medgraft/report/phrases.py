@@ -174,6 +174,7 @@ def task_words(task: object) -> str:
         "detect": "detection",
         "segment": "segmentation",
         "outline": "promptable segmentation",
+        "anomaly": "anomaly detection",
     }
     return known.get(str(task), str(task))
 

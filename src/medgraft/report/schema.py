@@ -69,6 +69,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "covered": {"zone", "sum": scores}}}
     drawing      {"tolerance": of the boundary in nsd, "unit": "mm" | "px", "thin": bool: centre lines are scored,
                   "apart": bool: things of one class are told apart, "axes": 2 of planes, 3 of volumes}    label maps
+    unlike       {"method", "normal": name of the normal class, "learnt_from": normal images, "left_out": others of the
+                  training, "kinds": {label: {"auroc", "sensitivity": scores}}, "places", "kept": of a bank}
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
     timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds",
@@ -89,6 +91,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     pr           {name: {"x": recall, "y": precision, "low", "high", "prevalence"}}
                  binary: one entry, named like `positive`; else one a class
     reliability  {"before": [{"p", "observed", "low", "high", "n"}], "after": [...]}  p = mean predicted
+    unlike       {class: [score of each test image]}          normal images, and all others
     sums         {"true": [...], "predicted": [...]}          severities of images, all of whose zones are known
     maps         [{"key", "true": sum or None, "predicted", "image": uint8, "map": (H, W) in 0..1}]
     drawn        [{"key", "class", "dice", "true_volume", "found_volume"}]   label maps: a row a test image and class;

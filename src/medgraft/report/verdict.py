@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medgraft.report import drawn, found, generated, outlined
+from medgraft.report import drawn, found, generated, outlined, unlike
 from medgraft.report.phrases import (
     count,
     decimal,
@@ -74,6 +74,8 @@ def verdict(report: Report) -> list[str]:
         return [_main(report, name, score), *outlined.words(report)]
     if generated.is_generated(report):
         return [_main(report, name, score), *generated.words(report)]
+    if unlike.is_unlike(report):
+        return [_main(report, name, score), *_chance(name, score), *_found(report), *unlike.words(report)]
     return [_main(report, name, score), *_chance(name, score), *_found(report), *_error(report, name)]
 
 
@@ -158,7 +160,8 @@ def warnings(report: Report) -> list[dict[str, str]]:
             f"{count(quarantined, 'file')} could not be used and took no part; the reasons are under “Data and split”."
         )
         found.append({"level": "note", "title": "Files set aside", "text": text})
-    if of(report, "backbone").get("random") and not generated.is_generated(report):
+    own = generated.is_generated(report) or report.get("unlike", {}).get("method") in ("diffusion", "autoencoder")
+    if of(report, "backbone").get("random") and not own:
         net = "net" if drawn.is_whole(report) else "encoder"
         text = f"The {net} started from random numbers: this run shows what training reaches without a pre-trained net."
         found.append({"level": "note", "title": "Not pre-trained", "text": text})

@@ -1,0 +1,1 @@
+"""Images unlike normal ones: learnt from normal images alone, scored, and shown where."""

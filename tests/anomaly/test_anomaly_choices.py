@@ -1,0 +1,58 @@
+"""Which label is that of normal images, and what is planned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medgraft.anomaly.choices import choose_images, choose_rest, normal_of
+from medgraft.anomaly.judge import threshold_of
+from medgraft.anomaly.parts import area_of
+from medgraft.errors import BadRecipe
+from medgraft.learn.model import Pixels
+from medgraft.recipe import Recipe
+
+
+@pytest.mark.parametrize("name", ["normal", "Healthy", "No finding", "no_findings", "no_tumor", "0", "good"])
+def test_a_label_that_says_so_is_normal(name: str):
+    assert normal_of(["ill", name, "worse"], None)[0] == name
+
+
+def test_none_of_several_labels_is_normal():
+    assert normal_of(["a|b", "", "b"], None)[0] == ""
+
+
+def test_a_name_is_asked_for_where_none_says_so_or_two_do():
+    with pytest.raises(BadRecipe, match="no label says.*bkl, nv"):
+        normal_of(["nv", "bkl"], None)
+    with pytest.raises(BadRecipe, match="may both be normal"):
+        normal_of(["normal", "healthy", "ill"], None)
+    with pytest.raises(BadRecipe, match="no image has the label 'naevus'"):
+        normal_of(["nv", "bkl"], "naevus")
+    assert normal_of(["nv", "bkl"], "NV") == ("nv", "as asked")
+    assert normal_of(["scan", "scan"], None)[0] == "scan"
+
+
+def test_what_is_asked_for_stays_and_the_rest_has_reasons():
+    recipe = Recipe(task="anomaly").changed({"input.image_size": 64, "machine.device": "cpu"})  # type: ignore[call-arg]
+    planned = choose_rest(choose_images(recipe, side=300, gray=True), images=40, preset=("chest", "by names"))
+    assert planned.anomaly.method == "patches" and planned.input.image_size == 64
+    assert planned.reasons["anomaly.top"] and planned.augment.preset == "none"
+    diffusion = recipe.changed({"anomaly.method": "diffusion"})
+    planned = choose_rest(choose_images(diffusion, side=300, gray=True), images=40, preset=("chest", "by names"))
+    assert planned.task == "anomaly" and planned.generator.shape == [64, 64] and planned.fit.epochs
+    with pytest.raises(BadRecipe, match="multiples of 16"):
+        choose_images(recipe.changed({"anomaly.method": "autoencoder", "input.image_size": 40}), side=300, gray=True)
+
+
+def test_the_threshold_leaves_a_share_of_normal_images_below():
+    scores = np.random.default_rng(0).normal(size=400)
+    assert (scores >= threshold_of(scores, 0.95)).mean() == pytest.approx(0.05, abs=0.003)
+    assert (np.ones(7) >= threshold_of(np.ones(7), 0.9)).sum() == 0
+
+
+def test_the_area_of_an_image_is_where_it_was_not_padded():
+    area = area_of((30, 60), Pixels((32, 32), 1, "pad"))
+    assert area.sum() == 16 * 32 and area[0, 8:24].all()
+    assert area_of((30, 60), Pixels((32, 32), 1, "stretch")).all()
+    assert area_of((30, 60), Pixels((32, 32), 1, "crop")).all()

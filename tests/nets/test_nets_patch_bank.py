@@ -1,0 +1,96 @@
+"""The bank of normal places: nearest rows, the choice of those that are kept, and padding that takes no part."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medgraft.errors import BadData, BadRecipe
+from medgraft.nets.backbone import backbone
+from medgraft.nets.patch_bank import PatchBank, coreset, moments, nearest_of, topmost
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*starts from random numbers")
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def bank() -> PatchBank:
+    net = backbone("none:timm:resnet10t", channels=1, image_size=SIDE, seed=1)
+    return PatchBank(net, [2, 3])
+
+
+def _images(count: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, 1, SIDE, SIDE)).astype(np.float32))
+
+
+def test_the_nearest_rows_are_those_of_all_distances():
+    dice = np.random.default_rng(0)
+    rows, bank = (torch.from_numpy(dice.normal(size=(n, 7)).astype(np.float32)) for n in (50, 30))
+    apart = torch.cdist(rows, bank)
+    distance, number = nearest_of(rows, bank)
+    assert torch.allclose(distance, apart.min(dim=1).values, atol=1e-4)
+    assert torch.equal(number, apart.argmin(dim=1))
+    three, _ = nearest_of(rows, bank, count=3)
+    assert torch.allclose(three, apart.sort(dim=1).values[:, :3], atol=1e-4)
+
+
+def test_a_coreset_takes_of_each_heap_before_it_takes_two_of_one():
+    dice = np.random.default_rng(0)
+    heaps = np.repeat(np.eye(5) * 100, 40, axis=0) + dice.normal(size=(200, 5))
+    chosen = coreset(torch.from_numpy(heaps.astype(np.float32)), 5, seed=3)
+    assert sorted((chosen // 40).tolist()) == [0, 1, 2, 3, 4]
+    again = coreset(torch.from_numpy(heaps.astype(np.float32)), 5, seed=3)
+    assert torch.equal(chosen, again)
+
+
+def test_the_topmost_share_of_values():
+    values = torch.arange(100.0)
+    assert float(topmost(values, 0.05)) == pytest.approx(97.0)
+    assert float(topmost(values, 0.001)) == 99.0
+    assert float(topmost(values[:0], 0.5)) == 0.0
+
+
+def test_a_learnt_image_is_near_and_a_strange_one_far(bank: PatchBank):
+    images, whole = _images(10, 0), torch.ones(10, 1, SIDE, SIDE)
+    seen = bank.learn([(images, whole)], images=10, share=1.0, most=5000, top=0.1, seed=0)
+    assert seen == 10 * 8 * 8 == len(bank.bank) and len(bank.wholes) == 10
+    near, inside, known = bank(images[:2], whole[:2])
+    strange = _images(2, 5)
+    strange[:, :, :20, :20] = 8.0
+    far, _, odd = bank(strange, whole[:2])
+    assert near.max() < 0.02 and inside.all()
+    assert far[:, 0, 0].min() > far[:, -1, -1].max() > near.max()
+    assert odd.min() > known.max()
+
+
+def test_a_channel_that_is_silent_in_normal_images_does_not_shout():
+    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)) * 10
+    rows[:, 1], rows[:, 4:] = 0.0, rows[:, 4:] / 1000
+    mean, std = moments(rows, (4, 2))
+    assert torch.allclose(mean, rows.mean(dim=0)) and float(std[1]) == pytest.approx(0.2 * 0.75 * 10, rel=0.1)
+    assert torch.allclose(std[4:], rows[:, 4:].std(dim=0, correction=0))  # another level has its own measure
+
+
+def test_padding_takes_no_part(bank: PatchBank):
+    area = torch.zeros(1, 1, SIDE, SIDE)
+    area[:, :, 16:48] = 1
+    images = _images(1, 2) * area
+    _, inside, _ = bank.places(images, area)
+    assert inside[0].sum() == 4 * 8 and not inside[0, :2].any()
+    seen = bank.learn([(images, area)], images=1, share=1.0, most=5000, top=0.1, seed=0)
+    assert seen == 32
+
+
+def test_what_cannot_be_is_said(bank: PatchBank):
+    with pytest.raises(BadRecipe, match="has 5 stages, and stage 9"):
+        PatchBank(bank.backbone, [2, 8])
+    with pytest.raises(BadData, match="no place"):
+        bank.learn([], images=1, share=1.0, most=10, top=0.1, seed=0)
+
+
+def test_a_score_among_many_kept_places_weighs_less(bank: PatchBank):
+    images, whole = _images(6, 0), torch.ones(6, 1, SIDE, SIDE)
+    bank.learn([(images, whole)], images=6, share=1.0, most=5000, top=0.1, seed=0)
+    weights = bank.weights(_images(3, 9), whole[:3], neighbours=5)
+    assert weights.shape == (3,) and ((weights >= 0) & (weights < 1)).all()
