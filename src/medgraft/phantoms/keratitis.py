@@ -117,7 +117,8 @@ def _ulcer(rng: np.random.Generator, where: ocular.View, person: _Patient) -> _U
     opaque = paint.ramp(gap, (1 + soft, 1 - soft)) * inside * np.float32(0.5 + 0.48 * rng.beta(2, 1.2))
     haze = np.exp(-np.clip(gap - 0.6, 0, None) / np.float32(rng.uniform(0.7, 1.6))) * inside
     haze = haze * np.float32(0.12 + 0.4 * person.burden * rng.uniform(0.5, 1))
-    defect = paint.ramp(gap, (rng.uniform(0.85, 1.35), 0.75)) * inside if rng.uniform() < 0.85 else none
+    edge = rng.uniform(1.1, 1.5)
+    defect = paint.ramp(gap, (edge + 0.1, edge - 0.1)) * inside if rng.uniform() < 0.85 else none
     pus = none
     if person.burden > 0.4 and rng.uniform() < 0.5:
         level = 0.93 - rng.uniform(0.1, 0.42) * person.burden
