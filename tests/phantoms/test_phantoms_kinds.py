@@ -225,7 +225,7 @@ def test_an_infiltrate_is_in_the_cornea_and_paler_than_what_it_covers(cases: dic
         assert not case.mask[~wide].any()
         spot = case.mask == case.mask_names.index("infiltrate")
         rest = inside & (case.mask == 0)
-        if case.covariates["light"] == "diffuse" and spot.sum() > 10:
+        if case.covariates["light"] == "plain" and spot.sum() > 10:
             paler.append(case.pixels[spot].mean() - case.pixels[rest].mean())
     assert len(paler) > 3 and np.mean(paler) > 30
 
@@ -258,7 +258,7 @@ def test_eyes_are_red_in_health_too_but_less_often(cases: dict[str, list[Case]])
     found: dict[str, list[float]] = {"healthy": [], "keratitis": []}
     for index in range(40):
         case = KINDS["keratitis"](index, seed=4, size=48)
-        if case.covariates["light"] == "diffuse":
+        if case.covariates["light"] == "plain":
             assert case.anatomy is not None
             white = case.pixels[case.anatomy == case.anatomy_names.index("white")].mean(axis=0)
             found[case.label].append(float(white[0] - white[1]))

@@ -66,7 +66,7 @@ def keratitis(index: int, *, seed: int = 0, size: int = 224) -> Case:
     coloured = ocular.iris(body, where, eye=person.eye)
     limbus = np.float32(0.05 + 0.03 * rng.uniform())
     picture += (coloured - picture) * paint.ramp(where.away, (1 + limbus, 1 - limbus))[None]
-    light = str(rng.choice(["diffuse", "slit", "cobalt"], p=[0.55, 0.27, 0.18]))
+    light = str(rng.choice(["plain", "slit", "cobalt"], p=[0.55, 0.27, 0.18]))
     _cornea(rng, where, picture, person, ulcer)
     mask, lesions = _truth(where, ulcer, ill=person.ill)
     _lit(rng, where, picture, light=light, ulcer=ulcer)
@@ -127,9 +127,7 @@ def _ulcer(rng: np.random.Generator, where: ocular.View, person: _Patient) -> _U
     return _Ulcer(opaque.astype(np.float32), haze.astype(np.float32), defect.astype(np.float32), pus)
 
 
-def _cornea(
-    rng: np.random.Generator, where: ocular.View, picture: np.ndarray, person: _Patient, ulcer: _Ulcer
-) -> None:
+def _cornea(rng: np.random.Generator, where: ocular.View, picture: np.ndarray, person: _Patient, ulcer: _Ulcer) -> None:
     """Lay what is in and behind the cornea over the iris, in place."""
     mottle = paint.noise(rng, where.size, cells=16, octaves=3, keep=0.6)
     if person.eye.arcus:
@@ -175,8 +173,8 @@ def _lit(rng: np.random.Generator, where: ocular.View, picture: np.ndarray, *, l
         dy, dx = where.y - np.float32(y) + 0.1 * rough * bump, where.x - np.float32(x) + 0.1 * rough * bump
         shape = np.exp(-(np.abs(dy / np.float32(tall)) ** power + np.abs(dx / np.float32(wide)) ** power))
         picture += (np.float32(rng.uniform(0.7, 1.0)) * shape * where.cornea)[None]
-    shine = paint.ramp(paint.noise(rng, where.size, cells=34, octaves=2), (2.2, 3.2)) * paint.ramp(where.away, (1.0, 1.1))
-    picture += (0.45 * shine * where.open)[None]
+    shine = paint.ramp(paint.noise(rng, where.size, cells=34, octaves=2), (2.2, 3.2)) * where.open
+    picture += (0.45 * shine * paint.ramp(where.away, (1.0, 1.1)))[None]
 
 
 def _under(eye: ocular.Owner, light: str) -> ocular.Owner:
