@@ -67,7 +67,8 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "real", "synthetic": {class: training images},
                   "tried": [{"ratio", "words", "images": {class: n}, "epochs", "val": {name: score},
                              "difference": {name: score} from real images alone, "highest": upper end of the
-                             difference in log-loss for so many ratios, "admitted": bool}],
+                             difference in log-loss for so many ratios, "admitted": bool,
+                             "test": {name: score} the same difference on the test part, told afterwards}],
                   "compared": ratio, "compared_words", "warnings": ["one sentence", ...],
                   "test": {"with", "without", "difference": {"auroc", "balanced_accuracy", "log_loss": scores}}}
                  synthetic images beside the training images; validation decides, the test part only tells

@@ -138,10 +138,12 @@ class Enriching:
         """Write what was decided, and what it brought on the test part, which is looked at only now."""
         chosen, best, real = decision.chosen, decision.best, arms[0]
         self.listen({"event": "say", "text": f"synthetic images: {decision.why}"})
-        test = {}
-        if best is not real:
-            pairs = [(arm, judge.named(arm.learnt.parts.task, self.ask(arm.learnt, "test"))) for arm in (best, real)]
-            test = bought(pairs[0], pairs[1], seed=self.recipe.seed, resamples=self.recipe.scores.resamples)
+        tests = [(arm, judge.named(arm.learnt.parts.task, self.ask(arm.learnt, "test"))) for arm in arms]
+        words: dict[str, Any] = {"seed": self.recipe.seed, "resamples": self.recipe.scores.resamples}
+        told = [bought(one, tests[0], **words) for one in tests[1:]]
+        test = next((one for (arm, _), one in zip(tests[1:], told, strict=True) if arm is best), {})
+        for row, one in zip(decision.rows[1:], told, strict=True):
+            row["test"] = one["difference"]
         card = source.run.card
         entry = {
             "generator": {

@@ -1,0 +1,188 @@
+"""Synthetic images end to end: beside real ones in a training, and in their place where data may not be shared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import medgraft as mg
+from medgraft.errors import BadRecipe, Leak, RunRefused, UserError
+from medgraft.report.schema import problems
+from medgraft.storage import sha256_file
+from tiny_data import make_tiny_data
+
+QUICK: dict[str, Any] = {
+    "backbone": "none:timm:test_resnet",
+    "image_size": 32,
+    "batch_size": 8,
+    "depth": "all",
+    "device": "cpu",
+    "offline": True,
+    "label_column": "label",
+}
+SETTINGS: dict[str, Any] = {
+    "fit.precision": "fp32",
+    "fit.channels_last": False,
+    "fit.probe": False,
+    "scores.resamples": 200,
+    "scores.learning": False,
+    "scores.shortcuts": False,
+    "scores.stress": False,
+    "scores.maps": False,
+    "generator.widths": [8, 8, 8],
+    "generator.steps": 2,
+    "generator.shape": [16, 16],
+    "generator.looks": 1,
+    "synthetic.epochs": 1,
+}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def with_split(table: Path, name: str, *, given: dict[str, str]) -> Path:
+    """Write the table again with splits by patient; the rest of the patients is left out."""
+    rows = [{**row, "split": given[row["patient"]]} for row in rows_of(table) if row["patient"] in given]
+    path = table.parent / name
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_data(tmp_path_factory.mktemp("data") / "tiny", patients=36)
+
+
+@pytest.fixture(scope="module")
+def classified(table: Path) -> Path:
+    """Patients 0 to 17 train, 18 to 23 validation, 24 to 29 test."""
+    parts = {f"p{k:02d}": "train" if k < 18 else "val" if k < 24 else "test" for k in range(30)}
+    return with_split(table, "classified.csv", given=parts)
+
+
+def generator(table: Path, out: Path, *, first: int, **settings: Any) -> Path:
+    """Train one on 18 patients from `first` on."""
+    parts = {
+        f"p{k % 36:02d}": "train" if k < first + 12 else "val" if k < first + 15 else "test"
+        for k in range(first, first + 18)
+    }
+    own = with_split(table, f"generator-{first}.csv", given=parts)
+    chosen = {name: value for name, value in SETTINGS.items() if name.startswith("generator.")}
+    words = {name: QUICK[name] for name in ("batch_size", "device", "offline", "label_column")}
+    chosen = {**chosen, "generator.kinds": True, **settings}
+    mg.train(own, out=out, task="diffuse", epochs=1, image_size=None, settings=chosen, **words)
+    return out
+
+
+@pytest.fixture(scope="module")
+def apart(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generator(table, tmp_path_factory.mktemp("runs") / "apart", first=0)
+
+
+def test_a_run_that_draws_and_knows_no_test_image_may_help(classified: Path, apart: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    settings = {**SETTINGS, "synthetic.tried": [0.5, 1]}
+    report = mg.train(classified, out=out, synthetic=str(apart), epochs=2, settings=settings, **QUICK)
+    assert problems(report) == []
+    told = report["enrichment"]
+    assert told["chosen_by"] == "validation" and not told["generator"]["inside"]
+    assert [row["ratio"] for row in told["tried"]] == [0, 0.5, 1]
+    assert told["tried"][1]["images"] == {"ill": 9, "well": 9}
+    assert [row["epochs"] for row in told["tried"]] == [2, 1, 1]
+    assert all(row["val"]["log_loss"]["n"] == 12 for row in told["tried"])
+    assert set(told["test"]) == {"with", "without", "difference"}
+    assert report["data"]["images"] == {"train": 36, "val": 12, "test": 12}  # real ones
+    marked = [row for row in rows_of(out / "samples.csv") if row.get("synthetic") == "yes"]
+    assert len(marked) == sum(told["synthetic"].values())
+    assert all(row["split"] == "train" and row["patient"].startswith("synthetic-") for row in marked)
+    page = (out / "report.html").read_text()
+    assert "They are of no patient, and only in the training part" in page and "Let in?" in page
+    recipe = (out / "recipe.yaml").read_text()
+    assert f"ratio: {told['ratio']}" in recipe and "synthetic.ratio: " in recipe
+    assert not list((out / "arms").glob("*/resume"))
+    assert {"log.jsonl", "enrichment.json", "synthetic"} <= {path.name for path in out.iterdir()}
+
+
+def test_a_run_that_learnt_from_what_judges_is_refused_with_a_list(classified: Path, table: Path, tmp_path: Path):
+    knows = generator(table, tmp_path / "knows", first=12)  # 12 to 23 train: six of them are of the validation part
+    with pytest.raises(Leak, match=r"learnt from 18 images .*p18_0.png \(val\)"):
+        mg.train(classified, out=tmp_path / "run", synthetic=str(knows), epochs=1, settings=SETTINGS, **QUICK)
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_what_has_no_label_or_no_meaning_is_refused_in_words(classified: Path, apart: Path, tmp_path: Path):
+    opened = mg.open_run(apart, device="cpu")
+    from medgraft.synthetic.sources import check_classes
+
+    opened.card["classes"] = []
+    with pytest.raises(BadRecipe, match="without classes"):
+        check_classes(opened, ("well", "ill"))  # type: ignore[arg-type]
+    opened.card["classes"] = ["ill", "odd"]
+    with pytest.raises(BadRecipe, match="does not draw well"):
+        check_classes(opened, ("well", "ill"))  # type: ignore[arg-type]
+    words = {**QUICK, "label_column": "grade", "task": "grade", "synthetic": str(apart)}
+    with pytest.raises(BadRecipe, match="grades have an order"):
+        mg.train(classified, out=tmp_path / "a", settings=SETTINGS, **words)
+    with pytest.raises(BadRecipe, match="no classes of whole images"):
+        mg.plan(classified, **{**words, "task": "regress", "label_column": "amount"})
+    with pytest.raises(UserError, match="no such"):
+        mg.train(classified, out=tmp_path / "b", synthetic=str(tmp_path / "no"), settings=SETTINGS, **QUICK)
+    (tmp_path / "c" / "synthetic").mkdir(parents=True)
+    with pytest.raises(RunRefused, match="something else"):
+        mg.train(classified, out=tmp_path / "c", synthetic=str(apart), settings=SETTINGS, **QUICK)
+
+
+class Enough(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", ["all", "1"])
+def test_one_trained_inside_sees_the_training_part_alone_and_a_kill_changes_nothing(
+    classified: Path, tmp_path: Path, depth: str
+):
+    words: dict[str, Any] = {**QUICK, "depth": depth if depth == "all" else int(depth), "epochs": 2}
+    settings = {**SETTINGS, "synthetic.tried": [1, "balance", 2], "machine.save_seconds": 0}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    told = mg.train(classified, out=whole, synthetic="diffuse", settings=settings, **words)["enrichment"]
+    assert told["generator"]["inside"] and [row["ratio"] for row in told["tried"]] == [0, 1, 2]  # classes are equal
+    rows = {row["sha256"]: row for row in rows_of(whole / "samples.csv")}
+    learnt = [row for row in rows_of(whole / "generator" / "samples.csv") if row["split"] in ("train", "val")]
+    assert {rows[row["sha256"]]["split"] for row in learnt} == {"train"} and len(learnt) == 36
+    for sign in ("training a generator", "training: 1 synthetic", "training: 2 synthetic", "synthetic images: "):
+
+        def listen(event: dict[str, Any], sign: str = sign) -> None:
+            if str(event.get("text", "")).startswith(sign):
+                raise Enough
+
+        with pytest.raises(Enough):
+            given = {"resume": (cut / "recipe.yaml").exists(), "listen": listen}
+            mg.train(classified, out=cut, synthetic="diffuse", settings=settings, **given, **words)
+    again = mg.train(classified, out=cut, resume=True)["enrichment"]
+    assert sha256_file(cut / "model.safetensors") == sha256_file(whole / "model.safetensors")
+    for name in ("tried", "test", "ratio", "why"):
+        assert again[name] == told[name]
+
+
+def test_a_set_that_may_be_shared_is_trained_on_and_scored_on_real_images(
+    classified: Path, apart: Path, tmp_path: Path
+):
+    made = mg.generate(apart, count=40, out=tmp_path / "shared", despite_audit=True)
+    settings = {name: value for name, value in SETTINGS.items() if not name.startswith(("generator", "synthetic"))}
+    words = {**QUICK, "epochs": 1, "patients_unknown": True}
+    report = mg.train(made.out, out=tmp_path / "run", settings=settings, **words)
+    said = " ".join(report["warnings"])
+    assert "40 of 40 images are synthetic" in said and "score the run on real images" in said
+    found = mg.evaluate(tmp_path / "run", classified, out=tmp_path / "real", device="cpu")
+    assert found["scores"]["test"]["auroc"]["n"] == 12
+    assert not any("synthetic" in text for text in found["warnings"])
+    json.loads((tmp_path / "real" / "report.json").read_text())
