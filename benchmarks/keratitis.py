@@ -6,7 +6,7 @@ sees the drawn ones too does better. Here each draw takes 57 healthy and 27 dise
 alone, with half as many, as many and twice as many synthetic ones of each class, and with the rare class filled up; all
 with the same number of steps. They are compared on many images of other patients. Sets:
 
-- phantoms: the front of an eye, healthy or with keratitis, drawn by medgraft itself; 500 and more test images;
+- phantoms: the front of an eye, healthy or with keratitis, drawn by medgraft itself; about 550 test images;
 - chest: chest X-rays, normal or pneumonia (cxr_pneumonia_624); test: all other images, near-duplicates kept together;
 - skin: dermoscopies, naevus or melanoma (ham10000_sub); test: all other lesions.
 
@@ -60,8 +60,9 @@ def main() -> None:
     given.add_argument("--diseased", type=int, default=27, help="diseased training images")
     given.add_argument("--size", type=int, default=64, help="pixels of a side, of generator and classifier")
     given.add_argument("--pool", type=int, default=1100, help="phantoms to draw from, test images among them")
-    given.add_argument("--epochs", type=int, default=40, help="of the classifier with real images alone")
-    given.add_argument("--generator-epochs", type=int, default=15, help="of the generator, about 100 steps each")
+    given.add_argument("--epochs", type=int, default=20, help="of the classifier with real images alone")
+    given.add_argument("--generator-epochs", type=int, default=10, help="of the generator, about 100 steps each")
+    given.add_argument("--fold", type=int, default=4, help="of the generator: 2 is finer and four times as slow")
     given.add_argument("--depth", default="all", help="of the classifier: head, all, or how many stages")
     given.add_argument("--only", default="", help="only cells whose name begins so")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
@@ -98,6 +99,7 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
                 "synthetic.tried": RATIOS,
                 "synthetic.epochs": options.generator_epochs,
                 "generator.shape": [options.size, options.size],
+                "generator.fold": options.fold,
                 "generator.widths": [32, 64, 96],
                 "generator.steps": 16,
                 **dict.fromkeys(("scores.learning", "scores.shortcuts", "scores.stress", "scores.maps"), False),

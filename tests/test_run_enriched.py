@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import medgraft as mg
 from medgraft.errors import BadRecipe, Leak, RunRefused, UserError
@@ -69,23 +70,16 @@ def classified(table: Path) -> Path:
     return with_split(table, "classified.csv", given=parts)
 
 
-def generator(table: Path, out: Path, *, first: int, **settings: Any) -> Path:
-    """Train one on 18 patients from `first` on."""
-    parts = {
-        f"p{k % 36:02d}": "train" if k < first + 12 else "val" if k < first + 15 else "test"
-        for k in range(first, first + 18)
-    }
-    own = with_split(table, f"generator-{first}.csv", given=parts)
-    chosen = {name: value for name, value in SETTINGS.items() if name.startswith("generator.")}
-    words = {name: QUICK[name] for name in ("batch_size", "device", "offline", "label_column")}
-    chosen = {**chosen, "generator.kinds": True, **settings}
-    mg.train(own, out=out, task="diffuse", epochs=1, image_size=None, settings=chosen, **words)
-    return out
-
-
 @pytest.fixture(scope="module")
 def apart(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generator(table, tmp_path_factory.mktemp("runs") / "apart", first=0)
+    """Train a generator on patients 0 to 11; 12 to 14 choose its epoch, and 15 to 17 judge it."""
+    parts = {f"p{k:02d}": "train" if k < 12 else "val" if k < 15 else "test" for k in range(18)}
+    chosen = {name: value for name, value in SETTINGS.items() if name.startswith("generator.")}
+    words = {name: QUICK[name] for name in ("batch_size", "device", "offline", "label_column")}
+    out = tmp_path_factory.mktemp("runs") / "apart"
+    own = with_split(table, "generator.csv", given=parts)
+    mg.train(own, out=out, task="diffuse", epochs=1, settings={**chosen, "generator.kinds": True}, **words)
+    return out
 
 
 def test_a_run_that_draws_and_knows_no_test_image_may_help(classified: Path, apart: Path, tmp_path: Path):
@@ -112,11 +106,35 @@ def test_a_run_that_draws_and_knows_no_test_image_may_help(classified: Path, apa
     assert {"log.jsonl", "enrichment.json", "synthetic"} <= {path.name for path in out.iterdir()}
 
 
-def test_a_run_that_learnt_from_what_judges_is_refused_with_a_list(classified: Path, table: Path, tmp_path: Path):
-    knows = generator(table, tmp_path / "knows", first=12)  # 12 to 23 train: six of them are of the validation part
-    with pytest.raises(Leak, match=r"learnt from 18 images .*p18_0.png \(val\)"):
-        mg.train(classified, out=tmp_path / "run", synthetic=str(knows), epochs=1, settings=SETTINGS, **QUICK)
+@pytest.mark.slow
+def test_the_recipe_of_a_run_makes_the_same_model_again(classified: Path, apart: Path, tmp_path: Path):
+    words: dict[str, Any] = {"synthetic": str(apart), "ratio": 1, "settings": SETTINGS}
+    told = mg.train(classified, out=tmp_path / "a", epochs=4, **words, **QUICK)
+    assert told["enrichment"]["ratio"] == 1 and told["enrichment"]["chosen_by"] == "the user"
+    assert told["training"]["epochs_planned"] == 2 and "epochs: 4" in (tmp_path / "a" / "recipe.yaml").read_text()
+    mg.train(classified, out=tmp_path / "b", recipe=tmp_path / "a" / "recipe.yaml")
+    prints = {sha256_file(tmp_path / name / "model.safetensors") for name in ("a", "b")}
+    assert len(prints) == 1
+
+
+def test_a_run_that_learnt_from_what_judges_is_refused_with_a_list(table: Path, apart: Path, tmp_path: Path):
+    """The generator learnt from patients 0 to 14; three of them are of this validation part."""
+    parts = {f"p{k:02d}": "val" if k < 18 else "test" if k < 24 else "train" for k in range(12, 36)}
+    leaky = with_split(table, "leaky.csv", given=parts)
+    with pytest.raises(Leak, match=r"learnt from 6 images .*p12_0.png \(val\)"):
+        mg.train(leaky, out=tmp_path / "run", synthetic=str(apart), epochs=1, settings=SETTINGS, **QUICK)
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+    rows = [{**row, "path": f"copy-{row['path']}"} for row in rows_of(leaky)]  # other bytes, the same people
+    for row in rows:
+        image = Image.open(table.parent / row["path"].removeprefix("copy-"))
+        image.point(lambda value: 255 - value).save(table.parent / row["path"])
+    other = table.parent / "people.csv"
+    with open(other, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(Leak, match=r"from 3 of their patients: patient p12"):
+        mg.train(other, out=tmp_path / "run", synthetic=str(apart), epochs=1, settings=SETTINGS, **QUICK)
 
 
 def test_what_has_no_label_or_no_meaning_is_refused_in_words(classified: Path, apart: Path, tmp_path: Path):
@@ -134,7 +152,7 @@ def test_what_has_no_label_or_no_meaning_is_refused_in_words(classified: Path, a
         mg.train(classified, out=tmp_path / "a", settings=SETTINGS, **words)
     with pytest.raises(BadRecipe, match="no classes of whole images"):
         mg.plan(classified, **{**words, "task": "regress", "label_column": "amount"})
-    with pytest.raises(UserError, match="no such"):
+    with pytest.raises(UserError, match="no run folder"):
         mg.train(classified, out=tmp_path / "b", synthetic=str(tmp_path / "no"), settings=SETTINGS, **QUICK)
     (tmp_path / "c" / "synthetic").mkdir(parents=True)
     with pytest.raises(RunRefused, match="something else"):

@@ -289,6 +289,8 @@ def _finish(out: Path, learnt: Learnt, found: Gathered, enrichment: dict[str, An
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
     report["enrichment"] = enrichment
+    if enrichment:
+        report["training"]["epochs_planned"] = enrichment["epochs_planned"]
     report["warnings"] += enrichment.get("warnings", [])
     report["alarms"] = reporting.alarms(report)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}

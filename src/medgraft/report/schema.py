@@ -69,7 +69,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                              "difference": {name: score} from real images alone, "highest": upper end of the
                              difference in log-loss for so many ratios, "admitted": bool,
                              "test": {name: score} the same difference on the test part, told afterwards}],
-                  "compared": ratio, "compared_words", "warnings": ["one sentence", ...],
+                  "compared": ratio, "compared_words", "epochs_planned", "warnings": ["one sentence", ...],
                   "test": {"with", "without", "difference": {"auroc", "balanced_accuracy", "log_loss": scores}}}
                  synthetic images beside the training images; validation decides, the test part only tells
     severity     {"grid": [rows, columns], "grades": [0, 1, 2, 3] or [] (shares), "score": name of a zone's score,

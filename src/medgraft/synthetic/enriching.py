@@ -164,15 +164,16 @@ class Enriching:
             "synthetic": dict(chosen.images),
             "tried": decision.rows,
             "test": test,
+            "epochs_planned": chosen.learnt.recipe.fit.epochs,
             "warnings": list(source.warnings),
         }
         storage.write_json(self.out / FILE, entry)
         pages.write_samples(self.out / "samples.csv", chosen.found)
-        own = chosen.learnt.recipe
+        # The recipe is the one that all arms came from: done again, it makes this arm's epochs fewer by itself.
         settled = {"synthetic.ratio": chosen.ratio}
         if not source.inside:
             settled["synthetic.sha256"] = entry["generator"]["sha256"]
-        chosen.learnt.recipe = planning.with_reasons(own.changed(settled), {"synthetic.ratio": decision.why})
+        chosen.learnt.recipe = planning.with_reasons(self.recipe.changed(settled), {"synthetic.ratio": decision.why})
         return chosen.learnt, entry
 
 
