@@ -13,7 +13,8 @@ with the same number of steps. They are compared on many images of other patient
 What is told: the paired difference of AUROC from real images alone on the test images, of each draw with its interval,
 and over draws the mean with the interval of Student's t (another training set and other seeds each); and how often
 validation let synthetic images in. Nothing is chosen on test images. Cells are kept in keratitis.json beside this file,
-so that a second call goes on where the first stopped. A cell takes about 6 to 8 minutes on one core.
+so that a second call goes on where the first stopped. A cell is planned to take 6 to 8 minutes
+on a core of its own: about 1,000 steps of the generator, and five classifiers.
 
     python benchmarks/keratitis.py --shared ../shared           # what is missing
     python benchmarks/keratitis.py --only phantoms --draws 2    # cells whose name begins so
@@ -60,7 +61,7 @@ def main() -> None:
     given.add_argument("--diseased", type=int, default=27, help="diseased training images")
     given.add_argument("--size", type=int, default=64, help="pixels of a side, of generator and classifier")
     given.add_argument("--pool", type=int, default=1100, help="phantoms to draw from, test images among them")
-    given.add_argument("--epochs", type=int, default=20, help="of the classifier with real images alone")
+    given.add_argument("--epochs", type=int, default=12, help="of the classifier with real images alone")
     given.add_argument("--generator-epochs", type=int, default=10, help="of the generator, about 100 steps each")
     given.add_argument("--fold", type=int, default=4, help="of the generator: 2 is finer and four times as slow")
     given.add_argument("--depth", default="all", help="of the classifier: head, all, or how many stages")

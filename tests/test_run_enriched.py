@@ -12,8 +12,10 @@ from PIL import Image
 
 import medgraft as mg
 from medgraft.errors import BadRecipe, Leak, RunRefused, UserError
+from medgraft.generation.opened import GeneratorRun
 from medgraft.report.schema import problems
 from medgraft.storage import sha256_file
+from medgraft.synthetic.sources import check_classes
 from tiny_data import make_tiny_data
 
 QUICK: dict[str, Any] = {
@@ -139,14 +141,13 @@ def test_a_run_that_learnt_from_what_judges_is_refused_with_a_list(table: Path, 
 
 def test_what_has_no_label_or_no_meaning_is_refused_in_words(classified: Path, apart: Path, tmp_path: Path):
     opened = mg.open_run(apart, device="cpu")
-    from medgraft.synthetic.sources import check_classes
-
+    assert isinstance(opened, GeneratorRun)
     opened.card["classes"] = []
     with pytest.raises(BadRecipe, match="without classes"):
-        check_classes(opened, ("well", "ill"))  # type: ignore[arg-type]
+        check_classes(opened, ("well", "ill"))
     opened.card["classes"] = ["ill", "odd"]
     with pytest.raises(BadRecipe, match="does not draw well"):
-        check_classes(opened, ("well", "ill"))  # type: ignore[arg-type]
+        check_classes(opened, ("well", "ill"))
     words = {**QUICK, "label_column": "grade", "task": "grade", "synthetic": str(apart)}
     with pytest.raises(BadRecipe, match="grades have an order"):
         mg.train(classified, out=tmp_path / "a", settings=SETTINGS, **words)
@@ -154,6 +155,8 @@ def test_what_has_no_label_or_no_meaning_is_refused_in_words(classified: Path, a
         mg.plan(classified, **{**words, "task": "regress", "label_column": "amount"})
     with pytest.raises(UserError, match="no run folder"):
         mg.train(classified, out=tmp_path / "b", synthetic=str(tmp_path / "no"), settings=SETTINGS, **QUICK)
+    with pytest.raises(BadRecipe, match="nothing would be added"):  # classes are of one size
+        mg.train(classified, out=tmp_path / "d", synthetic=str(apart), ratio="balance", settings=SETTINGS, **QUICK)
     (tmp_path / "c" / "synthetic").mkdir(parents=True)
     with pytest.raises(RunRefused, match="something else"):
         mg.train(classified, out=tmp_path / "c", synthetic=str(apart), settings=SETTINGS, **QUICK)

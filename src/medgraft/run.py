@@ -115,12 +115,13 @@ def _train_whole(out: Path, dataset: DataSet, recipe: Recipe, listen: Listen) ->
     with ExitStack() as held:
         held.callback(found.store.close)
         resuming.check_samples(out, found.samples, records=found.records)
-        if recipe.synthetic.run is not None:
+        added = recipe.synthetic.run is not None and recipe.synthetic.ratio != 0
+        if added:
             enriching.check_folder(out)
         recipe, depths = depth_finder.settle(recipe, found, task, pixels, out=out, listen=listen)
 
         def learn(folder: Path, own: Recipe, images: Gathered, *, tune: Tune = lambda task: None) -> Learnt:
-            net = task if recipe.synthetic.run is None else copy.deepcopy(task)  # each arm begins as it was
+            net = copy.deepcopy(task) if added else task  # each arm begins as it was
             own, parts = assemble(own, images, net, pixels)
             for part in (parts.train, parts.val, parts.test):
                 held.callback(part.close)
@@ -137,7 +138,7 @@ def _train_whole(out: Path, dataset: DataSet, recipe: Recipe, listen: Listen) ->
                 own.save(folder / "recipe.yaml")
             return Learnt(own, parts, _fit(folder, own, parts, images, times, listen), times)
 
-        if recipe.synthetic.run is None:
+        if not added:
             return _finish(out, learn(out, recipe, found), found, {}, listen)
         began = time.perf_counter()
         job = Enriching(out, recipe, found, dataset, task.answers.classes, learn, _asked(found), listen, held)

@@ -9,7 +9,7 @@ import pytest
 
 from medgraft.gather import Gathered, gather, read
 from medgraft.generation.written import write_image
-from medgraft.recipe import Recipe
+from medgraft.recipe import parse
 from medgraft.synthetic.adding import added, counts_of, enriched, most
 from tiny_data import make_tiny_data
 
@@ -27,7 +27,7 @@ def test_a_ratio_is_for_each_class_and_balance_for_the_rare_ones():
 
 @pytest.fixture
 def found(tmp_path: Path) -> Gathered:
-    recipe = Recipe().changed({"task": "classify", "data.label_column": "label"})
+    recipe = parse({}).changed({"task": "classify", "data.label_column": "label"})
     data = read(make_tiny_data(tmp_path / "tiny"), recipe)
     return gather(data, recipe, network={"size": [16, 16], "channels": 3}, listen=lambda event: None)
 

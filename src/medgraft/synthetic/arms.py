@@ -139,9 +139,6 @@ def decide(arms: Sequence[Arm], *, asked: bool, seed: int, resamples: int) -> De
         resamples: for intervals that are told.
     """
     real, others = arms[0], arms[1:]
-    if not others:
-        row = _row(real, seed=seed, resamples=resamples)
-        return Decision(real, real, "no synthetic images were asked for", [row])
     plain, patients = losses(real.cases(real.val)), real.val.patients
     rows, gains = [_row(real, seed=seed, resamples=resamples)], []
     for arm in others:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medgraft import judge, pages, planning, storage
-from medgraft.errors import RunRefused
+from medgraft.errors import BadRecipe, RunRefused
 from medgraft.gather import Gathered, Listen
 from medgraft.judge import Predicted
 from medgraft.learn.resume import Checkpoints
@@ -83,6 +83,9 @@ class Enriching:
             Stopped: it stopped safely and can be resumed.
         """
         ratios = self._ratios()
+        if not ratios:
+            what = f"nothing would be added to {self.counts} training images by this ratio"
+            raise BadRecipe(what, do="Give --ratio 1, or leave it to auto.")
         inside, source = self.recipe.synthetic.run in INSIDE, None
         if not inside:
             source = self._outside()
@@ -136,7 +139,7 @@ class Enriching:
 
     def _told(self, decision: Decision, arms: list[Arm], source: Source) -> tuple[Learnt, dict[str, Any]]:
         """Write what was decided, and what it brought on the test part, which is looked at only now."""
-        chosen, best, real = decision.chosen, decision.best, arms[0]
+        chosen, best = decision.chosen, decision.best
         self.listen({"event": "say", "text": f"synthetic images: {decision.why}"})
         tests = [(arm, judge.named(arm.learnt.parts.task, self.ask(arm.learnt, "test"))) for arm in arms]
         words: dict[str, Any] = {"seed": self.recipe.seed, "resamples": self.recipe.scores.resamples}
