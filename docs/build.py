@@ -141,6 +141,8 @@ def _kind(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in inside)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_kind(item) for item in inside)
+    if origin is typing.Annotated:
+        return _kind(inside[0]) + _bounds(list(getattr(inside[1], "metadata", inside[1:])))
     if origin is tuple:
         return f"{len(inside)} values: {', '.join(_kind(item) for item in inside)}"
     if origin is dict:

@@ -54,7 +54,8 @@ def train(
         settings: dotted fields of the recipe and their values.
         listen: gets progress events.
         options: task, backbone, depth, epochs, image_size, batch_size, augment, seed, label_column,
-            patient_column, split_column, mask_column, patients_unknown, limit_bad, device, workers, offline.
+            patient_column, split_column, mask_column, patients_unknown, limit_bad, synthetic, ratio, device, workers,
+            offline.
 
     Raises:
         UserError: what is wrong, where, and what to do.

@@ -27,6 +27,7 @@ from medgraft.samples import duplicates
 from medgraft.samples.dataset import Columns, DataSet, read_samples
 from medgraft.samples.store import GIGABYTE, Store
 from medgraft.samples.survey import Survey, limit_bad, survey
+from medgraft.samples.synthetic import synthetic_words
 from medgraft.scores.operating import OperatingPoint
 from medgraft.values import Sample
 from medgraft.version import VERSION
@@ -67,7 +68,7 @@ def evaluate(
     speed = len(good) / max(time.perf_counter() - began, 1e-9)
     kept = [samples[i] for i in good]
     report = _report(run, seen, kept, surveyed, bad, notes)
-    report["warnings"] += doubts
+    report["warnings"] += [*synthetic_words(kept), *doubts]
     report["alarms"] = reporting.alarms(report)
     report["timing"] = {"predict_images_per_second": round(speed, 2)}
     drawn = {
@@ -183,7 +184,7 @@ def refuse_training_images(folder: Path, samples: Sequence[Sample], *, records: 
 
 def doubts_of(folder: Path, samples: Sequence[Sample], *, records: Sequence[dict[str, Any]]) -> list[str]:
     """Get what speaks against scores on these images of the run in `folder`: its patients, or copies of its images."""
-    return [*_same_patients(folder, samples), *_look_alikes(folder, samples, records)]
+    return [*_same_patients(folder, samples), *look_alikes(folder, samples, records)]
 
 
 def _same_patients(folder: Path, samples: Sequence[Sample]) -> list[str]:
@@ -197,7 +198,7 @@ def _same_patients(folder: Path, samples: Sequence[Sample]) -> list[str]:
     return [f"{named}: if they are the same people, these scores say nothing about new patients"]
 
 
-def _look_alikes(folder: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> list[str]:
+def look_alikes(folder: Path, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> list[str]:
     """Say when images look like copies of training images that were saved again, resized or flipped."""
     path = folder / "thumbnails.npz"
     good = [i for i, record in enumerate(records) if record["error"] is None]

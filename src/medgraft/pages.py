@@ -149,7 +149,7 @@ def images_of(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[ImageRef]
     """
     held, found = read_json(folder / "samples.json"), []
     for row in rows:
-        path, last = Path(row["path"]), held[row["key"]][-1]
+        path, last = Path(row["path"]), held.get(row["key"], [None])[-1]  # of synthetic images the path says all
         more = last if isinstance(last, dict) and "files" in last else {"index": None, "files": []}
         image = ImageRef(path, more["index"], tuple(path / name for name in more["files"]))
         gone = next((place for place in (path, *image.files) if not is_there(place)), None)

@@ -12,6 +12,7 @@ from medgraft.gather import Gathered, Listen
 from medgraft.learn.model import Pixels
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import DataSet
+from medgraft.synthetic.sources import check_words as check_synthetic
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 from medgraft.version import VERSION
@@ -43,6 +44,7 @@ def opened(data: Path, recipe: Recipe, *, listen: Listen) -> tuple[DataSet, Reci
         word = planning.TASK_OF[kind]
         recipe = planning.with_reasons(recipe.changed({"task": word}), {"task": why})
         listen({"event": "say", "text": f"task: {word}, because {why}"})
+    check_synthetic(recipe)
     return dataset, recipe
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from medgraft.errors import BadRecipe
 from medgraft.recipe_anomaly import Anomaly
-from medgraft.recipe_generator import Generator
+from medgraft.recipe_generator import Generator, Synthetic
 from medgraft.recipe_places import Boxes, Masks, Prompts, Section, Zones
 from medgraft.storage import sha256_json, write_text
 
@@ -174,6 +174,7 @@ class Recipe(Section):
     prompts: Prompts = Prompts()  # type: ignore[call-arg]
     generator: Generator = Generator()  # type: ignore[call-arg]
     anomaly: Anomaly = Anomaly()  # type: ignore[call-arg]
+    synthetic: Synthetic = Synthetic()  # type: ignore[call-arg]
     split: Split = Split()  # type: ignore[call-arg]
     input: Input = Input()  # type: ignore[call-arg]
     backbone: Backbone = Backbone()  # type: ignore[call-arg]
@@ -287,7 +288,7 @@ def _words(kind: str, text: str) -> str:
 
 def _is_branch(part: object) -> bool:
     """Tell pydantic's names of union branches from field names."""
-    return isinstance(part, str) and (part == "int" or part.startswith("literal["))
+    return isinstance(part, str) and (part in ("int", "float", "constrained-float") or part.startswith("literal["))
 
 
 # What the commands and the Python verbs call an option, and the field it sets.
@@ -308,6 +309,8 @@ OPTIONS = {
     "mask_column": "data.mask_column",
     "patients_unknown": "data.patients_unknown",
     "limit_bad": "data.limit_bad",
+    "synthetic": "synthetic.run",
+    "ratio": "synthetic.ratio",
     "device": "machine.device",
     "workers": "machine.workers",
 }

@@ -1,12 +1,14 @@
-"""The part of a recipe about images that are drawn: diffusion and StyleGAN."""
+"""The parts of a recipe about images that are drawn, by diffusion and StyleGAN, and about adding them to real ones."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from medgraft.recipe_places import Section
+
+_Share = Annotated[float, Field(ge=0, le=100)]
 
 
 class Generator(Section):
@@ -41,3 +43,20 @@ class Generator(Section):
     looks: int | None = Field(None, ge=1, description="how often an epoch shows an image; planned")
     encoders: list[str] = Field([], description="backbones whose features real and drawn images are compared by too")
     sheet: int | None = Field(None, ge=1, description="epochs between two sheets of samples; planned")
+
+
+class Synthetic(Section):
+    """Synthetic images beside the real training images (task classify)."""
+
+    run: str | None = Field(
+        None, description="folder of a diffuse or stylegan run; diffuse or stylegan trains one inside; empty adds none"
+    )
+    ratio: Literal["auto", "balance"] | _Share = Field(
+        "auto",
+        description="synthetic images for one real training image; balance fills rare classes; auto asks validation",
+    )
+    tried: list[Literal["balance"] | _Share] = Field(
+        [0.5, 1.0, 2.0, "balance"], min_length=1, description="ratios that auto tries beside 0"
+    )
+    epochs: int | None = Field(None, ge=1, description="of a generator that is trained inside; planned")
+    sha256: str | None = Field(None, description="of the weights of the run that draws; others are refused; planned")

@@ -27,6 +27,7 @@ from medgraft.report import shortcuts as report_shortcuts
 from medgraft.samples.presets import Preset, meanings, numbers
 from medgraft.samples.split import LeakPair
 from medgraft.samples.survey import Survey
+from medgraft.samples.synthetic import synthetic_words
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Sample
 from medgraft.version import VERSION
@@ -360,7 +361,8 @@ def machine_entry(device: torch.device) -> dict[str, Any]:
 
 
 def _warnings(recipe: Recipe, found: Gathered) -> list[str]:
-    return [*found.survey.warnings, *_limited(recipe, found), *_unused(recipe, found)]
+    drawn = synthetic_words(found.samples)
+    return [*found.survey.warnings, *drawn, *_limited(recipe, found), *_unused(recipe, found)]
 
 
 def _unused(recipe: Recipe, found: Gathered) -> list[str]:

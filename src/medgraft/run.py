@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,11 +50,17 @@ from medgraft.planning import HEAD_VIEWS
 from medgraft.preparing import opened, prepare
 from medgraft.recipe import Recipe
 from medgraft.report.choices import probe_words
+from medgraft.samples.dataset import DataSet
 from medgraft.samples.loader import Loader, normalised
 from medgraft.samples.split import group_of
+from medgraft.synthetic import enriching
+from medgraft.synthetic.arms import Learnt
+from medgraft.synthetic.enriching import Enriching
 from medgraft.tasks import TASKS
 from medgraft.tasks.base import ImageTask
 from medgraft.values import Batch, Sample
+
+Tune = Callable[[ImageTask], None]
 
 
 @dataclass
@@ -99,23 +106,59 @@ def train(
         dataset, recipe = opened(data, recipe, listen=listen)
         if TASKS[recipe.task].places:
             return places.train(out, dataset, recipe=recipe, listen=listen)
-        recipe, found, task, pixels = prepare(data, recipe, dataset=dataset, listen=listen)
+        return _train_whole(out, dataset, recipe, listen)
+
+
+def _train_whole(out: Path, dataset: DataSet, recipe: Recipe, listen: Listen) -> dict[str, Any]:
+    """Do the job for answers to whole images, with real images alone or with synthetic ones beside them."""
+    recipe, found, task, pixels = prepare(Path(dataset.root), recipe, dataset=dataset, listen=listen)
+    with ExitStack() as held:
+        held.callback(found.store.close)
         resuming.check_samples(out, found.samples, records=found.records)
+        added = recipe.synthetic.run is not None and recipe.synthetic.ratio != 0
+        if added:
+            enriching.check_folder(out)
         recipe, depths = depth_finder.settle(recipe, found, task, pixels, out=out, listen=listen)
-        recipe, parts = assemble(recipe, found, task, pixels)
-        try:
+
+        def learn(folder: Path, own: Recipe, images: Gathered, *, tune: Tune = lambda task: None) -> Learnt:
+            net = copy.deepcopy(task) if added else task  # each arm begins as it was
+            own, parts = assemble(own, images, net, pixels)
+            for part in (parts.train, parts.val, parts.test):
+                held.callback(part.close)
+            tune(parts.task)
             times = Times()
-            _recalibrate(recipe, parts, times, listen)
-            recipe = caching.settle(out, recipe, parts, found, listen)
-            if depths is not None:
-                storage.write_json(out / depth_rounds.FILE, depths)
-            resuming.begin(out, recipe, found=found)
-            _ask_first(out, recipe, parts, found, times, listen)
-            fitted = _fit(out, recipe, parts, found, times, listen)
-            return _finish(out, recipe, parts, found, fitted, times, listen)
-        finally:
-            for part in (parts.train, parts.val, parts.test, found.store):
-                part.close()
+            _recalibrate(own, parts, times, listen)
+            own = caching.settle(folder, own, parts, images, listen)
+            if images is found:
+                if depths is not None:
+                    storage.write_json(out / depth_rounds.FILE, depths)
+                resuming.begin(out, own, found=found)
+                _ask_first(out, own, parts, found, times, listen)
+            if folder != out:
+                own.save(folder / "recipe.yaml")
+            return Learnt(own, parts, _fit(folder, own, parts, images, times, listen), times)
+
+        if not added:
+            return _finish(out, learn(out, recipe, found), found, {}, listen)
+        began = time.perf_counter()
+        job = Enriching(out, recipe, found, dataset, task.answers.classes, learn, _asked(found), listen, held)
+        learnt, entry = job.run()
+        learnt.times.questions["enrichment"] = round(time.perf_counter() - began - learnt.times.train, 2)
+        report = _finish(out, learnt, found, entry, listen)
+        enriching.clear(out, learnt.recipe, entry)
+        return report
+
+
+def _asked(found: Gathered) -> Callable[[Learnt, str], Predicted]:
+    """Get what asks a trained classifier for its answers to the real images of a split."""
+
+    def ask(learnt: Learnt, split: str) -> Predicted:
+        parts = learnt.parts
+        parts.task.settle()
+        parts.task.eval()
+        return predicted(parts.task, parts.engine, getattr(parts, split), found.samples)[0]
+
+    return ask
 
 
 # ---- the fit --------------------------------------------------------------------------
@@ -206,10 +249,9 @@ def _start(recipe: Recipe, parts: Parts, found: Gathered, source: Loader | Froze
 # ---- after the fit --------------------------------------------------------------------
 
 
-def _finish(
-    out: Path, recipe: Recipe, parts: Parts, found: Gathered, fitted: Fitted, times: Times, listen: Listen
-) -> dict[str, Any]:
+def _finish(out: Path, learnt: Learnt, found: Gathered, enrichment: dict[str, Any], listen: Listen) -> dict[str, Any]:
     """Calibrate on validation, judge on test, write everything; report.json comes last and says it is done."""
+    recipe, parts, fitted, times = learnt.recipe, learnt.parts, learnt.fitted, learnt.times
     parts.task.settle()
     parts.task.eval()
     all_val, _ = predicted(parts.task, parts.engine, parts.val, found.samples)
@@ -247,6 +289,10 @@ def _finish(
     told = {split: judge.predictions_of(parts.task, sure, part) for split, part in every}
     pages.write_predictions(out / "predictions.csv", parts.task, found.samples, told)
     report = reporting.report_of(recipe, parts, found, fitted, times=times, result=result, out=out)
+    report["enrichment"] = enrichment
+    if enrichment:
+        report["training"]["epochs_planned"] = enrichment["epochs_planned"]
+    report["warnings"] += enrichment.get("warnings", [])
     report["alarms"] = reporting.alarms(report)
     drawn = {**judge.curves(parts.task, test, seed=recipe.seed), "train": fitted.history}
     drawn |= _severities(parts, found, all_test)

@@ -15,7 +15,7 @@ from medgraft.phantoms.opacities import severities
 
 SIZE = 96
 FLAT = [kind for kind in KINDS if kind not in VOLUMES]
-HEALTHY = {"fundus": "healthy", "chest": "clear", "glomeruli": "none"}
+HEALTHY = {"fundus": "healthy", "chest": "clear", "glomeruli": "none", "keratitis": "healthy"}
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +214,56 @@ def test_a_skin_lesion_has_one_piece_of_truth_and_is_darker(cases: dict[str, lis
         assert set(np.unique(case.mask)) == {0, case.mask_names.index(case.label)}
         darker.append(case.pixels[inside].mean() < case.pixels[SIZE // 4 : -SIZE // 4][:, SIZE // 4 : -SIZE // 4].max())
     assert all(darker)
+
+
+def test_an_infiltrate_is_in_the_cornea_and_paler_than_what_it_covers(cases: dict[str, list[Case]]):
+    paler = []
+    for case in cases["keratitis"]:
+        assert case.anatomy is not None
+        inside = np.isin(case.anatomy, [case.anatomy_names.index(name) for name in ("iris", "pupil")])
+        wide = ndimage.binary_dilation(inside, iterations=3)
+        assert not case.mask[~wide].any()
+        spot = case.mask == case.mask_names.index("infiltrate")
+        rest = inside & (case.mask == 0)
+        if case.covariates["light"] == "plain" and spot.sum() > 10:
+            paler.append(case.pixels[spot].mean() - case.pixels[rest].mean())
+    assert len(paler) > 3 and np.mean(paler) > 30
+
+
+def test_two_photographs_of_an_eye_agree(cases: dict[str, list[Case]]):
+    seen: dict[str, Case] = {}
+    for case in cases["keratitis"]:
+        other = seen.setdefault(case.patient, case)
+        assert other.label == case.label
+        assert all(other.covariates[name] == case.covariates[name] for name in ("age", "sex"))
+    assert len(seen) < len(cases["keratitis"])
+
+
+def test_a_defect_takes_up_dye_under_cobalt_light():
+    greener = []
+    for index in range(40):
+        case = KINDS["keratitis"](index, seed=9, size=48)
+        assert case.anatomy is not None
+        kinds = [case.mask_names.index(name) for name in ("infiltrate", "defect")]
+        lesion, cornea = np.isin(case.mask, kinds), case.anatomy == case.anatomy_names.index("iris")
+        dyed = case.covariates["light"] == "cobalt" and any(one.kind == "defect" for one in case.lesions)
+        if dyed and lesion.sum() > 15:
+            here, there = (case.pixels[part].mean(axis=0) for part in (lesion, cornea & (case.mask == 0)))
+            greener.append(here[1] / here[2] > 1.5 * there[1] / there[2])
+    assert greener and all(greener)
+
+
+def test_eyes_are_red_in_health_too_but_less_often(cases: dict[str, list[Case]]):
+    """Redness of the white: ill eyes have more, and no threshold parts the two."""
+    found: dict[str, list[float]] = {"healthy": [], "keratitis": []}
+    for index in range(40):
+        case = KINDS["keratitis"](index, seed=4, size=48)
+        if case.covariates["light"] == "plain":
+            assert case.anatomy is not None
+            white = case.pixels[case.anatomy == case.anatomy_names.index("white")].mean(axis=0)
+            found[case.label].append(float(white[0] - white[1]))
+    healthy, ill = found["healthy"], found["keratitis"]
+    assert np.median(ill) > np.median(healthy) and max(healthy) > min(ill)
 
 
 def test_patients_come_in_blocks_and_images_stay_together():

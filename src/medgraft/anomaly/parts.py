@@ -20,8 +20,8 @@ from medgraft.gather import Gathered, Listen
 from medgraft.generation.parts import Looks
 from medgraft.learn.engine import Engine
 from medgraft.learn.model import Pixels
-from medgraft.nets.bottleneck import Bottleneck, BottleneckForm
 from medgraft.nets.backbone import backbone, saved_words
+from medgraft.nets.bottleneck import Bottleneck, BottleneckForm
 from medgraft.nets.denoiser import DenoiserForm
 from medgraft.nets.patch_bank import PatchBank
 from medgraft.recipe import Recipe

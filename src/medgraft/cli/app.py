@@ -284,7 +284,9 @@ def backbones(
 @app.command()
 @talks
 def phantoms(
-    kind: Annotated[str, typer.Argument(help="fundus, chest, skin, glomeruli or ct_nodules.", show_default=False)],
+    kind: Annotated[
+        str, typer.Argument(help="fundus, chest, skin, keratitis, glomeruli or ct_nodules.", show_default=False)
+    ],
     out: Out,
     *,
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 100,

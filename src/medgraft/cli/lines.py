@@ -14,6 +14,8 @@ def run_lines(report: dict[str, Any], out: Path) -> Result:
         name: score for name, score in report["scores"]["test"].items() if score and score.get("value") is not None
     }
     lines = [score_line(name, score) for name, score in scores.items() if name in _HEADLINE]
+    if report.get("enrichment"):
+        lines.append(f"synthetic images: {report['enrichment']['why']}")
     lines += [f"warning: {text}" for text in (*report["warnings"], *report.get("alarms", ()))]
     paths = {"run": str(out), "report": str(out / "report.html"), "report_json": str(out / "report.json")}
     headline = {name: scores[name]["value"] for name in _HEADLINE if name in scores}

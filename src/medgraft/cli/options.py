@@ -51,6 +51,8 @@ COMMON = [
     _option(_WHOLE, "image_size", "Side of the network's square in pixels.", _MODEL),
     _option(_WHOLE, "batch_size", "Images a step.", _MODEL),
     _option(_TEXT, "augment", "none, auto, or a preset such as fundus or chest.", _MODEL),
+    _option(_TEXT, "synthetic", "Adds synthetic images: a diffuse or stylegan run, or diffuse or stylegan.", _MODEL),
+    _option(_TEXT, "ratio", "Synthetic images for one real one; balance; or auto, which asks validation.", _MODEL),
     _option(_WHOLE, "seed", "Every random draw is a function of it.", _MODEL),
     _option(_TEXT, "label_column", "Column of the label.", _DATA),
     _option(_TEXT, "patient_column", "Column of the patient.", _DATA),

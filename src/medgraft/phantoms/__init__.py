@@ -21,6 +21,7 @@ KINDS = Registry(
         "fundus": "medgraft.phantoms.fundus:fundus",
         "chest": "medgraft.phantoms.chest:chest",
         "skin": "medgraft.phantoms.skin:skin",
+        "keratitis": "medgraft.phantoms.keratitis:keratitis",
         "glomeruli": "medgraft.phantoms.glomeruli:glomeruli",
         "ct_nodules": "medgraft.phantoms.ct_nodules:ct_nodules",
     },

@@ -220,6 +220,9 @@ def _files(report: Report) -> Iterator[str]:
     if backbone.get("recalibrated"):
         images = count(backbone["recalibrated"], "training image")
         yield f"- Batch normalisation: measured anew on {images}, without their labels"
+    added = sum(of(report, "enrichment", "synthetic").values())
+    if added:
+        yield f"- Training images: {count(added, 'synthetic one')} beside the real ones, drawn by a generator"
     training = of(report, "training")
     if training.get("probe"):
         kept = "kept as it is" if training.get("best_epoch") == 0 else "tuned from there"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medgraft.report import drawn
+from medgraft.report import drawn, enriched
 from medgraft.report.choices import temperature_words, threshold_words
 from medgraft.report.phrases import count, decimal, listed, percent, sentence, whole
 from medgraft.report.score_names import named
@@ -68,9 +68,13 @@ def methods(report: Report) -> dict[str, list[str]]:
     given = report.get("methods")
     if given:
         return {"paragraphs": [str(given)], "references": []}
-    parts = [_data, _model, _training, _statistics, _zones]
+    parts = [_data, _model, _training, _added, _statistics, _zones]
     paragraphs = [" ".join(part(report, cite)) for part in parts]
     return {"paragraphs": [p for p in paragraphs if p], "references": [REFERENCES[name] for name in cite.used]}
+
+
+def _added(report: Report, cite: _Citations) -> Iterator[str]:
+    yield enriched.methods(report)
 
 
 def _zones(report: Report, cite: _Citations) -> Iterator[str]:

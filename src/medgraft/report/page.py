@@ -14,6 +14,7 @@ from medgraft.report import (
     curve_view,
     depth_page,
     drawn,
+    enriched,
     found,
     generated,
     grids,
@@ -43,6 +44,7 @@ _SECTIONS = (
     ("training", "How it was trained"),
     ("scores", "Scores"),
     ("learning", "How many more images?"),
+    ("enriched", "Synthetic images beside real ones"),
     ("found", "What was found"),
     ("drawn", "What was drawn"),
     ("outlined", "What tuning bought"),
@@ -64,14 +66,7 @@ _SECTIONS = (
 )
 _MOST_PICTURES = {"mistake": 12, "right": 6}
 _MOST_ROWS = 20
-_MACHINE_NAMES = {
-    "memory_gb": "Memory, GB",
-    "torch": "PyTorch",
-    "cpu": "CPU",
-    "gpu": "GPU",
-    "cuda": "CUDA",
-    "timm": "timm",
-}
+_MACHINE_NAMES = {"memory_gb": "Memory, GB", "torch": "PyTorch", "cpu": "CPU", "gpu": "GPU", "cuda": "CUDA"}
 
 
 def write_report(
@@ -135,6 +130,7 @@ def render_report(
         **curve_view.view(report, lists),
         **certainty.view(report),
         **learning.view(report),
+        **enriched.view(report),
         **stress.view(report),
         **shortcuts.view(report),
         **severity.view(report, lists),

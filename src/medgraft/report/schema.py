@@ -62,6 +62,16 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     certainty    {"coverage": 0.9, "fitted_on": "val", "few_cases": [classes whose limit is that of all],
                   "sets": {"coverage", "size", "single", "single_right": scores, "per_class": {class: score}},
                   "ood": {"share": 0.95, "above": score}, "answered", "right", "right_when_answered": scores}
+    enrichment   {"generator": {"run", "task", "inside", "sha256", "shape", "audit", "images"},
+                  "ratio": number or "balance", "chosen_by": "the user" | "validation", "why": "one sentence",
+                  "real", "synthetic": {class: training images},
+                  "tried": [{"ratio", "words", "images": {class: n}, "epochs", "val": {name: score},
+                             "difference": {name: score} from real images alone, "highest": upper end of the
+                             difference in log-loss for so many ratios, "admitted": bool,
+                             "test": {name: score} the same difference on the test part, told afterwards}],
+                  "compared": ratio, "compared_words", "epochs_planned", "warnings": ["one sentence", ...],
+                  "test": {"with", "without", "difference": {"auroc", "balanced_accuracy", "log_loss": scores}}}
+                 synthetic images beside the training images; validation decides, the test part only tells
     severity     {"grid": [rows, columns], "grades": [0, 1, 2, 3] or [] (shares), "score": name of a zone's score,
                   "scores": {"zone_kappa", "zone_spearman", "zone_mae", and of the sum: scores},
                   "zones": [{"name", "cell": [row, column], "score": score}], "matrix": [[...]] true in rows,
@@ -128,6 +138,7 @@ _MAPPINGS = (
     "calibration",
     "certainty",
     "severity",
+    "enrichment",
     "drawing",
     "confusion",
     "timing",

@@ -38,6 +38,8 @@ def properties(samples: Sequence[Sample], records: Sequence[Mapping[str, Any]]) 
     # A column that is named like an answer, such as a grade beside a diagnosis, says nothing of how an image was made.
     every = dict.fromkeys(name for sample in samples for name in sample.covariates)
     told = set(named_zones(list(every)))
+    if "synthetic" in every:  # how often a program had drawn before is no circumstance of an image
+        told |= {"seed", "number"}
     columns = [name for name in every if name not in told and column_named("label", [name]) is None]
     found |= {f"column {name}": [str(sample.covariates.get(name) or "") for sample in samples] for name in columns}
     return found
