@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgraft.cleaning.verb import clean as clean
+from medgraft.denoising.verb import denoise as denoise
 from medgraft.errors import BadData, BadRecipe
 from medgraft.headline import Report as Report
 from medgraft.outlining.verbs import measure as measure

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from medgraft.denoising.opened import DenoiseRun
 from medgraft.detection import arms
 from medgraft.detection.opened import BoxRun
 from medgraft.detection.scans.opened import ScanRun
@@ -22,8 +23,13 @@ from medgraft.segmentation.opened import MaskRun
 from medgraft.tasks import TASKS
 from medgraft.values import ImageRef
 
-PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun | GeneratorRun
-_DOES = ((MaskRun, "draws label maps"), (PromptRun, "outlines what a prompt shows"), (GeneratorRun, "draws images"))
+PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun | GeneratorRun | DenoiseRun
+_DOES = (
+    (MaskRun, "draws label maps"),
+    (PromptRun, "outlines what a prompt shows"),
+    (GeneratorRun, "draws images"),
+    (DenoiseRun, "takes noise away"),
+)
 
 
 def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
@@ -38,6 +44,8 @@ def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
         return PromptRun(folder, device=device)
     if places == "images":
         return GeneratorRun(folder, device=device)
+    if places == "pixels":
+        return DenoiseRun(folder, device=device)
     if places != "boxes":
         return Run(folder, device=device)
     if report.get("arm") == RETINANET:
@@ -75,6 +83,9 @@ def evaluate(
     if isinstance(run, GeneratorRun):
         what = "evaluate scores answers, and this run draws images"
         raise RunRefused(what, where=run.folder, do="See medgraft audit, and the scores in its report.")
+    if isinstance(run, DenoiseRun):
+        what = "evaluate scores answers, and this run takes noise away"
+        raise RunRefused(what, where=run.folder, do="See medgraft denoise --compare.")
     return arms.evaluate(run, data, **words)
 
 
@@ -91,6 +102,8 @@ def explain(run: PlaceRun, refs: Sequence[ImageRef], *, out: Path, **words: Any)
         raise RunRefused("explain shows where a net looked, and this one is told where to look", where=run.folder)
     if isinstance(run, GeneratorRun):
         raise RunRefused("explain shows where a net looked, and this one draws images", where=run.folder)
+    if isinstance(run, DenoiseRun):
+        raise RunRefused("explain shows where a net looked, and this one takes noise away", where=run.folder)
     return arms.explain(run, refs, out=out, **words)
 
 
@@ -108,6 +121,10 @@ def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dic
         from medgraft.generation.job import train_images
 
         return train_images(out, dataset, recipe=recipe, listen=listen)
+    if TASKS[recipe.task].places == "pixels":
+        from medgraft.denoising.job import train_planes
+
+        return train_planes(out, dataset, recipe=recipe, listen=listen)
     return arms.train(out, dataset, recipe=recipe, listen=listen)
 
 
@@ -129,6 +146,12 @@ def plan(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Recipe:
         from medgraft.generation.parts import prepare_images
 
         planned, found, _ = prepare_images(dataset, recipe, listen=listen)
+        found.store.close()
+        return planned
+    if TASKS[recipe.task].places == "pixels":
+        from medgraft.denoising.parts import prepare_planes
+
+        planned, found = prepare_planes(dataset, recipe, listen=listen)
         found.store.close()
         return planned
     return arms.plan(dataset, recipe, listen=listen)
@@ -156,6 +179,8 @@ def depth_work(
         asked = prepare_prompts(dataset, recipe, listen=listen)
         parts = assemble_prompts(asked, folder=folder / CASES, listen=listen)
         return asked.found, partial(depth_of_prompts, asked, parts, **words)
+    if kind == "pixels":
+        raise BadRecipe("a net that takes noise away has no trained stages to thaw", do="See denoise.widths.")
     if kind == "images":
         raise BadRecipe("nets that draw images have no trained stages to thaw", do="See generator.widths.")
     if arms.in_volumes(dataset, recipe):

@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from medgraft.errors import BadRecipe
+from medgraft.recipe_denoise import Denoising
 from medgraft.recipe_generator import Generator
 from medgraft.recipe_places import Boxes, Masks, Prompts, Section, Zones
 from medgraft.storage import sha256_json, write_text
@@ -162,8 +163,8 @@ class Recipe(Section):
     medgraft: str = Field("", description="version that wrote it")
     task: str = Field(
         "auto",
-        description="classify, multilabel, grade, regress, localise, detect, segment, outline, diffuse, stylegan; "
-        "auto: by the data",
+        description="classify, multilabel, grade, regress, localise, detect, segment, outline, diffuse, stylegan, "
+        "denoise; auto: by the data",
     )
     seed: int = Field(0, ge=0, description="every random draw is a function of it")
     data: Data = Data()  # type: ignore[call-arg]
@@ -172,6 +173,7 @@ class Recipe(Section):
     masks: Masks = Masks()  # type: ignore[call-arg]
     prompts: Prompts = Prompts()  # type: ignore[call-arg]
     generator: Generator = Generator()  # type: ignore[call-arg]
+    denoise: Denoising = Denoising()  # type: ignore[call-arg]
     split: Split = Split()  # type: ignore[call-arg]
     input: Input = Input()  # type: ignore[call-arg]
     backbone: Backbone = Backbone()  # type: ignore[call-arg]

@@ -12,6 +12,7 @@ from medgraft import storage
 from medgraft.report import (
     certainty,
     curve_view,
+    denoised,
     depth_page,
     drawn,
     found,
@@ -46,6 +47,7 @@ _SECTIONS = (
     ("drawn", "What was drawn"),
     ("outlined", "What tuning bought"),
     ("generated", "How near to real ones, and copies"),
+    ("denoised", "What was taken away, and how well"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -119,6 +121,7 @@ def render_report(
             *shortcuts.warnings(report),
             *certainty.warnings(report),
             *generated.warnings(report),
+            *denoised.warnings(report),
         ],
         "figures": verdict.key_figures(report),
         "limits": verdict.limits(report),
@@ -140,6 +143,7 @@ def render_report(
         **drawn.view(report),
         **outlined.view(report),
         **generated.view(report),
+        **denoised.view(report, lists),
         **_gallery_view(gallery),
     }
     places = found.is_found(report) or drawn.is_drawn(report) or outlined.is_outlined(report)
@@ -164,6 +168,8 @@ def _question(report: Mapping[str, Any]) -> str:
         return str(report["question"])
     if generated.is_generated(report):
         return generated.question(report)
+    if denoised.is_denoised(report):
+        return denoised.question(report)
     classes = [str(c) for c in report.get("classes") or ()]
     if report.get("task") == "regress" or not classes:
         target = of(report, "target")

@@ -17,5 +17,6 @@ TASKS = Registry(
         "outline": "medgraft.tasks.outline:Outline",
         "diffuse": "medgraft.tasks.diffuse:Diffuse",
         "stylegan": "medgraft.tasks.stylegan:Stylegan",
+        "denoise": "medgraft.tasks.denoise:Denoise",
     },
 )
