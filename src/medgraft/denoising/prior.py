@@ -70,6 +70,8 @@ class Prior:
         device = self.run.engine.device
         noisy = torch.from_numpy(windows)[:, None].to(device)
         alpha, _ = parts(time[None].to(device), side=self.task.side, ndim=noisy.ndim)
+        # A single step of "ddpm" is what is foreseen, and draws nothing; that of "ddim" keeps a trace of the noise.
+        sampler = "ddpm" if self.steps == 1 else "ddim"
         with torch.inference_mode(), self.run.engine.autocast():
-            *_, made = self.task.drawn(alpha * noisy, steps=self.steps, sampler="ddim", start=float(time))
+            *_, made = self.task.drawn(alpha * noisy, steps=self.steps, sampler=sampler, start=float(time))
         return made[:, 0].float().cpu().numpy()
