@@ -129,7 +129,7 @@ def test_rows(data: Path) -> list[dict[str, str]]:
 def prior(run: Path, data: Path) -> dict[str, Any]:
     """Get the scores of a diffusion model on the first 60 test images."""
     from medgraft.denoising.judge import case_of, judged
-    from medgraft.denoising.work import way_of
+    from medgraft.restoring.work import way_of
     from medgraft.values import ImageRef
 
     way = way_of(run, "prior", device="cpu", steps=1)
@@ -160,7 +160,7 @@ def downstream(options: argparse.Namespace, folder: Path, data: Path, run: Path)
         table_ = csv.DictWriter(file, fieldnames=["path", "clean", "label"], extrasaction="ignore")
         table_.writeheader()
         table_.writerows(test_rows(data))
-    from medgraft.denoising.downstream import judged_by
+    from medgraft.restoring.downstream import judged_by
     from medgraft.samples.dataset import read_samples
 
     found: dict[str, Any] = {}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgraft.cleaning.verb import clean as clean
-from medgraft.denoising.verb import denoise as denoise
 from medgraft.errors import BadData, BadRecipe
 from medgraft.headline import Report as Report
 from medgraft.outlining.verbs import measure as measure
 from medgraft.outlining.verbs import outline as outline
 from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
+from medgraft.restoring.verb import denoise as denoise
 from medgraft.synthetic.verbs import audit as audit
 from medgraft.synthetic.verbs import generate as generate
 

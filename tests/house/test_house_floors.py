@@ -22,7 +22,7 @@ FLOORS = {
     | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
     | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf", "outlining"}
-    | {"place_depth", "cleaning", "generation", "synthetic", "headline", "denoising"},
+    | {"place_depth", "cleaning", "generation", "synthetic", "headline", "denoising", "restoring"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }

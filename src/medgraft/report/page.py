@@ -237,21 +237,11 @@ def _training_view(
         "training_facts": _training_facts(report),
         "training_score": score,
         "training_kept": "last weights" if best is None else "weights of the best epoch",
-        "ladder": [] if drawn.is_whole(report) else _ladder(of(report, "depth")),
+        "ladder": [] if drawn.is_whole(report) else depth_page.ladder(of(report, "depth")),
         "training_plots": [plot for plot in shown if plot] if len(rows) > 1 else [],  # one dot is no curve
         **depth_page.view({**of(depth, "searched"), **depth}),
         "augmented": _augmented(augmented),
     }
-
-
-def _ladder(depth: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The stages from the pixels to the head; names that are not known are counted."""
-    named_stages, every = [str(name) for name in depth.get("stages") or ()], depth.get("of")
-    thawed = depth.get("thawed_stages")
-    if thawed is None or not every or every > 24:
-        return []
-    names = named_stages[:every] + [f"stage {n}" for n in range(every - len(named_stages), 0, -1)]
-    return [{"name": name, "thawed": place < thawed} for place, name in enumerate(names)][::-1]
 
 
 def _augmented(images: Sequence[np.ndarray]) -> str | None:

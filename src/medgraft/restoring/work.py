@@ -12,19 +12,19 @@ import numpy as np
 
 from medgraft import storage
 from medgraft.denoising.filters import FILTERS, Filter
-from medgraft.denoising.form import AUTO, FORM, Denoised
 from medgraft.denoising.judge import Around, Case, as_rows, case, case_of, filters_for, judged, noise_told
 from medgraft.denoising.opened import DenoiseRun
 from medgraft.denoising.planes import Way, cleaned_pixels, levels_of
 from medgraft.denoising.prior import Prior
 from medgraft.denoising.references import references_of
 from medgraft.denoising.shown import sheet_of
-from medgraft.denoising.written import write_like
 from medgraft.errors import BadData, BadRecipe, RunRefused, UserError
 from medgraft.files import read_image, save_png
 from medgraft.generation.opened import GeneratorRun
 from medgraft.learn import stopping
 from medgraft.opened import images_in, paths_of, say_passed
+from medgraft.restoring.form import AUTO, FORM, Denoised
+from medgraft.restoring.written import write_like
 from medgraft.samples.dataset import Columns, DataSet, is_claimed, key_of, read_samples, tolerated
 from medgraft.values import Image, Sample
 
@@ -124,7 +124,7 @@ def denoise_all(paths: Sequence[str | Path] | str | Path, asked: Asked, *, liste
     if clean:
         told["compared"] = _compared(dataset, clean, way, asked, listen)
     if asked.judge is not None:
-        from medgraft.denoising.downstream import judged_by
+        from medgraft.restoring.downstream import judged_by
 
         told["judged"] = judged_by(asked.judge, dataset.samples, done, clean, device=asked.device, seed=asked.seed)
     storage.write_json(asked.out / FORM, told)

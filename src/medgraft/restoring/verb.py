@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medgraft.errors import BadRecipe, RunRefused
 
 if TYPE_CHECKING:
-    from medgraft.denoising.form import Denoised
+    from medgraft.restoring.form import Denoised
 
 Listen = Callable[[dict[str, Any]], None]
 Given = str | Path
@@ -54,8 +54,8 @@ def denoise(
         BadData: no image is there, too many fail, or clean images do not fit.
         RunRefused: `out` holds something, or a run is of another kind.
     """
-    from medgraft.denoising.form import AUTO, METHODS
-    from medgraft.denoising.work import Asked, denoise_all, way_of
+    from medgraft.restoring.form import AUTO, METHODS
+    from medgraft.restoring.work import Asked, denoise_all, way_of
 
     known = ("steps", "seed", "limit_bad", *_COLUMNS)
     for name in options:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from medgraft import storage
-from medgraft.denoising.form import Denoised
 from medgraft.errors import BadData
 from medgraft.opened import Run
+from medgraft.restoring.form import Denoised
 from medgraft.scores.intervals import bootstrap
 from medgraft.scores.ranking import auroc
 from medgraft.scores.resample import Value
