@@ -7,7 +7,7 @@
 Real images get noise as fewer photons would bring it (`medgraft.samples.dose`), at two levels. Chest films, at 128
 pixels: photons are counted behind the body. Slices of the hippocampus: brightness is counted. A cell is a set and a
 level. A net learns from the noisy training images alone; filters get the strength that foretells hidden pixels of
-three validation images best; all are compared on up to 60 test images. For chest films the embedded encoder and a head
+three validation images best; all are compared on the first 60 test images. For chest films the embedded encoder and a head
 at its optimum learn from clean training images, and are asked of all test images clean, noisy, and without noise. A
 cell that is there is not made again; denoise.json holds them all, and a Markdown table is printed.
 """
@@ -43,6 +43,7 @@ def main() -> None:
     given.add_argument("--cell", choices=tuple(CELLS), action="append", help="only these")
     given.add_argument("--steps", type=int, default=600, help="of the net, about")
     given.add_argument("--prior", type=Path, help="a run of --task diffuse that learnt from clean images of the set")
+    given.add_argument("--images", type=int, default=60, help="test images that ways are compared on")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()
     for name in [] if options.table else options.cell or CELLS:
@@ -66,11 +67,8 @@ def cell(options: argparse.Namespace, name: str) -> None:
         epochs = max(1, round(options.steps / 100))
         mg.train(data, out=run, task="denoise", resume=resume, epochs=epochs, settings=settings, **words)
     report = json.loads((run / "report.json").read_text())
-    told: dict[str, Any] = {"methods": report["denoising"]["methods"], "seconds": report["timing"]["train_seconds"]}
-    told |= {"noise": report["denoising"]["noise"], "epochs": report["training"]["epochs"]}
-    told["images_per_second"] = report["timing"]["predict_images_per_second"]
-    if options.prior is not None:
-        told["methods"]["prior"] = prior(options.prior, data)
+    told: dict[str, Any] = {"methods": compared(options, data, run), "epochs": report["training"]["epochs"]}
+    told |= {"seconds": report["timing"]["train_seconds"], "noise": report["denoising"]["noise"]}
     if kind == "chest":
         told["auroc"] = downstream(options, folder, data, run)
     (folder / "cell.json").write_text(json.dumps(told, indent=1) + "\n")
@@ -120,23 +118,30 @@ def images(data: Path, kind: str) -> Iterator[tuple[str, str, np.ndarray]]:
             yield row["path"], "", np.clip(plane / np.percentile(volume, 99.5), 0, 1)
 
 
-def test_rows(data: Path) -> list[dict[str, str]]:
-    """Get the rows of the test images."""
+def rows_of(data: Path, split: str) -> list[dict[str, str]]:
+    """Get the rows of a split."""
     with open(data, newline="") as file:
-        return [row for row in csv.DictReader(file) if row["split"] == "test"]
+        return [row for row in csv.DictReader(file) if row["split"] == split]
 
 
-def prior(run: Path, data: Path) -> dict[str, Any]:
-    """Get the scores of a diffusion model on the first 60 test images."""
-    from medgraft.denoising.judge import case_of, judged
+def compared(options: argparse.Namespace, data: Path, run: Path) -> dict[str, Any]:
+    """Get the scores of every way on the first test images, filters settled on validation images."""
+    from medgraft.denoising.judge import Around, case_of, filters_for, judged
     from medgraft.restoring.work import way_of
     from medgraft.values import ImageRef
 
-    way = way_of(run, "prior", device="cpu", steps=1)
-    assert way is not None
-    rows, root = test_rows(data)[:60], data.parent
-    cases = [case_of(ImageRef(root / row["path"]), root / row["clean"], key=row["path"], patient=None) for row in rows]
-    return judged(cases, [way], listen=lambda event: None).scores(seed=0)["prior"]
+    root = data.parent
+    cases = {
+        split: [
+            case_of(ImageRef(root / row["path"]), root / row["clean"], key=row["path"], patient=None)
+            for row in rows_of(data, split)[:most]
+        ]
+        for split, most in (("val", 3), ("test", options.images))
+    }
+    ways: list[Any] = [way_of(run, None, device="cpu", steps=1), Around(), *filters_for(cases["val"])[0]]
+    if options.prior is not None:
+        ways.append(way_of(options.prior, "prior", device="cpu", steps=1))
+    return judged(cases["test"], ways, listen=lambda event: None).scores(seed=0)
 
 
 def downstream(options: argparse.Namespace, folder: Path, data: Path, run: Path) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def downstream(options: argparse.Namespace, folder: Path, data: Path, run: Path)
     with open(test, "w", newline="") as file:
         table_ = csv.DictWriter(file, fieldnames=["path", "clean", "label"], extrasaction="ignore")
         table_.writeheader()
-        table_.writerows(test_rows(data))
+        table_.writerows(rows_of(data, "test"))
     from medgraft.restoring.downstream import judged_by
     from medgraft.samples.dataset import read_samples
 

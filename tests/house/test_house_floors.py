@@ -68,7 +68,7 @@ LIBRARIES = {
         "cleaning.picture",
     }
     | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written", "generation.judge"}
-    | {"denoising.filters"},
+    | {"denoising.filters", "samples.noise"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},

@@ -22,6 +22,13 @@ def test_the_noise_of_a_known_image_is_found():
     assert noise_of(slope()[None]) == 0.0
 
 
+def test_noise_that_bright_places_have_more_of_is_told_as_its_power():
+    clean = np.full((1, 128, 128), 0.2)
+    clean[..., 64:] = 0.9
+    noisy = low_dose(clean, photons=300, electronic=0.0, seed=0)
+    assert noise_of(noisy) == pytest.approx(float(np.sqrt(np.mean((noisy - clean) ** 2))), rel=0.08)
+
+
 def test_a_border_without_noise_does_not_count_nor_do_planes_without():
     noisy = slope() + 5 * np.random.default_rng(0).standard_normal((128, 128))
     bordered = np.pad(noisy, 100)

@@ -9,6 +9,7 @@ from medgraft.denoising.planes import Levels, windowed
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
 from medgraft.nets.restorer import shapes
+from medgraft.samples.noise import brightness_of, power_by_brightness
 from medgraft.tasks.denoise import Denoise
 
 _WINDOW = 512  # pixels of a plane's side that are looked at together
@@ -50,7 +51,8 @@ class Blindspot(Foretold):
     """What a net foretells, and of the noisy pixel itself as much as it is worth.
 
     The noise of a pixel has no part in what its surroundings foretell, so that both errors are without relation and
-    weigh by their powers; that of what is foretold is its distance to the noisy pixels, less the noise.
+    weigh by their powers; that of what is foretold is its distance to the noisy pixels, less the noise. Both are taken
+    by brightness, as bright and dark places may differ in noise.
 
     Source: Batson and Royer, ICML 2019, p. 524 (the best linear combination).
     """
@@ -65,8 +67,18 @@ class Blindspot(Foretold):
         return Foretold(self.task, self.engine, mirrored=self.mirrored)
 
     def parted(self, solid: np.ndarray, levels: Levels) -> tuple[np.ndarray, float]:
-        """Get `(D, H, W)` without its noise, and the share of the noisy pixel in it, 0 to 1."""
+        """Get `(D, H, W)` without its noise, and the mean share of the noisy pixel in it, 0 to 1."""
         found = super().clean(solid, levels)
-        error = float(np.mean((found - solid) ** 2))
-        share = max(0.0, error - levels.noise**2) / error if error > 0 else 1.0
-        return ((1 - share) * found + share * solid).astype(np.float32), share
+        shares = np.stack([_kept(noisy, told) for noisy, told in zip(solid, found, strict=True)])
+        return ((1 - shares) * found + shares * solid).astype(np.float32), float(shares.mean())
+
+
+def _kept(noisy: np.ndarray, foretold: np.ndarray) -> np.ndarray:
+    """The share of the noisy pixel at each place of a plane."""
+    power, _ = power_by_brightness(noisy, foretold)
+    shares = np.ones(noisy.shape)
+    for part in brightness_of(foretold):
+        error = float(np.mean((foretold[part] - noisy[part]) ** 2)) if part.any() else 0.0
+        if error > 0:
+            shares[part] = max(0.0, error - float(power[part].mean())) / error
+    return shares
