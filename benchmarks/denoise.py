@@ -7,9 +7,9 @@
 Real images get noise as fewer photons would bring it (`medgraft.samples.dose`), at two levels. Chest films, at 128
 pixels: photons are counted behind the body. Slices of the hippocampus: brightness is counted. A cell is a set and a
 level. A net learns from the noisy training images alone; filters get the strength that foretells hidden pixels of
-three validation images best; all are compared on the first 60 test images. For chest films the embedded encoder and a head
-at its optimum learn from clean training images, and are asked of all test images clean, noisy, and without noise. A
-cell that is there is not made again; denoise.json holds them all, and a Markdown table is printed.
+three validation images best; all are compared on the first 60 test images. For chest films the embedded encoder and a
+head at its optimum learn from clean training images, and are asked of all test images clean, noisy, and without noise.
+A cell that is there is not made again; denoise.json holds them all, and a Markdown table is printed.
 """
 
 from __future__ import annotations
