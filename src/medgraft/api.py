@@ -13,6 +13,7 @@ from medgraft.headline import Report as Report
 from medgraft.outlining.verbs import measure as measure
 from medgraft.outlining.verbs import outline as outline
 from medgraft.recipe import OPTIONS, Recipe, fields, load, with_options
+from medgraft.restoring.verb import denoise as denoise
 from medgraft.synthetic.projecting import project as project
 from medgraft.synthetic.verbs import audit as audit
 from medgraft.synthetic.verbs import generate as generate

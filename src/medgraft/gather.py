@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 
 from medgraft.errors import BadData
+from medgraft.files import list_images
 from medgraft.learn import stopping
 from medgraft.recipe import Recipe
 from medgraft.samples import duplicates as duplicate_images
-from medgraft.samples.dataset import Columns, DataSet, read_samples
+from medgraft.samples.dataset import Columns, DataSet, is_claimed, key_of, read_samples
 from medgraft.samples.duplicates import Duplicates
 from medgraft.samples.facts import facts_of
 from medgraft.samples.split import LeakPair, assign_splits, check_leaks, limit_train
 from medgraft.samples.store import GIGABYTE, Store
 from medgraft.samples.survey import Survey, limit_bad, survey
 from medgraft.samples.zones import ZoneColumns, with_zones
+from medgraft.tasks import TASKS
 from medgraft.values import Sample
 
 Listen = Callable[[dict[str, Any]], None]
 _PEEKED = 24
+_LABELLESS = ("images", "pixels")  # tasks that learn from images alone
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,20 @@ def read(data: Path, recipe: Recipe) -> DataSet:
         "several": recipe.task == "multilabel",
     }
     columns = Columns(part.label_column, part.patient_column, part.split_column, **words)
-    found = read_samples(data, columns=columns, limit_bad=part.limit_bad)
+    found = read_unlabelled(data, columns, recipe) or read_samples(data, columns=columns, limit_bad=part.limit_bad)
     return zoned(found, recipe) if recipe.task == "localise" else found
+
+
+def read_unlabelled(data: Path, columns: Columns, recipe: Recipe) -> DataSet | None:
+    """Get a folder of images that no layout takes for its own, where the task asks for no labels; else None."""
+    asks = recipe.task not in TASKS or TASKS[recipe.task].wants or TASKS[recipe.task].places not in _LABELLESS
+    if asks or not data.is_dir() or is_claimed(data):
+        return None
+    refs = list_images(data, frames=True)
+    if not refs:
+        return None
+    samples = tuple(Sample(key_of(ref, data), ref, label="image") for ref in refs)
+    return DataSet(samples, "images", "a folder of images without labels", data)
 
 
 def zoned(dataset: DataSet, recipe: Recipe) -> DataSet:

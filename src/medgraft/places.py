@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medgraft.anomaly.opened import AnomalyRun
+from medgraft.denoising.opened import DenoiseRun
 from medgraft.detection import arms
 from medgraft.detection.opened import BoxRun
 from medgraft.detection.scans.opened import ScanRun
@@ -23,12 +24,13 @@ from medgraft.segmentation.opened import MaskRun
 from medgraft.tasks import TASKS
 from medgraft.values import ImageRef
 
-PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun | GeneratorRun | AnomalyRun
+PlaceRun = BoxRun | ScanRun | MaskRun | PromptRun | GeneratorRun | AnomalyRun | DenoiseRun
 _DOES = (
     (MaskRun, "draws label maps"),
     (PromptRun, "outlines what a prompt shows"),
     (GeneratorRun, "draws images"),
     (AnomalyRun, "scores how unlike normal images an image is"),
+    (DenoiseRun, "takes noise away"),
 )
 
 
@@ -46,6 +48,8 @@ def open_any(folder: Path, *, device: str) -> Run | PlaceRun:
         return GeneratorRun(folder, device=device)
     if places == "normals":
         return AnomalyRun(folder, device=device)
+    if places == "pixels":
+        return DenoiseRun(folder, device=device)
     if places != "boxes":
         return Run(folder, device=device)
     if report.get("arm") == RETINANET:
@@ -88,6 +92,9 @@ def evaluate(
         from medgraft.anomaly.outside import evaluate_normals
 
         return evaluate_normals(run, data, **words)
+    if isinstance(run, DenoiseRun):
+        what = "evaluate scores answers, and this run takes noise away"
+        raise RunRefused(what, where=run.folder, do="See medgraft denoise --compare.")
     return arms.evaluate(run, data, **words)
 
 
@@ -107,6 +114,8 @@ def explain(run: PlaceRun, refs: Sequence[ImageRef], *, out: Path, **words: Any)
     if isinstance(run, AnomalyRun):
         what = "explain shows where a net looked, and the maps of this run say themselves where an image is odd"
         raise RunRefused(what, where=run.folder, do="See medgraft predict --out FOLDER.")
+    if isinstance(run, DenoiseRun):
+        raise RunRefused("explain shows where a net looked, and this one takes noise away", where=run.folder)
     return arms.explain(run, refs, out=out, **words)
 
 
@@ -128,6 +137,10 @@ def train(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dic
         from medgraft.anomaly.job import train_normals
 
         return train_normals(out, dataset, recipe=recipe, listen=listen)
+    if TASKS[recipe.task].places == "pixels":
+        from medgraft.denoising.job import train_planes
+
+        return train_planes(out, dataset, recipe=recipe, listen=listen)
     return arms.train(out, dataset, recipe=recipe, listen=listen)
 
 
@@ -157,6 +170,12 @@ def plan(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Recipe:
         normals = prepare_normals(dataset, recipe, listen=listen)
         normals.found.store.close()
         return normals.recipe
+    if TASKS[recipe.task].places == "pixels":
+        from medgraft.denoising.parts import prepare_planes
+
+        planned, found = prepare_planes(dataset, recipe, listen=listen)
+        found.store.close()
+        return planned
     return arms.plan(dataset, recipe, listen=listen)
 
 
@@ -182,6 +201,8 @@ def depth_work(
         asked = prepare_prompts(dataset, recipe, listen=listen)
         parts = assemble_prompts(asked, folder=folder / CASES, listen=listen)
         return asked.found, partial(depth_of_prompts, asked, parts, **words)
+    if kind == "pixels":
+        raise BadRecipe("a net that takes noise away has no trained stages to thaw", do="See denoise.widths.")
     if kind == "images":
         raise BadRecipe("nets that draw images have no trained stages to thaw", do="See generator.widths.")
     if kind == "normals":

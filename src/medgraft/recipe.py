@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from medgraft.errors import BadRecipe
 from medgraft.recipe_anomaly import Anomaly
+from medgraft.recipe_denoise import Denoising
 from medgraft.recipe_generator import Generator, Synthetic
 from medgraft.recipe_places import Boxes, Masks, Prompts, Section, Zones
 from medgraft.storage import sha256_json, write_text
@@ -164,7 +165,7 @@ class Recipe(Section):
     task: str = Field(
         "auto",
         description="classify, multilabel, grade, regress, localise, detect, segment, outline, diffuse, stylegan, "
-        "anomaly; auto: by the data",
+        "anomaly, denoise; auto: by the data",
     )
     seed: int = Field(0, ge=0, description="every random draw is a function of it")
     data: Data = Data()  # type: ignore[call-arg]
@@ -175,6 +176,7 @@ class Recipe(Section):
     generator: Generator = Generator()  # type: ignore[call-arg]
     anomaly: Anomaly = Anomaly()  # type: ignore[call-arg]
     synthetic: Synthetic = Synthetic()  # type: ignore[call-arg]
+    denoise: Denoising = Denoising()  # type: ignore[call-arg]
     split: Split = Split()  # type: ignore[call-arg]
     input: Input = Input()  # type: ignore[call-arg]
     backbone: Backbone = Backbone()  # type: ignore[call-arg]

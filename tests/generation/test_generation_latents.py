@@ -144,7 +144,7 @@ def test_latents_of_the_training_have_mean_zero_and_variance_one(whole: Path, da
 
 def test_the_report_says_how_well_images_come_back(whole: Path):
     report = json.loads((whole / "report.json").read_text())
-    psnr, told = report["scores"]["test"]["psnr"], report["generation"]["autoencoder"]
+    psnr, told = report["scores"]["test"]["psnr_latents"], report["generation"]["autoencoder"]
     assert psnr["low"] < psnr["value"] < psnr["high"] and psnr["n"] == report["data"]["images"]["test"]
     assert "patients" in psnr["method"] and psnr["n_patients"] == report["data"]["patients"]["test"]
     assert told["step"] == 2 and told["epochs"] == len(told["history"]) == 2

@@ -16,13 +16,13 @@ FLOORS = {
     2: {"samples", "nets", "scores", "phantoms"},
     3: {"tasks"},
     4: {"learn"},
-    5: {"recipe", "recipe_places", "recipe_generator", "recipe_anomaly"},
+    5: {"recipe", "recipe_places", "recipe_generator", "recipe_anomaly", "recipe_denoise"},
     6: {"gather", "surveying", "planning", "assemble", "run", "judge", "opened", "outside", "pages", "report"}
     | {"reporting", "pretrained", "exporting", "checkup", "depth_finder", "depth_trials", "explanation", "gallery"}
     | {"depth_rounds"}
     | {"caching", "preparing", "enough", "shortcuts", "changed", "stressing", "explaining", "inspecting"}
     | {"severity", "resuming", "predicted", "detection", "segmentation", "places", "fitting", "shelf", "outlining"}
-    | {"place_depth", "cleaning", "generation", "synthetic", "headline", "anomaly"},
+    | {"place_depth", "cleaning", "generation", "synthetic", "headline", "anomaly", "denoising", "restoring"},
     7: {"api"},
     8: {"cli", "server", "__init__", "__main__"},
 }
@@ -46,7 +46,7 @@ LIBRARIES = {
     "tifffile": {"files"},
     "imagecodecs": {"files"},
     "openslide": {"files"},
-    "pydantic": {"recipe", "recipe_places", "recipe_generator", "recipe_anomaly", "server"},
+    "pydantic": {"recipe", "recipe_places", "recipe_generator", "recipe_anomaly", "server", "recipe_denoise"},
     "yaml": {"recipe", "samples.yolo_names"},
     "typer": {"cli"},
     "click": {"cli"},
@@ -56,7 +56,7 @@ LIBRARIES = {
     "huggingface_hub": {"weights"},
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
-    "skimage": {"samples.things", "samples.measures"},
+    "skimage": {"samples.things", "samples.measures", "denoising.filters"},
     "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
     | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
     | {
@@ -67,7 +67,8 @@ LIBRARIES = {
         "samples.marks",
         "cleaning.picture",
     }
-    | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written", "generation.judge"},
+    | {"segmentation.facts", "samples.islands", "outlining.volumes", "outlining.written", "generation.judge"}
+    | {"denoising.filters", "samples.noise"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "onnx": {"exporting"},
@@ -84,7 +85,7 @@ DISTRIBUTIONS |= {"segmentation_models_pytorch": "segmentation-models-pytorch"}
 DISTRIBUTIONS |= {"lightning_fabric": "lightning-fabric", "huggingface_hub": "huggingface-hub"}
 
 # A word that means a task, and nothing else below the tasks' floor ...
-TASKS = {"classify", "multilabel", "regress", "localise", "diffuse", "stylegan", "anomaly"}
+TASKS = {"classify", "multilabel", "regress", "localise", "diffuse", "stylegan", "anomaly", "denoise"}
 # ... and words that may also be a grade of disease, a line segment, the outline of a lesion:
 # these are wrong only where something is compared with them.
 TASKS_TOO = {"grade", "detect", "segment", "outline", "generate"}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from medgraft.cli.cleaning import clean
+from medgraft.cli.denoising import denoise
 from medgraft.cli.generating import audit, generate, project
 from medgraft.cli.lines import Result, backbone_line, brief, depth_line, own_classes, run_lines, stage_line, value
 from medgraft.cli.options import Data, Out, RecipeFile, Run, Set, settings, takes_common, talks
@@ -177,6 +178,7 @@ def predict(
 app.command()(outline)
 app.command()(measure)
 app.command()(clean)
+app.command()(denoise)
 app.command()(generate)
 app.command()(audit)
 app.command()(project)

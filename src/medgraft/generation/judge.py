@@ -86,7 +86,7 @@ def judged(sets: Sets, *, encoders: Sequence[str] = (), offline: bool = False, s
             spaces = [Space("features", features_of(net, sets.train), held, drawn), _pixel_space(sets)]
             told = audited(spaces)
     if sets.held_back is not None:
-        scores["psnr"] = fidelity_of_latents(sets.held, sets.held_back, patients=sets.patients, seed=seed)
+        scores["psnr_latents"] = fidelity_of_latents(sets.held, sets.held_back, patients=sets.patients, seed=seed)
     scores["ms_ssim"] = spread(sets.made, seed=seed)
     scores["histogram"] = histogram(sets, seed=seed)
     share = told["features"]["share"]

@@ -118,3 +118,13 @@ def render_depth(entry: Entry, *, phantoms: bool = False) -> str:
         **view(entry),
     }
     return rendering.page((("depth_curve", "Score against depth"),), frame="plain.html", view=said)
+
+
+def ladder(depth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Get the stages from the pixels to the head; names that are not known are counted."""
+    named_stages, every = [str(name) for name in depth.get("stages") or ()], depth.get("of")
+    thawed = depth.get("thawed_stages")
+    if thawed is None or not every or every > 24:
+        return []
+    names = named_stages[:every] + [f"stage {n}" for n in range(every - len(named_stages), 0, -1)]
+    return [{"name": name, "thawed": place < thawed} for place, name in enumerate(names)][::-1]

@@ -50,7 +50,7 @@ def words(report: Mapping[str, Any]) -> list[str]:
             f"Drawn images are alike (MS-SSIM) by {with_interval(made)} among themselves, real ones by "
             f"{with_interval(real)}."
         )
-    if value_of(test.get("psnr") or {}) is not None:
+    if value_of(test.get("psnr_latents") or {}) is not None:
         found.append(
             f"It drew latents, of which held-out images come back with a peak signal-to-noise ratio of "
             f"{with_interval(test['psnr'])} dB: finer detail than that it cannot draw."

@@ -12,6 +12,7 @@ from medgraft import storage
 from medgraft.report import (
     certainty,
     curve_view,
+    denoised,
     depth_page,
     drawn,
     enriched,
@@ -50,6 +51,7 @@ _SECTIONS = (
     ("outlined", "What tuning bought"),
     ("generated", "How near to real ones, and copies"),
     ("unlike", "How unlike normal images"),
+    ("denoised", "What was taken away, and how well"),
     ("curves", "Telling apart"),
     ("calibration", "Can the probabilities be believed?"),
     ("certainty", "How sure is it of one image?"),
@@ -116,6 +118,7 @@ def render_report(
             *shortcuts.warnings(report),
             *certainty.warnings(report),
             *generated.warnings(report),
+            *denoised.warnings(report),
         ],
         "figures": verdict.key_figures(report),
         "limits": verdict.limits(report),
@@ -139,6 +142,7 @@ def render_report(
         **outlined.view(report),
         **generated.view(report),
         **unlike.view(report, lists),
+        **denoised.view(report, lists),
         **_gallery_view(gallery),
     }
     places = found.is_found(report) or drawn.is_drawn(report) or outlined.is_outlined(report)
@@ -160,8 +164,10 @@ def _title(report: Mapping[str, Any]) -> str:
 def _question(report: Mapping[str, Any]) -> str:
     if report.get("question"):
         return str(report["question"])
-    if generated.is_generated(report) or unlike.is_unlike(report):
-        return (generated if generated.is_generated(report) else unlike).question(report)
+    if generated.is_generated(report):
+        return generated.question(report)
+    if unlike.is_unlike(report) or denoised.is_denoised(report):
+        return (unlike if unlike.is_unlike(report) else denoised).question(report)
     classes = [str(c) for c in report.get("classes") or ()]
     if report.get("task") == "regress" or not classes:
         target = of(report, "target")
@@ -229,21 +235,11 @@ def _training_view(
         "training_facts": _training_facts(report),
         "training_score": score,
         "training_kept": "last weights" if best is None else "weights of the best epoch",
-        "ladder": [] if drawn.is_whole(report) else _ladder(of(report, "depth")),
+        "ladder": [] if drawn.is_whole(report) else depth_page.ladder(of(report, "depth")),
         "training_plots": [plot for plot in shown if plot] if len(rows) > 1 else [],  # one dot is no curve
         **depth_page.view({**of(depth, "searched"), **depth}),
         "augmented": _augmented(augmented),
     }
-
-
-def _ladder(depth: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The stages from the pixels to the head; names that are not known are counted."""
-    named_stages, every = [str(name) for name in depth.get("stages") or ()], depth.get("of")
-    thawed = depth.get("thawed_stages")
-    if thawed is None or not every or every > 24:
-        return []
-    names = named_stages[:every] + [f"stage {n}" for n in range(every - len(named_stages), 0, -1)]
-    return [{"name": name, "thawed": place < thawed} for place, name in enumerate(names)][::-1]
 
 
 def _augmented(images: Sequence[np.ndarray]) -> str | None:

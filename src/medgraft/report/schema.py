@@ -81,6 +81,9 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "apart": bool: things of one class are told apart, "axes": 2 of planes, 3 of volumes}    label maps
     unlike       {"method", "normal": name of the normal class, "learnt_from": normal images, "left_out": others of the
                   training, "kinds": {label: {"auroc", "sensitivity": scores}}, "places", "kept": of a bank}
+    denoising    {"methods": {way: {score: score}}, "clean": bool: beside clean images, "n", "settled_on",
+                  "strengths": {filter: {"strength", "error"}}, "floor": way,
+                  "noise": {fact: {"low", "median", "high"}}}    what noise was found, quartiles of the test images
     confusion    {"classes": [...], "matrix": [[...]]}        rows true, columns predicted
     subgroups    [{"covariate": "site", "group": "A", "n", "n_patients", "scores": {name: score}}]
     timing       {"train_seconds", "train_images_per_second", "predict_images_per_second", "prefix_seconds",
@@ -106,6 +109,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
     maps         [{"key", "true": sum or None, "predicted", "image": uint8, "map": (H, W) in 0..1}]
     drawn        [{"key", "class", "dice", "true_volume", "found_volume"}]   label maps: a row a test image and class;
                  dice is NaN where the class is in neither; sizes are mm2, mm3 or pixels, as `drawing` says
+    denoised     uint8 (H, W, 3), images before and after, where noise was taken away
     scatter      {"true": [...], "predicted": [...]}          regression, grades: expected grade
 
 `gallery`: `{"kind": "mistake" | "right", "image": uint8 (H, W), (H, W, 1) or (H, W, 3), "key", "truth",
@@ -140,6 +144,7 @@ _MAPPINGS = (
     "severity",
     "enrichment",
     "drawing",
+    "denoising",
     "confusion",
     "timing",
     "maps",

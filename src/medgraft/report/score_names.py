@@ -144,7 +144,17 @@ NAMES = {
     ),
     "kid": ScoreName("KID", "kernel distance of features", unit_range=False, lower_is_better=True),
     "denoising": ScoreName("Denoising score", "what the error of v lacks to zero", unit_range=False),
-    "psnr": ScoreName("PSNR of latents (dB)", "how well held-out images come back of their latents", unit_range=False),
+    "psnr_latents": ScoreName(
+        "PSNR of latents (dB)", "how well held-out images come back of their latents", unit_range=False
+    ),
+    "psnr": ScoreName("PSNR (dB)", "peak signal to noise against clean images", unit_range=False),
+    "psnr_gain": ScoreName("PSNR gained (dB)", "over the noisy image", unit_range=False),
+    "ssim": ScoreName("SSIM", "structural similarity to clean images"),
+    "ssim_gain": ScoreName("SSIM gained", "over the noisy image", unit_range=False),
+    "blind": ScoreName("Blind score", "what the error at hidden pixels lacks to zero", unit_range=False),
+    "blind_error": ScoreName(
+        "Error at hidden pixels", "over the estimated noise; 1 is noise alone", unit_range=False, lower_is_better=True
+    ),
     "ms_ssim": ScoreName("MS-SSIM of pairs", "how alike images of the set are to each other"),
     "histogram": ScoreName("Histogram distance", "between the values of real and drawn images, of white"),
     "nearest_copy": ScoreName("Nearer than the limit", "share of drawn images; of held-out ones it is 5 %"),

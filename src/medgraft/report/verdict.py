@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medgraft.report import drawn, found, generated, outlined, unlike
+from medgraft.report import denoised, drawn, found, generated, outlined, unlike
 from medgraft.report.phrases import (
     count,
     decimal,
@@ -25,7 +25,8 @@ from medgraft.report.score_names import named
 
 Report = Mapping[str, Any]
 
-_ORDER = ("quadratic_kappa", "mae", "auroc", "balanced_accuracy", "accuracy", "map50", "froc", "map", "dice", "iou_box")
+_ORDER = ("quadratic_kappa", "mae", "auroc", "balanced_accuracy", "accuracy", "map50", "froc", "map", "dice")
+_ORDER = (*_ORDER, "iou_box", "psnr")
 _FEW_IMAGES, _FEW_OF_A_CLASS = 100, 10
 
 
@@ -76,6 +77,8 @@ def verdict(report: Report) -> list[str]:
         return [_main(report, name, score), *generated.words(report)]
     if unlike.is_unlike(report):
         return [_main(report, name, score), *_chance(name, score), *_found(report), *unlike.words(report)]
+    if denoised.is_denoised(report):
+        return [_main(report, name, score), *denoised.words(report)]
     return [_main(report, name, score), *_chance(name, score), *_found(report), *_error(report, name)]
 
 
@@ -96,6 +99,8 @@ def _main(report: Report, name: str, score: Mapping[str, Any]) -> str:
         return f"{where} {outlined.main(report, number=number)}"
     if generated.is_generated(report):
         return f"{where.replace('On', 'Compared with', 1)} {generated.main(report, number=number)}"
+    if denoised.is_denoised(report):
+        return f"{where} {denoised.main(name, number=number)}"
     if found.is_found(report):
         return f"{where} found {listed([f'“{one}”' for one in classes])} with {article} {title} of {number}."
     if report.get("task") == "multilabel":
@@ -160,7 +165,8 @@ def warnings(report: Report) -> list[dict[str, str]]:
             f"{count(quarantined, 'file')} could not be used and took no part; the reasons are under “Data and split”."
         )
         found.append({"level": "note", "title": "Files set aside", "text": text})
-    own = generated.is_generated(report) or report.get("unlike", {}).get("method") in ("diffusion", "autoencoder")
+    own = generated.is_generated(report) or denoised.is_denoised(report)
+    own = own or report.get("unlike", {}).get("method") in ("diffusion", "autoencoder")
     if of(report, "backbone").get("random") and not own:
         net = "net" if drawn.is_whole(report) else "encoder"
         text = f"The {net} started from random numbers: this run shows what training reaches without a pre-trained net."
@@ -215,6 +221,7 @@ _BESIDE = {  # what stands beside the main score at the top of the page
     "dice": ("nsd", "hd95_mm", "hd95_px"),
     "iou_box": ("iou_point",),
     "fid_embedded": ("precision", "recall"),
+    "psnr": ("ssim", "blind_error"),
 }
 
 
@@ -287,6 +294,9 @@ def limits(report: Report) -> list[str]:
             f"Predictive values hold for the share of positives they are given for (here {percent(prevalence)}), "
             "which is seldom that of a clinic."
         )
+    if denoised.is_denoised(report):
+        found.append("What looks sharper need not be truer: a finding of a few pixels may be taken for noise.")
+        return found + [str(words) for words in report.get("limits") or ()]
     taken = "label maps" if drawn.is_drawn(report) or outlined.is_outlined(report) else "labels"
     if generated.is_generated(report):
         found.append("Drawn images are of no patient; what they show need not be possible. They are no evidence.")

@@ -18,5 +18,6 @@ TASKS = Registry(
         "diffuse": "medgraft.tasks.diffuse:Diffuse",
         "stylegan": "medgraft.tasks.stylegan:Stylegan",
         "anomaly": "medgraft.tasks.anomaly:Anomaly",
+        "denoise": "medgraft.tasks.denoise:Denoise",
     },
 )

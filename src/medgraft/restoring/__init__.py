@@ -1,0 +1,1 @@
+"""Files without their noise, and what that is worth: the verb `denoise`."""
