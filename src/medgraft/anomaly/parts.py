@@ -205,7 +205,7 @@ def assemble_normals(ready: Prepared) -> NormalParts:
     if bank:
         return NormalParts(task, engine, loader("train"), loader("val"))
     shuffled = loader("train", shuffle=True, preset=preset_of(recipe), drop_last=True)
-    return NormalParts(task, engine, Looks(shuffled, recipe.generator.looks or 1), loader("val"))
+    return NormalParts(task, engine, Looks([shuffled], recipe.generator.looks or 1), loader("val"))
 
 
 def preset_of(recipe: Recipe) -> Preset:

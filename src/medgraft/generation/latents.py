@@ -44,6 +44,11 @@ class Latents:
     refs: Sequence[ImageRef] = ()
     bad: Sequence[tuple[int, str]] = ()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Get the shape of each."""
+        return self.values.shape[1:]
+
     def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Get some of them, stacked."""
         return self.values[np.asarray(indices, np.int64)]

@@ -53,7 +53,7 @@ def words(report: Mapping[str, Any]) -> list[str]:
     if value_of(test.get("psnr_latents") or {}) is not None:
         found.append(
             f"It drew latents, of which held-out images come back with a peak signal-to-noise ratio of "
-            f"{with_interval(test['psnr'])} dB: finer detail than that it cannot draw."
+            f"{with_interval(test['psnr_latents'])} dB: finer detail than that it cannot draw."
         )
     return found
 

@@ -37,6 +37,11 @@ class Rows(Protocol):
         """(position, reason) of those that could not be read."""
         ...
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """`(C, [D,] H, W)` of each, or None where none could be read."""
+        ...
+
     def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Get images stacked, `(N, C, [D,] H, W)`."""
         ...

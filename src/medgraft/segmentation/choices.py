@@ -177,10 +177,7 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
     Raises:
         BadRecipe: the backbone has fewer stages than are to be thawed.
     """
-    asked = recipe.depth.thaw
-    if isinstance(asked, int) and asked > facts.stages:
-        what = f"depth {asked} is not possible: the encoder has {facts.stages} stages"
-        raise BadRecipe(what, do=f"Give --depth head, 1 to {facts.stages}, or all.")
+    _check_depth(recipe, facts)
     axes, shape = masks.axes, _network_shape(recipe, masks)
     patch, why, batch, room = _step_rule(recipe, masks, shape)
     wanted = _STEPS_WANTED[axes] * batch / masks.images  # times that an image is looked at
@@ -227,6 +224,13 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         "fit.ema": average_rule(steps),
     }
     return filled(recipe, planned)
+
+
+def _check_depth(recipe: Recipe, facts: Facts) -> None:
+    asked = recipe.depth.thaw
+    if isinstance(asked, int) and asked > facts.stages:
+        what = f"depth {asked} is not possible: the encoder has {facts.stages} stages"
+        raise BadRecipe(what, do=f"Give --depth head, 1 to {facts.stages}, or all.")
 
 
 def _step_rule(recipe: Recipe, masks: MaskFacts, shape: Sequence[int]) -> tuple[list[int], str, int, str]:
