@@ -23,6 +23,7 @@ from tiny_masks import AFFINE, make_volumes
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "offline": True, "image_size": 16, "batch_size": 8, "epochs": 2}
 SETTINGS: dict[str, Any] = {"generator.looks": 1, "generator.widths": [8], "generator.steps": 4, "generator.sheet": 1}
+COUNTS = {"train": 24, "val": 8, "test": 12}
 DIFFUSE = {**SETTINGS, "generator.widths": [8, 16, 16], "generator.fold": 2}
 
 
@@ -100,6 +101,25 @@ def test_an_audit_of_data_knows_what_was_learnt_from(run: Path, data: Path, tmp_
         return
     assert (told["training"], told["held_out"]) == (counts["train"], counts["test"])
     assert (tmp_path / "audit" / "audit.json").exists() and (tmp_path / "audit" / "nearest-pixels.png").exists()
+
+
+def test_an_audit_of_arrays_tells_rows_apart_and_leaves_out_what_cannot_be_read(tmp_path: Path):
+    random = np.random.default_rng(0)
+    rows = {f"{part}_images": random.integers(0, 256, (count, 16, 16), np.uint8) for part, count in COUNTS.items()}
+    labels = {f"{part}_labels": np.zeros((count, 1), np.int64) for part, count in COUNTS.items()}
+    np.savez(tmp_path / "set.npz", **rows, **labels)
+    settings = {**SETTINGS, "generator.sheet": 2}
+    mg.train(tmp_path / "set.npz", out=tmp_path / "run", task="stylegan", settings=settings, **OPTIONS)
+    told = mg.audit(tmp_path / "run", tmp_path / "set.npz", count=20)
+    assert (told["training"], told["held_out"]) == (COUNTS["train"], COUNTS["test"])
+    for number in range(3):
+        Pillow.fromarray(rows["test_images"][number]).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "more.csv").write_text("path\n0.png\n1.png\nbroken.png\n2.png\n")
+    said: list[str] = []
+    with pytest.raises(BadData, match="0 images that it learnt from"):
+        mg.audit(tmp_path / "run", tmp_path / "more.csv", count=20, listen=lambda e: said.append(str(e.get("text"))))
+    assert any("broken.png" in text for text in said)
 
 
 def test_other_verbs_refuse_it_in_words(run: Path, data: Path, tmp_path: Path):

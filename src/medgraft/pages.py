@@ -141,6 +141,27 @@ def samples_in(folder: Path) -> list[dict[str, str]]:
     return [{name: storage.as_written(cell) for name, cell in row.items()} for row in rows]
 
 
+def identity(sha256: str, image: ImageRef) -> str:
+    """Get what tells an image from all others whatever its file is called: the file's content, and its place in it.
+
+    Args:
+        sha256: of the file, as records and samples.csv have it.
+        image: where it is.
+    """
+    array = image.path.name if image.path.parent.suffix.lower() == ".npz" else ""
+    return sha256 if image.index is None else f"{sha256} {array} {image.index}"
+
+
+def splits_in(folder: Path) -> dict[str, str]:
+    """Get the split of each image of a run, by its `identity`."""
+    held, found = read_json(folder / "samples.json"), {}
+    for row in samples_in(folder):
+        last = held.get(row["key"], [None])[-1]
+        index = last["index"] if isinstance(last, dict) and "files" in last else None
+        found[identity(row["sha256"], ImageRef(Path(row["path"]), index))] = row["split"]
+    return found
+
+
 def images_of(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[ImageRef]:
     """Get the images of rows of a run's samples.csv, as `samples_in` reads them.
 

@@ -179,7 +179,15 @@ SAID: dict[str, tuple[Words, str]] = {
     "tiny image size": (lambda p: ["train", p.table, "--out", p.new, "--image-size", 4], "input.image_size"),
     "limit of 200 percent": (lambda p: ["train", p.table, "--out", p.new, "--limit-bad", 200], "data.limit_bad"),
     "unknown task": (lambda p: train(p.table, "--task", "clasify"), "classify"),
-    "task of another version": (lambda p: train(p.table, "--task", "stylegan"), "stylegan"),
+    "task of another version": (lambda p: train(p.table, "--task", "caption"), "caption"),
+    "images that stylegan cannot draw": (
+        lambda p: train(p.table, "--task", "stylegan", "--set", "generator.shape=[48,48]"),
+        "power of two",
+    ),
+    "images that diffusion cannot draw": (
+        lambda p: train(p.table, "--task", "diffuse", "--set", "generator.shape=[36,36]"),
+        "multiples of 8",
+    ),
     "depth is a word": (lambda p: train(p.table, "--depth", "deep"), "depth.thaw"),
     "unknown preset": (lambda p: train(p.table, "--augment", "fundos"), "fundus"),
     "unknown device": (lambda p: train(p.table, "--device", "tpu"), "auto, cpu"),

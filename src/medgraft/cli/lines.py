@@ -53,7 +53,8 @@ def value(values: dict[str, Any], field: str) -> Any:
 
 
 _HEADLINE = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "map50", "map", "froc", "f1")
-_HEADLINE += ("ap50", "dice", "iou_box", "iou_point")
+_HEADLINE += ("ap50", "dice", "iou_box", "iou_point", "fid_embedded", "kid_embedded", "ms_ssim", "nearest_copy")
+_HEADLINE += ("pixel_auroc", "psnr", "ssim", "psnr_gain", "blind_error")
 
 
 def score_line(name: str, score: dict[str, Any]) -> str:

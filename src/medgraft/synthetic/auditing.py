@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgraft import storage
-from medgraft.errors import BadData
+from medgraft import pages, storage
+from medgraft.errors import BadData, BadImage
 from medgraft.generation.copies import Space, audited
 from medgraft.generation.features import Features, features_of
 from medgraft.generation.judge import pixel_rows
@@ -19,6 +17,7 @@ from medgraft.generation.opened import GeneratorRun
 from medgraft.generation.sheets import write_sheet
 from medgraft.learn import stopping
 from medgraft.samples.dataset import read_samples
+from medgraft.samples.facts import source_sha256
 
 _MOST = 2000  # images of either kind
 _SHOWN = 8
@@ -65,17 +64,18 @@ def audit_run(
 def _parts_of(
     run: GeneratorRun, data: Path, listen: Callable[[dict[str, Any]], None]
 ) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """Images of the data by what they were to the run; those that chose its epoch are neither."""
-    text = (run.folder / "samples.csv").read_text(encoding="utf-8")
-    split = {row["sha256"]: row["split"] for row in csv.DictReader(io.StringIO(text))}
+    """Images of the data by what they were to the run; those that chose its epoch, and broken ones, are neither."""
+    split = pages.splits_in(run.folder)
     found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "held": []}
     samples = read_samples(data).samples
     for done, sample in enumerate(samples, start=1):
         stopping.check()
-        path = sample.image.path
-        own = split.get(storage.sha256_file(path)) if path.is_file() else None
-        kind = "train" if own == "train" else "held"
-        if own != "val" and len(found[kind]) < _MOST:
-            found[kind].append((sample.key, run.seen(sample.image)))
+        try:
+            own = split.get(pages.identity(source_sha256(sample.image), sample.image))
+            kind = "train" if own == "train" else "held"
+            if own != "val" and len(found[kind]) < _MOST:
+                found[kind].append((sample.key, run.seen(sample.image)))
+        except (BadImage, OSError) as error:
+            listen({"event": "say", "text": f"{sample.key} is left out: {error}"})
         listen({"event": "decode", "done": done, "of": len(samples)})
     return found

@@ -111,10 +111,10 @@ def _apart(run: GeneratorRun, found: Gathered, held: Sequence[int], *, allow: bo
     Its test images were only looked at when it was judged: they may be anyone's.
     """
     rows = [row for row in pages.samples_in(run.folder) if row["split"] in ("train", "val")]
-    content = {row["sha256"] for row in rows}
+    learnt = {name for name, split in pages.splits_in(run.folder).items() if split in ("train", "val")}
     people = {row["patient"] for row in rows if row.get("patient")}
     own = [(found.samples[place], found.records[place]) for place in held]
-    images = [sample for sample, record in own if record["sha256"] in content]
+    images = [sample for sample, record in own if pages.identity(record["sha256"], sample.image) in learnt]
     same = {sample.key for sample in images}
     patients = sorted({s.patient for s, _ in own if s.patient and s.patient in people and s.key not in same})
     alike = outside.look_alikes(run.folder, [s for s, _ in own], [r for _, r in own]) if not images else []
