@@ -32,6 +32,7 @@ from medgraft.weights.tensors import save_model
 SAMPLES = "samples"
 AUDIT = "audit.json"
 _SHOWN, _TURING = 32, 20
+_GLANCE = 16  # images of a sheet while nets learn, and steps to each: a full one would cost a third of the training
 _AUDITED = 64  # drawn images at least, that are asked whether they are copies
 _MOST, _MOST_TRAIN = 500, 2000  # images that are drawn to be judged, and of the training that are compared
 
@@ -80,14 +81,14 @@ def maker_of(parts: DrawnParts, *, steps: int | None = None) -> Maker:
 def _with_sheets(out: Path, parts: DrawnParts, listen: Listen) -> Listen:
     """Draw a sheet now and then, while the weights are in place that are judged."""
     every = parts.recipe.generator.sheet or 1
-    kinds = kinds_drawn(_SHOWN, parts.answers.classes)
+    kinds, steps = kinds_drawn(_GLANCE, parts.answers.classes), min(_GLANCE, parts.recipe.generator.steps)
 
     def heard(event: dict[str, Any]) -> None:
         number = int(event.get("epoch", 0)) + 1
         if event.get("event") == "validate" and (number % every == 0 or number == 1):
             path = out / SAMPLES / f"epoch-{number:04d}.png"
             if not path.exists():
-                write_sheet(path, list(maker_of(parts).images(kinds, seed=parts.recipe.seed)))
+                write_sheet(path, list(maker_of(parts, steps=steps).images(kinds, seed=parts.recipe.seed)))
         listen(event)
 
     return heard
