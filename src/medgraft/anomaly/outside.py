@@ -11,7 +11,7 @@ import numpy as np
 
 from medgraft import outside, pages, storage
 from medgraft.anomaly.choices import normal_of
-from medgraft.anomaly.judge import Judged, curves, judged
+from medgraft.anomaly.judge import Judged, check_masks, curves, judged
 from medgraft.anomaly.opened import AnomalyRun
 from medgraft.anomaly.parts import area_of
 from medgraft.anomaly.seen import Seen, pieces, seen_of
@@ -57,6 +57,7 @@ def evaluate_normals(
         whole = replace(dataset, samples=tuple(samples))
         bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
         good = [place for place, record in enumerate(records) if record["error"] is None]
+        check_masks([samples[place] for place in good], [records[place] for place in good])
         began = time.perf_counter()
         seen = _seen(run, store, records, good, listen)
         speed = len(good) / max(time.perf_counter() - began, 1e-9)
@@ -91,8 +92,9 @@ def _seen(run: AnomalyRun, store: Store, records: list[dict[str, Any]], good: li
     seen: list[Seen] = []
     for part in pieces(len(good)):
         some = good[part]
-        area = np.stack([area_of(records[place]["shape"], run.pixels) for place in some])
-        seen += seen_of(run.task, run.engine, store.rows(some), area)
+        shapes = [records[place]["shape"] for place in some]
+        area = np.stack([area_of(shape, run.pixels) for shape in shapes])
+        seen += seen_of(run.task, run.engine, store.rows(some), area, shapes=shapes)
         listen({"event": "predict", "done": len(seen), "of": len(good)})
     return seen
 
