@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medgraft import outside, pages, storage
-from medgraft.anomaly.choices import normal_of
+from medgraft.anomaly.choices import normal_of, says_normal
 from medgraft.anomaly.judge import Judged, check_masks, curves, judged
 from medgraft.anomaly.opened import AnomalyRun
 from medgraft.anomaly.parts import area_of
@@ -78,8 +78,8 @@ def _normal(run: AnomalyRun, dataset: DataSet) -> tuple[str, list[str]]:
     if run.normal in labels:
         return run.normal, notes
     known = {label for label in labels if label is not None}
-    if len(known) == 1:
-        return run.normal, [f"all images are {known.pop()}: none of them is {run.classes[0]}"]
+    if len(known) == 1 and not says_normal(only := next(iter(known))):
+        return run.normal, [f"all images are {only}: none of them is {run.classes[0]}"]
     try:
         normal, _ = normal_of(labels, None)
     except BadRecipe as error:

@@ -118,9 +118,13 @@ def prepare_normals(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Prep
         listen({"event": "say", "text": note})
     ready = Prepared(recipe, found, normal, pixels)
     _check_counts(ready, dataset)
-    _check_masks(ready)
     chosen = (found.survey.preset, found.survey.preset_why)
-    recipe = choose_rest(recipe, images=len(ready.normals("train")), preset=chosen)
+    try:
+        _check_masks(ready)
+        recipe = choose_rest(recipe, images=len(ready.normals("train")), preset=chosen)
+    except UserError:
+        found.store.close()
+        raise
     left = len(found.of("train")) - len(ready.normals("train"))
     if left:
         text = f"{left} training images that are not {classes_of(normal)[0]} are not learnt from"
@@ -140,11 +144,7 @@ def _check_counts(ready: Prepared, dataset: DataSet) -> None:
 def _check_masks(ready: Prepared) -> None:
     """Only those of test images are used."""
     found, test = ready.found, ready.found.of("test")
-    try:
-        check_masks([found.samples[place] for place in test], [found.records[place] for place in test])
-    except UserError:
-        found.store.close()
-        raise
+    check_masks([found.samples[place] for place in test], [found.records[place] for place in test])
 
 
 def _with_net(recipe: Recipe) -> Recipe:
