@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from medgraft.denoising.blind import Foretold
+from medgraft.denoising.crops import crops_of
 from medgraft.denoising.filters import FILTERS, Filter, settled, shrunk
 from medgraft.denoising.judge import Around
 from medgraft.denoising.planes import Levels, blind_error, cleaned_pixels, windowed
 from medgraft.denoising.prior import Prior
+from medgraft.learn.engine import Engine
 from medgraft.nets.denoiser import DenoiserForm
 from medgraft.nets.diffusing import parts
+from medgraft.nets.restorer import EVERY, RestorerForm
 from medgraft.tasks.answers import Answers
+from medgraft.tasks.denoise import Denoise
 from medgraft.tasks.diffuse import Diffuse
+from medgraft.values import Image
 from tiny_noise import NOISE, clean_plane
 
 LEVELS = Levels(0.0, 255.0, 100.0, 50.0, NOISE)
@@ -74,6 +80,28 @@ def test_windows_lie_together_without_seams():
     for shape, window in (((37, 50), (16, 16)), ((8, 8), (16, 16)), ((5, 20, 9), (8, 8, 8)), ((16, 16), (16, 16))):
         values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         np.testing.assert_allclose(windowed(values, window, lambda part: part), values, atol=1e-5)
+
+
+def test_what_is_foretold_of_a_pixel_does_not_depend_on_it_at_the_ends_either():
+    torch.manual_seed(0)
+    way = Foretold(Denoise(RestorerForm((4, 4, 4))).eval(), Engine("cpu", precision="fp32", channels_last=False))
+    plane = np.random.default_rng(0).standard_normal((1, 10, 7)).astype(np.float32)  # the net takes 12 x 8
+    plain, levels = way.clean(plane, LEVELS), LEVELS
+    for place in ((0, 9, 6), (0, 9, 2), (0, 4, 6), (0, 8, 5), (0, 0, 0)):
+        other = plane.copy()
+        other[place] += 100
+        assert way.clean(other, levels)[place] == pytest.approx(plain[place], abs=1e-4), place
+        assert np.abs(way.clean(other, levels) - plain).max() > 0.01
+
+
+def test_a_part_smaller_than_a_patch_shows_no_hidden_pixel_in_its_mirror():
+    image = Image(np.arange(77, dtype=np.float32).reshape(1, 7, 11), (0.0, 255.0), "a")
+    (crop,) = crops_of(image, "a", side=16, each=1, seed=0)
+    values = np.unique(crop.pixels)
+    assert crop.pixels.shape == (16, 16) and len(values) == 77
+    for value in values:  # all copies of a pixel are hidden together
+        rows, columns = np.nonzero(crop.pixels == value)
+        assert len(set(rows % EVERY)) == 1 == len(set(columns % EVERY))
 
 
 def test_equal_channels_are_cleaned_once_and_stay_equal():

@@ -83,7 +83,8 @@ def windowed(values: np.ndarray, window: Sequence[int], work: Callable[[np.ndarr
         work: windows `(N, ...)` -> the same shape.
     """
     missing = [max(0, side - own) for side, own in zip(window, values.shape, strict=True)]
-    whole = np.pad(values, [(0, one) for one in missing], mode="symmetric")
+    # Around the last pixel, not behind it: what a net is not shown must not stand beside it once more.
+    whole = np.pad(values, [(0, one) for one in missing], mode="reflect")
     starts = [_starts(own, side) for own, side in zip(whole.shape, window, strict=True)]
     places = list(itertools.product(*starts))
     if len(places) == 1:
