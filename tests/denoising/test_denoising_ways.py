@@ -12,9 +12,10 @@ import torch
 from medgraft.denoising.blind import Foretold
 from medgraft.denoising.crops import crops_of
 from medgraft.denoising.filters import FILTERS, Filter, settled, shrunk
-from medgraft.denoising.judge import Around
+from medgraft.denoising.judge import Around, Case
 from medgraft.denoising.planes import Levels, blind_error, cleaned_pixels, windowed
 from medgraft.denoising.prior import Prior
+from medgraft.denoising.shown import sheet_of
 from medgraft.learn.engine import Engine
 from medgraft.nets.denoiser import DenoiserForm
 from medgraft.nets.diffusing import parts
@@ -146,3 +147,12 @@ def test_a_prior_begins_where_there_is_as_much_noise_and_ends_at_what_it_knows(s
     assert np.abs(found - 153).mean() < (0.01 if steps == 1 else 1.0)  # 0.2 in -1..1 is 0.6 of 255
     alpha, sigma = parts(torch.tensor([task.net.times[0]]), side=16, ndim=1)  # type: ignore[union-attr]
     assert float(sigma / alpha) == pytest.approx(2 * NOISE / 255, rel=1e-3)
+
+
+def test_a_sheet_keeps_its_columns_where_only_some_images_have_a_clean_one():
+    planes = [np.full((1, 12, 12), level, np.float32) for level in (10, 60)]
+    cases = [Case("a", None, planes[0], None, LEVELS), Case("b", None, planes[1], planes[1], LEVELS)]
+    whole = sheet_of(cases, planes)
+    both = sheet_of(cases[1:], planes[1:])
+    assert whole.shape[1] == both.shape[1]
+    np.testing.assert_array_equal(whole[-both.shape[0] :], both)
