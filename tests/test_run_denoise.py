@@ -15,7 +15,7 @@ import medgraft as mg
 from medgraft.denoising.judge import cleaned
 from medgraft.denoising.opened import DenoiseRun
 from medgraft.denoising.references import references_of
-from medgraft.errors import BadData, BadRecipe, RunRefused
+from medgraft.errors import BadData, BadImage, BadRecipe, RunRefused
 from medgraft.files import read_image, save_png, write_dicom
 from medgraft.report.schema import problems
 from medgraft.samples.dataset import read_samples
@@ -193,3 +193,16 @@ def test_a_judge_that_cannot_be_asked_is_refused_before_the_work(run: Path, data
     with pytest.raises(RunRefused, match="takes noise away, and denoise --judge"):
         mg.denoise(data, out=tmp_path / "out", method="median", judge=run)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_clean_image_that_is_not_there_is_said_before_anything_is_learnt(tmp_path: Path):
+    own = make_noisy(tmp_path / "own", count=14, side=24)
+    for path in (tmp_path / "own" / "clean").iterdir():
+        path.unlink()
+    seen = []
+    with pytest.raises(BadImage, match="no such file"):
+        mg.train(
+            own, out=tmp_path / "run", task="denoise", settings={**SETTINGS, "denoise.clean_column": "clean"},
+            listen=lambda event: seen.append(event["event"]), **OPTIONS,
+        )  # fmt: skip
+    assert "step" not in seen and not (tmp_path / "run" / "recipe.yaml").exists()
