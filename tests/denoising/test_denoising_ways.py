@@ -83,6 +83,18 @@ def test_windows_lie_together_without_seams():
         np.testing.assert_allclose(windowed(values, window, lambda part: part), values, atol=1e-5)
 
 
+def test_few_pixels_are_looked_at_together_and_no_more_windows_than_the_overlap_asks_for():
+    asked: list[int] = []
+
+    def work(windows: np.ndarray) -> np.ndarray:
+        asked.append(len(windows))
+        return windows
+
+    values = np.random.default_rng(0).standard_normal((1100, 1100)).astype(np.float32)
+    np.testing.assert_allclose(windowed(values, (512, 512), work, overlap=128), values, atol=1e-5)
+    assert sum(asked) == 9 and max(asked) == 2
+
+
 def test_what_is_foretold_of_a_pixel_does_not_depend_on_it_at_the_ends_either():
     torch.manual_seed(0)
     way = Foretold(Denoise(RestorerForm((4, 4, 4))).eval(), Engine("cpu", precision="fp32", channels_last=False))
