@@ -33,6 +33,8 @@ def test_none_of_several_labels_is_normal():
 def test_a_name_is_asked_for_where_none_says_so_or_two_do():
     with pytest.raises(BadRecipe, match="no label says.*bkl, nv"):
         normal_of(["nv", "bkl"], None)
+    with pytest.raises(BadRecipe, match="no image has a label"):
+        normal_of([None, None], None)
     with pytest.raises(BadRecipe, match="may both be normal"):
         normal_of(["normal", "healthy", "ill"], None)
     with pytest.raises(BadRecipe, match="no label says.*non_small_cell"):

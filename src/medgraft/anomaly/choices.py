@@ -43,6 +43,8 @@ def normal_of(labels: Sequence[str | None], asked: str | None) -> tuple[str, str
         'no_tumor'
     """
     counts = Counter(label for label in labels if label is not None)
+    if not counts:
+        raise BadRecipe("no image has a label", do="Give a table with labels, or a folder of each label.")
     known = ", ".join(name or "(none)" for name in sorted(counts)[:12])
     if asked is not None:
         found = [name for name in counts if name == asked] or [one for one in counts if _plain(one) == _plain(asked)]
