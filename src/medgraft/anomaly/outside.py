@@ -22,7 +22,7 @@ from medgraft.gather import Listen
 from medgraft.recipe import load
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
-from medgraft.samples.dataset import Columns, DataSet, read_samples
+from medgraft.samples.dataset import Columns, DataSet
 from medgraft.samples.store import Store
 from medgraft.samples.survey import limit_bad
 
@@ -43,7 +43,7 @@ def evaluate_normals(
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
     pages.refuse_others(out, data=data)
-    dataset = read_samples(data, columns=columns, limit_bad=percent_bad)
+    dataset = outside.read_as_trained(run.folder, data, columns, percent_bad)
     normal, notes = _normal(run, dataset)
     out.mkdir(parents=True, exist_ok=True)
     samples, more = outside.chosen(dataset)
