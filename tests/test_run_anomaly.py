@@ -131,7 +131,7 @@ def test_other_data_are_read_by_the_columns_of_the_training(data: Path, tmp_path
     for folder, first, people in (("a", 0, 30), ("b", 60, 9)):
         table = _write(tmp_path / folder, people=people, first=first)
         table.write_text(table.read_text().replace("path,label,patient", "path,finding,person"))
-    columns = {"label_column": "finding", "patient_column": "person"}
+    columns: dict[str, Any] = {"label_column": "finding", "patient_column": "person"}
     mg.train(tmp_path / "a" / "manifest.csv", out=tmp_path / "run", settings=SMALL, **OPTIONS, **columns)
     report = mg.evaluate(tmp_path / "run", tmp_path / "b" / "manifest.csv", out=tmp_path / "scored", device="cpu")
     assert report["scores"]["test"]["auroc"]["n_patients"] == 9

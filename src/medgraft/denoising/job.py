@@ -50,10 +50,10 @@ def train_planes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen)
         resuming.check_samples(out, found.samples, records=found.records)
         parts = assemble_planes(recipe, found, listen=listen)
         # Before anything is learnt, so that a clean image that is not there or does not fit is said at once.
-        cases = {split: _cases(parts, split, dataset.root, most=most) for split, most in _JUDGED.items()}
+        chosen = {split: _cases(parts, split, dataset.root, most=most) for split, most in _JUDGED.items()}
         resuming.begin(out, recipe, found=found)
         fitted = fit_planes(out, parts, listen=listen)
-        return _finish(out, parts, fitted, cases=cases, listen=listen)
+        return _finish(out, parts, fitted, chosen=chosen, listen=listen)
     finally:
         found.store.close()
 
@@ -82,12 +82,12 @@ def fit_planes(out: Path | None, parts: DenoiseParts, *, listen: Listen) -> Fitt
 
 
 def _finish(
-    out: Path, parts: DenoiseParts, fitted: Fitted, *, cases: Mapping[str, list[Case]], listen: Listen
+    out: Path, parts: DenoiseParts, fitted: Fitted, *, chosen: Mapping[str, list[Case]], listen: Listen
 ) -> dict[str, Any]:
     """Clean the test images beside filters and write everything; report.json comes last and says it is done."""
     recipe, times = parts.recipe, Times(train=fitted.seconds)
     parts.task.eval()
-    cases, held = cases["test"], cases["val"]
+    cases, held = chosen["test"], chosen["val"]
     ours = Blindspot(parts.task, parts.engine, mirrored=recipe.denoise.mirrored)
     listen({"event": "say", "text": f"comparing with filters on {len(cases)} test images"})
     filters, strengths = filters_for(held)
