@@ -127,6 +127,16 @@ def test_other_data_are_scored_at_the_same_threshold(run: Path, data: Path, tmp_
         mg.evaluate(run, data, out=tmp_path / "again", device="cpu")
 
 
+def test_other_data_are_read_by_the_columns_of_the_training(data: Path, tmp_path: Path):
+    for folder, first, people in (("a", 0, 30), ("b", 60, 9)):
+        table = _write(tmp_path / folder, people=people, first=first)
+        table.write_text(table.read_text().replace("path,label,patient", "path,finding,person"))
+    columns: dict[str, Any] = {"label_column": "finding", "patient_column": "person"}
+    mg.train(tmp_path / "a" / "manifest.csv", out=tmp_path / "run", settings=SMALL, **OPTIONS, **columns)
+    report = mg.evaluate(tmp_path / "run", tmp_path / "b" / "manifest.csv", out=tmp_path / "scored", device="cpu")
+    assert report["scores"]["test"]["auroc"]["n_patients"] == 9
+
+
 def test_other_verbs_refuse_in_words(run: Path, data: Path, tmp_path: Path):
     image = next((data.parent / "images").iterdir())
     with pytest.raises(RunRefused, match="say themselves where"):

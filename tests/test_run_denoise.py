@@ -15,7 +15,7 @@ import medgraft as mg
 from medgraft.denoising.judge import cleaned
 from medgraft.denoising.opened import DenoiseRun
 from medgraft.denoising.references import references_of
-from medgraft.errors import BadData, BadRecipe, RunRefused
+from medgraft.errors import BadData, BadImage, BadRecipe, RunRefused
 from medgraft.files import read_image, save_png, write_dicom
 from medgraft.report.schema import problems
 from medgraft.samples.dataset import read_samples
@@ -164,3 +164,45 @@ def test_a_classifier_is_asked_before_and_after_on_images_that_are_new_to_it(dat
     assert told["auroc"]["denoised - noisy"]["value"] == pytest.approx(difference)
     own = mg.denoise(other, out=tmp_path / "own", method="median", judge=judge, label_column="label").told["judged"]
     assert own["learnt_from"] > 0 and own["learnt_from"] + own["images"] == 40
+
+
+def test_a_broken_image_is_left_out_of_the_comparison_too(data: Path, tmp_path: Path):
+    own = make_noisy(tmp_path / "own", count=5, side=24)
+    (tmp_path / "own" / "noisy" / "01.png").write_bytes(b"\x89PNG")
+    done = mg.denoise(own, out=tmp_path / "out", method="median", compare="clean")
+    assert len(done.rows) == 4 == done.told["compared"]["median"]["psnr"]["n"] and len(done.problems) == 1
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 4
+
+
+def test_clean_images_of_another_scale_or_without_colour_are_refused(tmp_path: Path):
+    for name, noisy in (
+        ("deep", np.full((24, 24), 9000, np.uint16)),
+        ("colour", np.stack([clean_plane(k, 24) for k in range(3)], axis=-1).astype(np.uint8)),
+    ):
+        (tmp_path / name / "clean").mkdir(parents=True)
+        save_png(tmp_path / name / "noisy" / "a.png", noisy)
+        save_png(tmp_path / name / "clean" / "a.png", clean_plane(0, 24).astype(np.uint8))
+        with pytest.raises(BadData, match="from 0 to 65535|has colour and its clean one has none"):
+            mg.denoise(
+                tmp_path / name / "noisy", out=tmp_path / f"{name}-out", method="tv", compare=tmp_path / name / "clean",
+                limit_bad=0,
+            )  # fmt: skip
+
+
+def test_a_judge_that_cannot_be_asked_is_refused_before_the_work(run: Path, data: Path, tmp_path: Path):
+    with pytest.raises(RunRefused, match="takes noise away, and denoise --judge"):
+        mg.denoise(data, out=tmp_path / "out", method="median", judge=run)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clean_image_that_is_not_there_is_said_before_anything_is_learnt(tmp_path: Path):
+    own = make_noisy(tmp_path / "own", count=14, side=24)
+    for path in (tmp_path / "own" / "clean").iterdir():
+        path.unlink()
+    seen = []
+    with pytest.raises(BadImage, match="no such file"):
+        mg.train(
+            own, out=tmp_path / "run", task="denoise", settings={**SETTINGS, "denoise.clean_column": "clean"},
+            listen=lambda event: seen.append(event["event"]), **OPTIONS,
+        )  # fmt: skip
+    assert "step" not in seen and not (tmp_path / "run" / "recipe.yaml").exists()

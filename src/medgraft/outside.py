@@ -49,7 +49,8 @@ def evaluate(
         raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
     pages.refuse_others(out, data=data)
     out.mkdir(parents=True, exist_ok=True)
-    dataset = _zoned(run, _read(run, data, columns, percent_bad))
+    columns = replace(columns, several=run.report["task"] == "multilabel")
+    dataset = _zoned(run, read_as_trained(run.folder, data, columns, percent_bad))
     samples, notes = chosen(dataset)
     store, records = stored(samples, run.model.pixels.to_dict(), cache_gb=cache_gb, listen=listen)
     refuse_training_images(run.folder, samples, records=records)
@@ -102,10 +103,13 @@ def _gallery(
     return shown, told_of(shown, method=maker.method) if maker else {}
 
 
-def _read(run: Run, data: Path, columns: Columns, percent_bad: float) -> DataSet:
-    """Read the columns that the run was trained on, where the table has them and no others are asked for."""
-    columns = replace(columns, several=run.report["task"] == "multilabel")
-    path = run.folder / "recipe.yaml"
+def read_as_trained(folder: Path, data: Path, columns: Columns, percent_bad: float) -> DataSet:
+    """Read the columns that the run in `folder` was trained on, where the table has them and no others are asked for.
+
+    Raises:
+        BadData, BadTable: what is wrong, where, and what to do.
+    """
+    path = folder / "recipe.yaml"
     trained = load(path).data if path.exists() else None
     if trained is None or columns.label or columns.patient:
         return read_samples(data, columns=columns, limit_bad=percent_bad)

@@ -31,7 +31,7 @@ class Anomaly(Section):
     noise: float = Field(0.4, gt=0, lt=1, description="time that images are taken to, 1 is noise alone (diffusion)")
     noises: int = Field(4, ge=1, description="noises that are averaged over (diffusion)")
     steps: int = Field(8, ge=1, le=1000, description="steps back from the noise (diffusion)")
-    width: int = Field(16, ge=4, description="channels of the finest map (autoencoder)")
+    width: int = Field(16, ge=4, multiple_of=4, description="channels of the finest map (autoencoder)")
     code: int = Field(32, ge=1, description="channels of the coarsest map, all that it remembers (autoencoder)")
     maps: int = Field(40, ge=0, description="test images whose maps are written into the run folder, the oddest first")
     quantile: float = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from medgraft.recipe_places import Section
@@ -13,7 +15,7 @@ class Denoising(Section):
     clean_column: str | None = Field(
         None, description="column of images without noise, to score by alone; nothing is learnt from them"
     )
-    widths: list[int] | None = Field(
+    widths: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, min_length=1, max_length=5, description="channels at each resolution, the finest first; planned"
     )
     side: int | None = Field(None, ge=16, multiple_of=16, description="pixels of a patch that is learnt from; planned")

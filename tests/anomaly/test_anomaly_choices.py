@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from medgraft.anomaly import outside
 from medgraft.anomaly.choices import choose_images, choose_rest, normal_of
 from medgraft.anomaly.judge import threshold_of
 from medgraft.anomaly.parts import area_of
-from medgraft.errors import BadRecipe
+from medgraft.anomaly.told import rule_of
+from medgraft.errors import BadRecipe, UserError
 from medgraft.learn.model import Pixels
 from medgraft.recipe import Recipe
+from medgraft.samples.dataset import DataSet
+from medgraft.values import ImageRef, Sample
 
 
 @pytest.mark.parametrize("name", ["normal", "Healthy", "No finding", "no_findings", "no_tumor", "0", "good"])
@@ -25,8 +33,12 @@ def test_none_of_several_labels_is_normal():
 def test_a_name_is_asked_for_where_none_says_so_or_two_do():
     with pytest.raises(BadRecipe, match="no label says.*bkl, nv"):
         normal_of(["nv", "bkl"], None)
+    with pytest.raises(BadRecipe, match="no image has a label"):
+        normal_of([None, None], None)
     with pytest.raises(BadRecipe, match="may both be normal"):
         normal_of(["normal", "healthy", "ill"], None)
+    with pytest.raises(BadRecipe, match="no label says.*non_small_cell"):
+        normal_of(["non_small_cell", "small_cell"], None)
     with pytest.raises(BadRecipe, match="no image has the label 'naevus'"):
         normal_of(["nv", "bkl"], "naevus")
     assert normal_of(["nv", "bkl"], "NV") == ("nv", "as asked")
@@ -37,7 +49,7 @@ def test_what_is_asked_for_stays_and_the_rest_has_reasons():
     recipe = Recipe(task="anomaly").changed({"input.image_size": 64, "machine.device": "cpu"})  # type: ignore[call-arg]
     planned = choose_rest(choose_images(recipe, side=300, gray=True), images=40, preset=("chest", "by names"))
     assert planned.anomaly.method == "patches" and planned.input.image_size == 64
-    assert planned.reasons["anomaly.top"] and planned.augment.preset == "none"
+    assert "oddest 5 %" in planned.reasons["anomaly.top"] and planned.augment.preset == "none"
     diffusion = recipe.changed({"anomaly.method": "diffusion"})
     planned = choose_rest(choose_images(diffusion, side=300, gray=True), images=40, preset=("chest", "by names"))
     assert planned.task == "anomaly" and planned.generator.shape == [64, 64] and planned.fit.epochs
@@ -56,3 +68,25 @@ def test_the_area_of_an_image_is_where_it_was_not_padded():
     assert area.sum() == 16 * 32 and area[0, 8:24].all()
     assert area_of((30, 60), Pixels((32, 32), 1, "stretch")).all()
     assert area_of((30, 60), Pixels((32, 32), 1, "crop")).all()
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused():
+    recipe = Recipe(task="anomaly").changed({"anomaly.method": "autoencoder", "fit.batch_size": 64})  # type: ignore[call-arg]
+    with pytest.raises(BadRecipe, match="a batch of 64 is more than the 40 normal images"):
+        choose_rest(recipe, images=40, preset=("chest", "by names"))
+
+
+def test_a_width_that_no_net_has_is_refused():
+    with pytest.raises(UserError, match=r"anomaly\.width.*multiple of 4"):
+        Recipe(task="anomaly").changed({"anomaly.width": 6})  # type: ignore[call-arg]
+
+
+def test_the_rule_names_the_quantile_as_it_is():
+    assert rule_of(0.975, 40) == "the 97.5% quantile of 40 normal images"
+
+
+def test_other_data_of_one_label_that_says_normal_are_normal():
+    run: Any = SimpleNamespace(normal="normal", classes=("normal", "not normal"))
+    for label, normal in (("Healthy", "Healthy"), ("covid", "normal")):
+        dataset = DataSet((Sample("a", ImageRef(Path("a")), label=label),), "images", "", Path())
+        assert outside._normal(run, dataset)[0] == normal

@@ -17,7 +17,8 @@ from medgraft.segmentation.room import room_of
 UNNAMED = "no finding"  # what images with none of several labels are called
 _WORDS = {"normal", "normals", "healthy", "health", "negative", "control", "controls", "good", "well", "none", "clear"}
 _WORDS |= {"0", "0.0", "false", "benign normal", "normal control", "finding free", "unremarkable", "inconspicuous"}
-_NO = re.compile(r"(no|non|without) \w+( \w+)?")
+# Not "non": non-small-cell and non-proliferative are diseases.
+_NO = re.compile(r"(no|without) \w+( \w+)?")
 _LOOKED = (96, 128)
 _SIDES = ((8, 256), (4, 128), (1, 64))  # room of the machine -> pixels of a side that is drawn again
 _STEP = {"diffusion": 8, "autoencoder": 16}
@@ -42,6 +43,8 @@ def normal_of(labels: Sequence[str | None], asked: str | None) -> tuple[str, str
         'no_tumor'
     """
     counts = Counter(label for label in labels if label is not None)
+    if not counts:
+        raise BadRecipe("no image has a label", do="Give a table with labels, or a folder of each label.")
     known = ", ".join(name or "(none)" for name in sorted(counts)[:12])
     if asked is not None:
         found = [name for name in counts if name == asked] or [one for one in counts if _plain(one) == _plain(asked)]
@@ -50,7 +53,7 @@ def normal_of(labels: Sequence[str | None], asked: str | None) -> tuple[str, str
         return found[0], "as asked"
     if len(counts) == 1:
         return next(iter(counts)), "all images have this label"
-    found = [name for name in counts if not name] or [name for name in counts if _is_normal(name)]
+    found = [name for name in counts if not name] or [name for name in counts if says_normal(name)]
     if len(found) == 1:
         return found[0], f"of the labels {known} it says so" if found[0] else "images with none of the labels"
     what = "no label says that it is of normal images" if not found else f"{' and '.join(found)} may both be normal"
@@ -61,7 +64,8 @@ def _plain(label: str) -> str:
     return " ".join(re.split(r"[\s_\-]+", label.strip().casefold()))
 
 
-def _is_normal(label: str) -> bool:
+def says_normal(label: str) -> bool:
+    """Say whether a label is one of normal images by its words."""
     plain = _plain(label)
     return plain in _WORDS or bool(_NO.fullmatch(plain))
 
@@ -111,10 +115,16 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
         recipe: with its method and size.
         images: normal ones of the training.
         preset: of the kind of image, and why; its mirrors and turns are what is changed.
+
+    Raises:
+        BadRecipe: a batch is larger than the training.
     """
-    method = recipe.anomaly.method
+    method, asked = recipe.anomaly.method, recipe.fit.batch_size
+    if method != "patches" and asked is not None and asked > images:
+        what = f"a batch of {asked} is more than the {images} normal images that are learnt from"
+        raise BadRecipe(what, do=f"Give --batch-size {min(_BATCH, images)}.")
     top = _TOP[method]
-    why = f"the mean of the oddest {top:.0%} of the places is steadier than the oddest one"
+    why = f"the mean of the oddest {100 * top:g} % of the places is steadier than the oddest one"
     recipe = filled(recipe, {"anomaly.top": (top, why)})
     if method == "patches":
         plain = ("none", "places are compared as they are")

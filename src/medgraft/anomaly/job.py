@@ -103,8 +103,9 @@ def seen_in(ready: Prepared, parts: NormalParts, split: str, listen: Listen) -> 
     seen: list[Seen] = []
     for part in pieces(len(places)):
         some = places[part]
-        area = np.stack([area_of(found.records[place]["shape"], ready.pixels) for place in some])
-        seen += seen_of(parts.task, parts.engine, found.store.rows([found.places[place] for place in some]), area)
+        shapes, rows = [found.records[k]["shape"] for k in some], found.store.rows([found.places[k] for k in some])
+        area = np.stack([area_of(shape, ready.pixels) for shape in shapes])
+        seen += seen_of(parts.task, parts.engine, rows, area, shapes=shapes)
         listen({"event": "predict", "done": len(seen), "of": len(places)})
     return seen
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from medgraft.anomaly.seen import Seen
-from medgraft.files import read_label_map
+from medgraft.errors import BadData
+from medgraft.files import grid_of, read_label_map
 from medgraft.judge import groupable, known_patients, repeats_labels
 from medgraft.learn.model import Pixels
 from medgraft.scores.bands import Band, pr_band, roc_band
@@ -159,6 +160,23 @@ def _pair(own: Cases, *, seed: int, count: int) -> dict[str, Any]:
 # ---- maps -------------------------------------------------------------------------------
 
 
+def check_masks(samples: Sequence[Sample], records: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse masks that do not lie over their images, before anything is learnt or looked at.
+
+    Raises:
+        BadData: a mask is of another size than its image; both are named.
+        BadImage: a mask cannot be read.
+    """
+    for sample, record in zip(samples, records, strict=True):
+        if sample.mask is None:
+            continue
+        mask, image = grid_of(sample.mask)[0], tuple(record["shape"][-2:])
+        if tuple(mask[-2:]) != image or any(side != 1 for side in mask[:-2]):
+            sizes = [" x ".join(map(str, one[::-1])) for one in (mask, image)]
+            what = f"the mask has {sizes[0]} pixels and its image {sample.key} {sizes[1]}"
+            raise BadData(what, where=sample.mask, do="Give a mask of the size of its image, or leave it out.")
+
+
 def pixel_table(test: Judged, pixels: Pixels, *, seed: int, count: int) -> dict[str, Score]:
     """Get the scores of pixels where masks are known: of images with a mask, and of normal ones; else nothing.
 
@@ -179,10 +197,11 @@ def pixel_table(test: Judged, pixels: Pixels, *, seed: int, count: int) -> dict[
 
 def _counted(test: Judged, place: int, pixels: Pixels, edges: np.ndarray) -> PlaceCounts:
     sample, seen = test.samples[place], test.seen[place]
-    if sample.mask is None:  # a normal image: nothing is to be found, on whatever grid
-        return place_counts(seen.map, np.zeros(seen.map.shape, bool), edges=edges)
-    mask = read_label_map(sample.mask).values > 0
-    return place_counts(seen.in_file(mask.shape, pixels), mask, edges=edges)
+    # In the file's pixels with a mask or without: else a normal image would count for less, or its padding with it.
+    values = seen.in_file(seen.shape, pixels)
+    if sample.mask is None:
+        return place_counts(values, np.zeros(values.shape, bool), edges=edges)
+    return place_counts(values, read_label_map(sample.mask).values.reshape(values.shape) > 0, edges=edges)
 
 
 # ---- what the page draws ---------------------------------------------------------------

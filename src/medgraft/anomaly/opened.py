@@ -87,8 +87,9 @@ class AnomalyRun:
         found: list[Seen | None] = [None] * len(rows)
         for kind in {row.dtype for row in rows}:
             places = [k for k, row in enumerate(rows) if row.dtype == kind]
-            area = np.stack([area_of(shapes[k], self.pixels) for k in places])
-            own = seen_of(self.task, self.engine, np.stack([rows[k] for k in places]), area)
+            sizes = [shapes[k] for k in places]
+            area = np.stack([area_of(size, self.pixels) for size in sizes])
+            own = seen_of(self.task, self.engine, np.stack([rows[k] for k in places]), area, shapes=sizes)
             for place, one in zip(places, own, strict=True):
                 found[place] = one
         return [one for one in found if one is not None]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from medgraft import outside, pages, storage
-from medgraft.anomaly.choices import normal_of
-from medgraft.anomaly.judge import Judged, curves, judged
+from medgraft.anomaly.choices import normal_of, says_normal
+from medgraft.anomaly.judge import Judged, check_masks, curves, judged
 from medgraft.anomaly.opened import AnomalyRun
 from medgraft.anomaly.parts import area_of
 from medgraft.anomaly.seen import Seen, pieces, seen_of
@@ -22,7 +22,7 @@ from medgraft.gather import Listen
 from medgraft.recipe import load
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
-from medgraft.samples.dataset import Columns, DataSet, read_samples
+from medgraft.samples.dataset import Columns, DataSet
 from medgraft.samples.store import Store
 from medgraft.samples.survey import limit_bad
 
@@ -43,7 +43,7 @@ def evaluate_normals(
     if (out / "report.json").exists():
         raise RunRefused("this folder holds a report already", where=out, do="Give another --out.")
     pages.refuse_others(out, data=data)
-    dataset = read_samples(data, columns=columns, limit_bad=percent_bad)
+    dataset = outside.read_as_trained(run.folder, data, columns, percent_bad)
     normal, notes = _normal(run, dataset)
     out.mkdir(parents=True, exist_ok=True)
     samples, more = outside.chosen(dataset)
@@ -57,6 +57,7 @@ def evaluate_normals(
         whole = replace(dataset, samples=tuple(samples))
         bad = [(problem.path, problem.reason) for problem in limit_bad(whole, records, percent=percent_bad)]
         good = [place for place, record in enumerate(records) if record["error"] is None]
+        check_masks([samples[place] for place in good], [records[place] for place in good])
         began = time.perf_counter()
         seen = _seen(run, store, records, good, listen)
         speed = len(good) / max(time.perf_counter() - began, 1e-9)
@@ -77,8 +78,8 @@ def _normal(run: AnomalyRun, dataset: DataSet) -> tuple[str, list[str]]:
     if run.normal in labels:
         return run.normal, notes
     known = {label for label in labels if label is not None}
-    if len(known) == 1:
-        return run.normal, [f"all images are {known.pop()}: none of them is {run.classes[0]}"]
+    if len(known) == 1 and not says_normal(only := next(iter(known))):
+        return run.normal, [f"all images are {only}: none of them is {run.classes[0]}"]
     try:
         normal, _ = normal_of(labels, None)
     except BadRecipe as error:
@@ -91,8 +92,9 @@ def _seen(run: AnomalyRun, store: Store, records: list[dict[str, Any]], good: li
     seen: list[Seen] = []
     for part in pieces(len(good)):
         some = good[part]
-        area = np.stack([area_of(records[place]["shape"], run.pixels) for place in some])
-        seen += seen_of(run.task, run.engine, store.rows(some), area)
+        shapes = [records[place]["shape"] for place in some]
+        area = np.stack([area_of(shape, run.pixels) for shape in shapes])
+        seen += seen_of(run.task, run.engine, store.rows(some), area, shapes=shapes)
         listen({"event": "predict", "done": len(seen), "of": len(good)})
     return seen
 

@@ -14,7 +14,8 @@ import torch
 from medgraft import gather as gathering
 from medgraft import planning, seeds
 from medgraft.anomaly.choices import UNNAMED, choose_images, choose_levels, choose_rest, normal_of
-from medgraft.errors import BadData, BadRecipe, BadWeights
+from medgraft.anomaly.judge import check_masks
+from medgraft.errors import BadData, BadRecipe, BadWeights, UserError
 from medgraft.files import network_corners
 from medgraft.gather import Gathered, Listen
 from medgraft.generation.parts import Looks
@@ -118,7 +119,12 @@ def prepare_normals(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Prep
     ready = Prepared(recipe, found, normal, pixels)
     _check_counts(ready, dataset)
     chosen = (found.survey.preset, found.survey.preset_why)
-    recipe = choose_rest(recipe, images=len(ready.normals("train")), preset=chosen)
+    try:
+        _check_masks(ready)
+        recipe = choose_rest(recipe, images=len(ready.normals("train")), preset=chosen)
+    except UserError:
+        found.store.close()
+        raise
     left = len(found.of("train")) - len(ready.normals("train"))
     if left:
         text = f"{left} training images that are not {classes_of(normal)[0]} are not learnt from"
@@ -133,6 +139,12 @@ def _check_counts(ready: Prepared, dataset: DataSet) -> None:
             ready.found.store.close()
             said = f"{count} normal images to {what} are too few, {fewest} are needed"
             raise BadData(said, where=dataset.root, do="Give more images, or other shares by split.val and split.test.")
+
+
+def _check_masks(ready: Prepared) -> None:
+    """Only those of test images are used."""
+    found, test = ready.found, ready.found.of("test")
+    check_masks([found.samples[place] for place in test], [found.records[place] for place in test])
 
 
 def _with_net(recipe: Recipe) -> Recipe:

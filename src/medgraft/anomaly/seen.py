@@ -29,17 +29,21 @@ class Seen:
     Attributes:
         score: how unlike normal images it is.
         map: `(H, W)` float32 in network pixels, how odd each place is; 0 beside the image.
+        shape: (H, W) of the file.
     """
 
     score: float
     map: np.ndarray
+    shape: tuple[int, int]
 
     def in_file(self, shape: Sequence[int], pixels: Pixels) -> np.ndarray:
         """Get the map in the pixels of a file of `shape` (H, W), float32."""
         return way_back(self.map, size=(int(shape[-2]), int(shape[-1])), fit=pixels.fit)
 
 
-def seen_of(task: Anomaly, engine: Engine, rows: np.ndarray, area: np.ndarray) -> list[Seen]:
+def seen_of(
+    task: Anomaly, engine: Engine, rows: np.ndarray, area: np.ndarray, *, shapes: Sequence[Sequence[int]]
+) -> list[Seen]:
     """Look at images.
 
     Args:
@@ -47,7 +51,9 @@ def seen_of(task: Anomaly, engine: Engine, rows: np.ndarray, area: np.ndarray) -
         engine: device and precision.
         rows: `(N, C, H, W)` uint8 or uint16 network pixels.
         area: `(N, 1, H, W)` float32, 1 where pixels belong to the image.
+        shapes: of the files, each ends with H and W.
     """
+    sizes = [(int(shape[-2]), int(shape[-1])) for shape in shapes]
     found: list[Seen] = []
     for start in range(0, len(rows), _AT_ONCE):
         stopping.check()
@@ -58,7 +64,8 @@ def seen_of(task: Anomaly, engine: Engine, rows: np.ndarray, area: np.ndarray) -
         with torch.inference_mode(), engine.autocast():
             odd, _, scores = task.unlike(batch, inside)
         maps = smoothed(odd.float(), inside).cpu().numpy()
-        found += [Seen(float(score), one) for score, one in zip(scores.double().cpu(), maps, strict=True)]
+        own = zip(scores.double().cpu(), maps, sizes[some], strict=True)
+        found += [Seen(float(score), one, size) for score, one, size in own]
     return found
 
 

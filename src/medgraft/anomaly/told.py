@@ -34,7 +34,7 @@ def weights_of(task: Anomaly) -> dict[str, torch.Tensor]:
 
 def rule_of(quantile: float, count: int) -> str:
     """Get in words how the threshold was set."""
-    return f"the {quantile:.0%} quantile of {count} normal images"
+    return f"the {100 * quantile:g}% quantile of {count} normal images"
 
 
 def card_of(ready: Prepared, parts: NormalParts, *, threshold: float, reach: Sequence[float]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def report_of(
 def _training_entry(ready: Prepared, parts: NormalParts, fitted: Fitted, bank: Mapping[str, Any]) -> dict[str, Any]:
     recipe, fit, own = ready.recipe, ready.recipe.fit, ready.recipe.anomaly
     facts: list[list[Any]] = [["normal images learnt from", len(ready.normals("train"))]]
-    facts += [["score of an image", f"mean of the oddest {own.top or 0:.0%} of its places"]]
+    facts += [["score of an image", f"mean of the oddest {100 * (own.top or 0):g} % of its places"]]
     if own.method == "patches":
         kept, strides = bank.get("kept", 0), ", ".join(map(str, own.levels or ()))
         facts += [["stages compared", strides], ["places kept", f"{kept} of {bank.get('places', 0)}"]]
@@ -196,8 +196,8 @@ def _methods(ready: Prepared, parts: NormalParts, fitted: Fitted, result: Mappin
     point = result["operating_point"]
     return (
         f"{how} Images were {size} x {size} pixels; padding took no part. The score of an image is the mean of the "
-        f"oddest {own.top or 0:.0%} of its places. The threshold is {point['rule']} of the validation part. The test "
-        f"part ({len(ready.found.of('test'))} images) had no part in any choice. medgraft {VERSION}."
+        f"oddest {100 * (own.top or 0):g} % of its places. The threshold is {point['rule']} of the validation "
+        f"part. The test part ({len(ready.found.of('test'))} images) had no part in any choice. medgraft {VERSION}."
     )
 
 

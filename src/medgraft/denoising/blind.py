@@ -13,6 +13,7 @@ from medgraft.samples.noise import brightness_of, power_by_brightness
 from medgraft.tasks.denoise import Denoise
 
 _WINDOW = 512  # pixels of a plane's side that are looked at together
+_SHARED = 128  # of them that neighbouring windows share: more than the net looks around, so that no seam is seen
 
 
 class Foretold:
@@ -35,7 +36,11 @@ class Foretold:
         values = ((solid - levels.mean) / levels.spread).astype(np.float32)
         full = shapes(self.task.net.form, solid.shape[1:])
         window = [min(_WINDOW, side) for side in full]
-        return np.stack([windowed(plane, window, self._asked) for plane in values]) * levels.spread + levels.mean
+        return (
+            np.stack([windowed(plane, window, self._asked, overlap=min(_SHARED, min(window) // 2)) for plane in values])
+            * levels.spread
+            + levels.mean
+        )
 
     def _asked(self, planes: np.ndarray) -> np.ndarray:
         stopping.check()

@@ -54,9 +54,9 @@ def crops_of(image: Image, key: str, *, side: int, each: int, seed: int) -> list
 
 
 def _at_least(pixels: np.ndarray, side: int) -> np.ndarray:
-    """A plane mirrored at its ends, where it is smaller than a patch."""
+    """A plane mirrored at its last pixels where it is smaller than a patch; copies are hidden with their pixels."""
     missing = [(0, max(0, side - own)) for own in pixels.shape]
-    return np.pad(pixels, missing, mode="symmetric") if any(after for _, after in missing) else pixels.copy()
+    return np.pad(pixels, missing, mode="reflect") if any(after for _, after in missing) else pixels.copy()
 
 
 class Patches:

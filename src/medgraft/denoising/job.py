@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from medgraft.report.page import write_report
 from medgraft.samples.dataset import DataSet
 from medgraft.weights.tensors import save_model
 
-_MOST, _SHOWN = 60, 6  # test images that are judged, and shown
-_SETTLED = 3  # validation images by which filters get their strengths
+_JUDGED = {"test": 60, "val": 3}  # images that are judged, and by which filters get their strengths, at most
+_SHOWN = 6
 
 
 def train_planes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) -> dict[str, Any]:
@@ -48,9 +49,11 @@ def train_planes(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen)
     try:
         resuming.check_samples(out, found.samples, records=found.records)
         parts = assemble_planes(recipe, found, listen=listen)
+        # Before anything is learnt, so that a clean image that is not there or does not fit is said at once.
+        chosen = {split: _cases(parts, split, dataset.root, most=most) for split, most in _JUDGED.items()}
         resuming.begin(out, recipe, found=found)
         fitted = fit_planes(out, parts, listen=listen)
-        return _finish(out, parts, fitted, dataset.root, listen)
+        return _finish(out, parts, fitted, chosen=chosen, listen=listen)
     finally:
         found.store.close()
 
@@ -78,14 +81,15 @@ def fit_planes(out: Path | None, parts: DenoiseParts, *, listen: Listen) -> Fitt
     return Loop(parts.task, parts.engine, optimisers={"all": optimiser}, folder=out, listen=listen, **words).run()
 
 
-def _finish(out: Path, parts: DenoiseParts, fitted: Fitted, root: Path, listen: Listen) -> dict[str, Any]:
+def _finish(
+    out: Path, parts: DenoiseParts, fitted: Fitted, *, chosen: Mapping[str, list[Case]], listen: Listen
+) -> dict[str, Any]:
     """Clean the test images beside filters and write everything; report.json comes last and says it is done."""
     recipe, times = parts.recipe, Times(train=fitted.seconds)
     parts.task.eval()
-    cases = _cases(parts, "test", root, most=_MOST)
+    cases, held = chosen["test"], chosen["val"]
     ours = Blindspot(parts.task, parts.engine, mirrored=recipe.denoise.mirrored)
     listen({"event": "say", "text": f"comparing with filters on {len(cases)} test images"})
-    held = _cases(parts, "val", root, most=_SETTLED)
     filters, strengths = filters_for(held)
     table = judged(cases, [ours, Around(), *filters], listen=listen)
     scores = table.scores(seed=recipe.seed, resamples=recipe.scores.resamples)

@@ -62,7 +62,7 @@ def case_of(ref: ImageRef, clean: Path | None, *, key: str, patient: str | None)
     """Read a noisy image and the clean one beside it.
 
     Raises:
-        BadData: both have not the same size.
+        BadData: both have not the same size, channels and scale.
         BadImage: one of them cannot be read.
     """
     image = read_image(ref)
@@ -76,8 +76,28 @@ def case(image: Image, beside: Image | None, *, key: str, patient: str | None) -
         sizes = [" x ".join(map(str, one.pixels.shape[:0:-1])) for one in (image, beside)]
         what = f"the image has {sizes[0]} pixels and its clean one {sizes[1]}"
         raise BadData(what, where=image.source, do="Give clean images of the same size.")
-    parts = None if beside is None else _judged(beside.pixels, len(solids_of(image.pixels)))
-    return Case(key, patient, _judged(image.pixels, len(solids_of(image.pixels))), parts, levels_of(image))
+    channels = len(solids_of(image.pixels))
+    if beside is not None:
+        _check_alike(image, beside, channels)
+    parts = None if beside is None else _judged(beside.pixels, channels)
+    return Case(key, patient, _judged(image.pixels, channels), parts, levels_of(image))
+
+
+def _check_alike(image: Image, beside: Image, channels: int) -> None:
+    if image.pixels.ndim == 3 and len(beside.pixels) < channels:
+        what = "the image has colour and its clean one has none"
+        raise BadData(what, where=image.source, do="Give clean images of the same channels.")
+    ends = [_ends(one) for one in (image, beside)]
+    if all(ends) and ends[0] != ends[1]:
+        what = "the image counts from {:g} to {:g} between black and white and its clean one from {:g} to {:g}"
+        do = "Give clean images of the same kind and depth."
+        raise BadData(what.format(*ends[0], *ends[1]), where=image.source, do=do)
+
+
+def _ends(image: Image) -> tuple[float, ...]:
+    """Black and white, where the kind of file says what they are; of other images they are found in the values."""
+    fixed = image.unit == "display" or (image.unit == "stored" and image.bits <= 16)
+    return tuple(float(end) for end in image.range) if fixed else ()
 
 
 def _judged(pixels: np.ndarray, channels: int) -> np.ndarray:

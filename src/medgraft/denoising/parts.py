@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from medgraft import gather as gathering
@@ -82,13 +83,15 @@ def _choose(recipe: Recipe, seen: Peek, *, images: int) -> Recipe:
     times, words = room.step_pixels // plain.step_pixels, room.words
     own, batch = recipe.denoise, recipe.fit.batch_size or 8 * times
     side = own.side or min(64, max(16, 16 * (seen.side // 16)))
-    patches = own.patches or max(1, min(16 if not seen.volume else 32, _MOST_CROPS // images))
-    each = max(1, _looks(images * patches, batch) * images * patches // batch)
+    most = max(1, _MOST_CROPS // images)
+    patches = own.patches or min(16 if not seen.volume else 32, most)
+    parts = min(_MOST_CROPS, images * min(patches, most))
+    each = max(1, _looks(parts, batch) * parts // batch)
     epochs = recipe.fit.epochs or max(1, round(_STEPS[times] / each))
     planned: dict[str, tuple[Any, str]] = {
         "denoise.widths": ([24, 48, 96] if times == 1 else [48, 96, 192], f"three resolutions{words}"),
         "denoise.side": (side, f"images have {seen.side} pixels along their shorter side"),
-        "denoise.patches": (patches, f"{images} images, {images * patches} parts in memory"),
+        "denoise.patches": (patches, f"{images} images, {parts} parts in memory"),
         "input.channels": (1, "channels are learnt one by one"),
         "augment.preset": ("none", "patches are turned and mirrored, which noise does not mind"),
         "fit.batch_size": (batch, f"{batch} patches a step{words}"),
@@ -129,15 +132,15 @@ def assemble_planes(recipe: Recipe, found: Gathered, *, listen: Listen) -> Denoi
 
 
 def _cut(recipe: Recipe, found: Gathered, split: str, *, most: int) -> list[Crop]:
-    own, crops = recipe.denoise, list[Crop]()
-    for place in found.of(split):
+    """Parts of all images, fewer of each where they would be too many; of very many images some, evenly spread."""
+    own, places, crops = recipe.denoise, found.of(split), list[Crop]()
+    each = min(own.patches or 1, max(1, most // len(places)))
+    words: dict[str, Any] = {"side": own.side or 64, "each": each, "seed": recipe.seed}
+    for number in np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)):
         stopping.check()
-        if len(crops) >= most:
-            break
-        sample = found.samples[place]
-        words: dict[str, Any] = {"side": own.side or 64, "each": own.patches or 1, "seed": recipe.seed}
+        sample = found.samples[places[number]]
         crops += crops_of(read_image(sample.image, window=recipe.input.window), sample.key, **words)
-    return crops[:most]
+    return crops
 
 
 def task_of(recipe: Recipe) -> Denoise:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -12,7 +13,7 @@ import numpy as np
 from medgraft.samples.noise import noise_of
 from medgraft.values import Image
 
-_AT_ONCE = 16  # windows
+_AT_ONCE, _PIXELS = 16, 2**19  # windows, and pixels of them, that are looked at together: nets keep many maps of them
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,28 @@ def cleaned_pixels(pixels: np.ndarray, way: Way, levels: Levels) -> np.ndarray:
     return np.repeat(found, len(pixels), axis=0) if len(found) < len(pixels) else found
 
 
-def windowed(values: np.ndarray, window: Sequence[int], work: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def windowed(
+    values: np.ndarray,
+    window: Sequence[int],
+    work: Callable[[np.ndarray], np.ndarray],
+    *,
+    overlap: int | None = None,
+) -> np.ndarray:
     """Let a function of windows work on all of an image, and lay what it gives together.
 
-    Windows overlap by a half and weigh less towards their rims; an image that is smaller is mirrored at its ends.
+    Windows overlap and weigh less towards their rims; an image that is smaller is mirrored at its ends.
 
     Args:
         values: of any number of axes.
         window: as many sides.
         work: windows `(N, ...)` -> the same shape.
+        overlap: pixels of a side that neighbouring windows share at least; None is a half.
     """
     missing = [max(0, side - own) for side, own in zip(window, values.shape, strict=True)]
-    whole = np.pad(values, [(0, one) for one in missing], mode="symmetric")
-    starts = [_starts(own, side) for own, side in zip(whole.shape, window, strict=True)]
+    # Around the last pixel, not behind it: what a net is not shown must not stand beside it once more.
+    whole = np.pad(values, [(0, one) for one in missing], mode="reflect")
+    steps = [max(1, side // 2 if overlap is None else side - overlap) for side in window]
+    starts = [_starts(*one) for one in zip(whole.shape, window, steps, strict=True)]
     places = list(itertools.product(*starts))
     if len(places) == 1:
         return work(whole[None])[0][tuple(slice(0, own) for own in values.shape)]
@@ -93,8 +103,9 @@ def windowed(values: np.ndarray, window: Sequence[int], work: Callable[[np.ndarr
     for axis, side in enumerate(window):
         ramp = np.minimum(np.arange(side) + 0.5, side - np.arange(side) - 0.5) / (side / 2)
         weight = weight * ramp.reshape([-1 if axis == k else 1 for k in range(len(window))])
-    for first in range(0, len(places), _AT_ONCE):
-        cuts = [tuple(slice(a, a + n) for a, n in zip(one, window, strict=True)) for one in places[first:][:_AT_ONCE]]
+    each = max(1, min(_AT_ONCE, _PIXELS // math.prod(window)))
+    for first in range(0, len(places), each):
+        cuts = [tuple(slice(a, a + n) for a, n in zip(one, window, strict=True)) for one in places[first:][:each]]
         for cut, made in zip(cuts, work(np.stack([whole[cut] for cut in cuts])), strict=True):
             total[cut] += weight * made
             weights[cut] += weight
@@ -102,9 +113,9 @@ def windowed(values: np.ndarray, window: Sequence[int], work: Callable[[np.ndarr
     return found[tuple(slice(0, own) for own in values.shape)]
 
 
-def _starts(own: int, side: int) -> list[int]:
+def _starts(own: int, side: int, step: int) -> list[int]:
     """Where windows begin along an axis: evenly, the last one at the end."""
-    count = 1 + -(-(own - side) // max(1, side // 2))
+    count = 1 + -(-(own - side) // step)
     return [round(k * (own - side) / max(1, count - 1)) for k in range(count)]
 
 

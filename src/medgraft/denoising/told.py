@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medgraft.denoising.crops import Patches
 from medgraft.denoising.parts import DenoiseParts
 from medgraft.detection.told import Times
 from medgraft.learn.loop import Fitted
@@ -95,9 +96,14 @@ def _training_entry(parts: DenoiseParts, fitted: Fitted) -> dict[str, Any]:
     }
 
 
+def _images(patches: Patches) -> int:
+    """How many images the parts were cut out of."""
+    return len({crop.key.rpartition(" ")[0] for crop in patches.crops})
+
+
 def _methods(parts: DenoiseParts, fitted: Fitted, told: Mapping[str, Any]) -> str:
     """The paragraph for a paper."""
-    recipe, counts = parts.recipe, {part: len(parts.found.of(part)) for part in ("train", "val", "test")}
+    recipe, counts = parts.recipe, {"train": _images(parts.train), "val": _images(parts.val)}
     beside = (
         "PSNR and SSIM were taken against clean images, from which nothing was learnt"
         if told["clean"]

@@ -20,6 +20,17 @@ from medgraft.scores.resample import Value
 from medgraft.values import ImageRef, Prediction, Sample
 
 
+def open_judge(folder: Path, device: str) -> Run:
+    """Open a run that answers for whole images.
+
+    Raises:
+        RunRefused: there is none, or it does not answer for whole images.
+    """
+    from medgraft.places import open_any, whole_only
+
+    return whole_only(open_any(folder, device=device), verb="denoise --judge")
+
+
 def judged_by(
     folder: Path,
     samples: Sequence[Sample],
@@ -43,9 +54,7 @@ def judged_by(
         RunRefused: the run does not answer for whole images.
         BadData: there are no labels that it knows, or of one class alone.
     """
-    from medgraft.places import open_any, whole_only
-
-    run = whole_only(open_any(folder, device=device), verb="denoise --judge")
+    run = open_judge(folder, device)
     written = {row["key"]: done.out / row["path"] for row in done.rows}
     known = [one for one in samples if one.key in written and one.label]
     learnt = _learnt_from(folder)

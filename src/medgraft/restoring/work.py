@@ -92,6 +92,10 @@ def way_of(run: str | Path | None, method: str | None, *, device: str, steps: in
 
 def denoise_all(paths: Sequence[str | Path] | str | Path, asked: Asked, *, listen: Listen) -> Denoised:
     """Take the noise away from all images and write everything; errors as of the verb."""
+    if asked.judge is not None:
+        from medgraft.restoring.downstream import open_judge
+
+        open_judge(asked.judge, asked.device)  # what cannot be asked is said before the work
     dataset = _read(paths, asked, listen)
     clean, column = ({}, None) if asked.compare is None else references_of(dataset, asked.compare)
     told: dict[str, Any] = {}
@@ -122,7 +126,7 @@ def denoise_all(paths: Sequence[str | Path] | str | Path, asked: Asked, *, liste
     told |= {"method": way.name, "run": asked.run, "images": len(done.rows), "left_out": len(done.problems)}
     told |= {"noise_before": _median(done.rows, "noise_before"), "noise_after": _median(done.rows, "noise_after")}
     if clean:
-        told["compared"] = _compared(dataset, clean, way, asked, listen)
+        told["compared"] = _compared(dataset, _of_rows(clean, done), way, asked, listen)
     if asked.judge is not None:
         from medgraft.restoring.downstream import judged_by
 
@@ -167,12 +171,12 @@ def _filter(dataset: DataSet, asked: Asked, listen: Listen) -> tuple[Way, dict[s
 def _one(sample: Sample, way: Way, asked: Asked, clean: Path | None) -> tuple[dict[str, Any], tuple[Case, np.ndarray]]:
     """Clean one image and write it: its row, and what is shown of it."""
     image: Image = read_image(sample.image)
+    beside = None if clean is None else read_image(clean)
+    first = case(image, beside, key=sample.key, patient=None)
     pixels = cleaned_pixels(image.pixels, way, levels_of(image))
     path, form = write_like(asked.out / "images", _name(sample, asked), image, pixels, method=way.name)
     row: dict[str, Any] = {"path": path.relative_to(asked.out).as_posix(), "source": str(sample.image)}
     row |= {"key": sample.key, "method": way.name, "form": form, **noise_told(image.pixels, pixels)}
-    beside = None if clean is None else read_image(clean)
-    first = case(image, beside, key=sample.key, patient=None)
     after = case(_with(image, pixels), None, key=sample.key, patient=None)
     return row, (first, after.noisy)
 
@@ -209,6 +213,16 @@ def _write(done: Denoised, dataset: DataSet, shown: Sequence[tuple[Case, np.ndar
     problems = [{"path": path, "reason": reason} for path, reason in done.problems]
     storage.write_table(done.out / "quarantine.csv", problems, columns=("path", "reason"))
     save_png(done.out / "before-after.png", sheet_of([one for one, _ in shown], [made for _, made in shown]))
+
+
+def _of_rows(clean: dict[str, Path], done: Denoised) -> dict[str, Path]:
+    """The clean images of what was written: one that could not be read is not compared either."""
+    found = {row["key"]: clean[row["key"]] for row in done.rows if row["key"] in clean}
+    if not found:
+        why = f" ({done.problems[0][1]})" if done.problems else ""
+        what = f"none of the images that were written has a clean one{why}"
+        raise BadData(what, where=done.out, do="See quarantine.csv there.")
+    return found
 
 
 def _compared(
