@@ -65,7 +65,12 @@ def test_an_image_depends_on_seed_and_number_alone(run: Path):
     np.testing.assert_allclose(alone, many[2], atol=1e-5)
     other = next(iter(opened.draw(1, label="ill", seed=4)))[1]
     assert np.abs(other - many[0]).max() > 1e-3
-    assert [kind for kind, _ in opened.draw(4)] == ["ill", "ill", "well", "well"]
+    mixed = list(opened.draw(4, seed=3))
+    assert [kind for kind, _ in mixed] == ["ill", "well", "ill", "well"]
+    (kind, third), *_ = opened.draw(2, seed=3, first=2)
+    assert kind == "ill"
+    np.testing.assert_allclose(third, mixed[2][1], atol=1e-5)
+    assert [kind for kind, _ in opened.draw(5, shares=[1, 4])].count("ill") == 1
     with pytest.raises(BadRecipe, match="no class"):
         list(opened.draw(1, label="elsewhere"))
 
@@ -101,6 +106,25 @@ def test_an_audit_of_data_knows_what_was_learnt_from(run: Path, data: Path, tmp_
         return
     assert (told["training"], told["held_out"]) == (counts["train"], counts["test"])
     assert (tmp_path / "audit" / "audit.json").exists() and (tmp_path / "audit" / "nearest-pixels.png").exists()
+
+
+def test_an_audit_draws_each_class_as_often_as_it_is_held_out(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+    with open(run / "samples.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] in ("train", "test")]
+    rare = [row for row in rows if row["split"] == "train" or row["target"] == "ill"]
+    few = data.with_name(f"few-{run.name}.csv")
+    few.write_text("path,label\n" + "".join(f"{row['key']},{row['target']}\n" for row in rare))
+    kinds: list[str | None] = []
+    draw = GeneratorRun.draw
+
+    def drawn(self: GeneratorRun, *given: Any, **words: Any) -> Any:
+        for kind, image in draw(self, *given, **words):
+            kinds.append(kind)
+            yield kind, image
+
+    monkeypatch.setattr(GeneratorRun, "draw", drawn)
+    mg.audit(run, few, count=20)
+    assert set(kinds) == {"ill"}
 
 
 def test_an_audit_of_arrays_tells_rows_apart_and_leaves_out_what_cannot_be_read(tmp_path: Path):

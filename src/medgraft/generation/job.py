@@ -102,7 +102,9 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, An
     places = found.of("test")[: len(held)]
     numbers = {name: number for number, name in enumerate(parts.answers.classes)}
     kinds = np.array([numbers.get(str(found.samples[place].label), 0) for place in places])
-    further = kinds_drawn(max(0, _AUDITED - len(kinds)), parts.answers.classes)
+    # Of each class as many as were held out: distances within a class that varies little are small, copies or not.
+    shares = np.bincount(kinds, minlength=len(numbers)).tolist()
+    further = kinds_drawn(max(0, _AUDITED - len(kinds)), parts.answers.classes, shares=shares)
     began, made = time.perf_counter(), []
     for image in maker_of(parts).images(np.concatenate([kinds, further]), seed=recipe.seed):
         made.append(image)

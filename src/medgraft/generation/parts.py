@@ -163,7 +163,8 @@ def assemble_images(recipe: Recipe, found: Gathered, answers: Answers) -> DrawnP
     task = task_of(recipe, answers, changes)
     engine = Engine(recipe.machine.device, precision=recipe.fit.precision, channels_last=False)
     engine.place(task)
-    train = Looks([loader("train", shuffle=True, preset=changes, drop_last=True)], recipe.generator.looks or 1)
+    whole = len(found.of("train")) >= (recipe.fit.batch_size or 16)  # fewer images than a batch make one that is not full
+    train = Looks([loader("train", shuffle=True, preset=changes, drop_last=whole)], recipe.generator.looks or 1)
     return DrawnParts(recipe, found, task, engine, answers, train, loader("val"), _meaning_of(recipe, found))
 
 
@@ -210,10 +211,20 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
     return Stylegan(style, answers, play=play, features=features, seed=recipe.seed)
 
 
-def kinds_drawn(count: int, classes: Sequence[str], shares: Sequence[float] = ()) -> np.ndarray:
-    """Get the class of each of `count` images, evenly or by shares; zeros where there are none."""
+def kinds_drawn(count: int, classes: Sequence[str], *, shares: Sequence[float] = (), first: int = 0) -> np.ndarray:
+    """Get the class of each of `count` images from number `first` on, evenly or by shares; zeros where there are none.
+
+    The class of a number is always the same: it is that which lacks most of its share among the numbers before.
+
+    Example:
+        >>> kinds_drawn(5, ["ill", "well"]).tolist(), kinds_drawn(4, ["ill", "well"], shares=[1, 3], first=1).tolist()
+        ([0, 1, 0, 1, 0], [0, 1, 1, 1])
+    """
     if not classes:
         return np.zeros(count, np.int64)
-    each = np.array(shares or [1.0] * len(classes), float)
-    ends = np.round(np.cumsum(each / each.sum()) * count).astype(int)
-    return np.searchsorted(ends, np.arange(count), side="right").astype(np.int64)
+    each = np.array([1.0] * len(classes) if not sum(shares) else shares, float)
+    each, had, found = each / each.sum(), np.zeros(len(classes)), np.zeros(first + count, np.int64)
+    for number in range(first + count):
+        found[number] = np.round(each * (number + 1) - had, 9).argmax()
+        had[found[number]] += 1
+    return found[first:]
