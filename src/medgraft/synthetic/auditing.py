@@ -14,10 +14,12 @@ from medgraft.generation.copies import Space, audited
 from medgraft.generation.features import Features, features_of
 from medgraft.generation.judge import pixel_rows
 from medgraft.generation.opened import GeneratorRun
+from medgraft.generation.parts import fitting, spread_out
 from medgraft.generation.sheets import write_sheet
 from medgraft.learn import stopping
 from medgraft.samples.dataset import read_samples
 from medgraft.samples.facts import source_sha256
+from medgraft.values import Sample
 
 _MOST = 2000  # images of either kind
 _SHOWN = 8
@@ -76,17 +78,32 @@ def _shares(run: GeneratorRun, held: list[Known]) -> list[int]:
 
 def _parts_of(run: GeneratorRun, data: Path, listen: Callable[[dict[str, Any]], None]) -> dict[str, list[Known]]:
     """Images of the data by what they were to the run; those that chose its epoch, and broken ones, are neither."""
-    split = pages.splits_in(run.folder)
+    most, done = min(_MOST, fitting(run.shape)), 0
+    places = {kind: spread_out(some, most) for kind, some in _kinds_of(run, data, listen).items()}
     found: dict[str, list[Known]] = {"train": [], "held": []}
-    samples = read_samples(data).samples
-    for done, sample in enumerate(samples, start=1):
+    for kind, samples in places.items():
+        for sample in samples:
+            stopping.check()
+            try:
+                found[kind].append((sample.key, sample.label, run.seen(sample.image)))
+            except (BadImage, OSError) as error:
+                listen({"event": "say", "text": f"{sample.key} is left out: {error}"})
+            done += 1
+            listen({"event": "decode", "done": done, "of": sum(map(len, places.values()))})
+    return found
+
+
+def _kinds_of(run: GeneratorRun, data: Path, listen: Callable[[dict[str, Any]], None]) -> dict[str, list[Sample]]:
+    """All samples that were learnt from, and all that the run has not seen."""
+    split = pages.splits_in(run.folder)
+    found: dict[str, list[Sample]] = {"train": [], "held": []}
+    for sample in read_samples(data).samples:
         stopping.check()
         try:
             own = split.get(pages.identity(source_sha256(sample.image), sample.image))
-            kind = "train" if own == "train" else "held"
-            if own != "val" and len(found[kind]) < _MOST:
-                found[kind].append((sample.key, sample.label, run.seen(sample.image)))
         except (BadImage, OSError) as error:
             listen({"event": "say", "text": f"{sample.key} is left out: {error}"})
-        listen({"event": "decode", "done": done, "of": len(samples)})
+            continue
+        if own != "val":
+            found["train" if own == "train" else "held"].append(sample)
     return found
