@@ -86,6 +86,20 @@ def test_what_is_written_says_that_it_is_synthetic(run: Path, tmp_path: Path):
         mg.generate(run, count=1, out=tmp_path / "made", despite_audit=True)
 
 
+def test_what_cannot_be_drawn_is_refused_in_words(run: Path, data: Path, tmp_path: Path):
+    words: dict[str, Any] = {"out": tmp_path / "made", "despite_audit": True}
+    for count, way, match in ((0, {}, "0 images"), (-2, {}, "-2 images"), (2, {"steps": 0}, "no image")):
+        with pytest.raises(BadRecipe, match=match):
+            mg.generate(run, count=count, **words, **way)
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(BadRecipe, match="0 images"):
+        mg.audit(run, data, count=0)
+    before = (run / "audit.json").read_bytes()
+    with pytest.raises(BadData, match="the run itself"):
+        mg.audit(run, data, out=run, count=20)
+    assert (run / "audit.json").read_bytes() == before
+
+
 def test_a_run_that_failed_its_audit_writes_nothing_unless_told(run: Path, tmp_path: Path):
     opened = mg.open_run(run, device="cpu")
     assert isinstance(opened, GeneratorRun)

@@ -124,6 +124,8 @@ class GeneratorRun:
         given = {name: value for name, value in asked.items() if value is not None}
         if given.get("sampler", "dpm") not in SAMPLERS:
             raise BadRecipe(f"there is no sampler {given['sampler']!r}", do=f"Known: {', '.join(SAMPLERS)}.")
+        if given.get("steps", 1) < 1:
+            raise BadRecipe(f"{given['steps']} steps lead to no image", do="Give --steps 2 or more.")
         return replace(self.way, **given)
 
     def predict(self, *given: Any, **words: Any) -> Any:
