@@ -124,7 +124,8 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, An
     storage.write_json(out / AUDIT, audit)
     save_model(out / "model.safetensors", state=told.weights_of(parts), card=told.card_of(parts, audit))
     write_sheet(out / SAMPLES / "drawn.png", spread_out(made, _SHOWN))
-    write_turing(out / SAMPLES, *(spread_out(part, _TURING) for part in (held, made[: len(held)])), seed=recipe.seed)
+    asked = [spread_out(part, _TURING) for part in (list(held), made[: len(held)])]
+    write_turing(out / SAMPLES, *asked, seed=recipe.seed)
     report = told.report_of(parts, fitted=fitted, times=times, result=result | {"coded": coded}, audit=audit, out=out)
     curves: dict[str, Any] = {"train": fitted.history}
     augmented = [shown(image) for image in made[:16]]
