@@ -65,7 +65,12 @@ def test_an_image_depends_on_seed_and_number_alone(run: Path):
     np.testing.assert_allclose(alone, many[2], atol=1e-5)
     other = next(iter(opened.draw(1, label="ill", seed=4)))[1]
     assert np.abs(other - many[0]).max() > 1e-3
-    assert [kind for kind, _ in opened.draw(4)] == ["ill", "ill", "well", "well"]
+    mixed = list(opened.draw(4, seed=3))
+    assert [kind for kind, _ in mixed] == ["ill", "well", "ill", "well"]
+    (kind, third), *_ = opened.draw(2, seed=3, first=2)
+    assert kind == "ill"
+    np.testing.assert_allclose(third, mixed[2][1], atol=1e-5)
+    assert [kind for kind, _ in opened.draw(5, shares=[1, 4])].count("ill") == 1
     with pytest.raises(BadRecipe, match="no class"):
         list(opened.draw(1, label="elsewhere"))
 
@@ -79,6 +84,20 @@ def test_what_is_written_says_that_it_is_synthetic(run: Path, tmp_path: Path):
     assert "synthetic" in picture.text["Comment"] and picture.size == (16, 16)  # type: ignore[attr-defined]
     with pytest.raises(BadData, match="holds something"):
         mg.generate(run, count=1, out=tmp_path / "made", despite_audit=True)
+
+
+def test_what_cannot_be_drawn_is_refused_in_words(run: Path, data: Path, tmp_path: Path):
+    words: dict[str, Any] = {"out": tmp_path / "made", "despite_audit": True}
+    for count, way, match in ((0, {}, "0 images"), (-2, {}, "-2 images"), (2, {"steps": 0}, "no image")):
+        with pytest.raises(BadRecipe, match=match):
+            mg.generate(run, count=count, **words, **way)
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(BadRecipe, match="0 images"):
+        mg.audit(run, data, count=0)
+    before = (run / "audit.json").read_bytes()
+    with pytest.raises(BadData, match="the run itself"):
+        mg.audit(run, data, out=run, count=20)
+    assert (run / "audit.json").read_bytes() == before
 
 
 def test_a_run_that_failed_its_audit_writes_nothing_unless_told(run: Path, tmp_path: Path):
@@ -101,6 +120,25 @@ def test_an_audit_of_data_knows_what_was_learnt_from(run: Path, data: Path, tmp_
         return
     assert (told["training"], told["held_out"]) == (counts["train"], counts["test"])
     assert (tmp_path / "audit" / "audit.json").exists() and (tmp_path / "audit" / "nearest-pixels.png").exists()
+
+
+def test_an_audit_draws_each_class_as_often_as_it_is_held_out(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+    with open(run / "samples.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] in ("train", "test")]
+    rare = [row for row in rows if row["split"] == "train" or row["target"] == "ill"]
+    few = data.with_name(f"few-{run.name}.csv")
+    few.write_text("path,label\n" + "".join(f"{row['key']},{row['target']}\n" for row in rare))
+    kinds: list[str | None] = []
+    draw = GeneratorRun.draw
+
+    def drawn(self: GeneratorRun, *given: Any, **words: Any) -> Any:
+        for kind, image in draw(self, *given, **words):
+            kinds.append(kind)
+            yield kind, image
+
+    monkeypatch.setattr(GeneratorRun, "draw", drawn)
+    mg.audit(run, few, count=20)
+    assert set(kinds) == {"ill"}
 
 
 def test_an_audit_of_arrays_tells_rows_apart_and_leaves_out_what_cannot_be_read(tmp_path: Path):

@@ -9,6 +9,7 @@ from pydantic import Field
 from medgraft.recipe_places import Section
 
 _Share = Annotated[float, Field(ge=0, le=100)]
+_Width = Annotated[int, Field(ge=4, le=4096, multiple_of=2)]
 
 
 class Generator(Section):
@@ -18,7 +19,7 @@ class Generator(Section):
     shape: list[int] | None = Field(
         None, min_length=2, max_length=3, description="([D,] H, W) pixels that are drawn; planned"
     )
-    widths: list[int] | None = Field(
+    widths: list[_Width] | None = Field(
         None, min_length=1, max_length=7, description="channels at each resolution, the finest first; planned"
     )
     blocks: int = Field(1, ge=1, le=4, description="residual blocks a resolution (diffuse)")

@@ -77,3 +77,8 @@ def test_ct_gets_a_window_unless_one_is_asked_for():
     assert choose_window(asked, ct).input.window == (40.0, 400.0)
     assert choose_window(Recipe(), [{**ct[0], "low": 0.0}]).input.window is None
     assert choose_window(Recipe(), [{**ct[0], "shape": [1, 64, 64]}]).input.window is None
+
+
+def test_images_too_small_to_be_judged_are_refused_before_they_are_learnt():
+    with pytest.raises(BadRecipe, match="power of two"):
+        planned([8, 8], task="stylegan")

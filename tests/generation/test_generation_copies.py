@@ -51,3 +51,25 @@ def test_few_held_out_images_find_gross_copies_and_say_that_they_are_few():
     fresh = audited([Space("features", train, rows(3, 2), rows(60, 3))])
     assert fresh["verdict"] == "pass" and fresh["notes"]
     assert not audited([Space("features", train, rows(60, 2), rows(60, 3))])["notes"]
+
+
+@pytest.mark.parametrize("shared", [10, 40])
+def test_held_out_images_that_are_training_images_hide_no_copies(shared):
+    train, held = rows(200, 1), rows(100, 2)
+    held[:shared] = train[-shared:] + 1e-3 * rows(shared, 3)
+    copied = audited([Space("features", train, held, train[np.arange(100) % 10] + 0.05 * rows(100, 4))])
+    assert copied["verdict"] == "fail" and copied["features"]["share"]["value"] == 1.0
+    assert f"{shared} of 100 held-out images are training images too" in copied["notes"]
+    assert audited([Space("features", train, held, rows(100, 5))])["verdict"] == "pass"
+
+
+def test_blank_images_among_all_are_no_copies():
+    train, held, made = rows(200, 1), rows(100, 2), rows(100, 3)
+    train[::5], held[::5], made[::5] = 0, 0, 0
+    assert audited([Space("pixels", train, held, made)])["verdict"] == "pass"
+
+
+def test_held_out_images_that_are_all_training_images_tell_nothing():
+    train = rows(50, 1)
+    told = audited([Space("features", train, train[:20], rows(40, 2))])
+    assert told["verdict"] == "fail" and "nothing can be told" in told["reasons"][0]

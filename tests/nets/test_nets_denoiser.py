@@ -88,3 +88,9 @@ def test_the_same_of_an_autoencoder(form, shape):
         torch.testing.assert_close(one, two, rtol=0, atol=0)
     assert bytes_[True] < 0.6 * bytes_[False]
     assert 0.5 < coder_bytes(form, tuple(x.shape[2:]), batch=2) / bytes_[False] < 1.5
+
+
+@pytest.mark.parametrize("width", [80, 100, 112])
+def test_any_width_can_look_at_places(width):
+    net = Denoiser(DenoiserForm(widths=(8, width), blocks=1))
+    assert net(torch.zeros(2, 1, 16, 16), torch.rand(2)).shape == (2, 1, 16, 16)

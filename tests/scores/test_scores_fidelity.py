@@ -90,3 +90,9 @@ def test_pairs_are_different_images_without_repeats():
     pairs = pairs_of(30, most=50, seed=0, purpose="test")
     assert len({tuple(pair) for pair in pairs.tolist()}) == 50 and (pairs[:, 0] < pairs[:, 1]).all()
     assert len(pairs_of(4, most=50, seed=0, purpose="test")) == 6
+
+
+@pytest.mark.parametrize("patients", [["one"] * 12, ["one"] * 11 + ["two"]])
+def test_without_patients_to_leave_out_a_distance_has_no_interval_and_says_why(patients):
+    score = fid(rows(12, 1), rows(12, 2), patients=patients)
+    assert score.value is not None and score.low is None and score.high is None and "patients" in str(score.why)

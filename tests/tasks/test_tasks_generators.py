@@ -106,3 +106,19 @@ def test_a_net_of_latents_goes_in_and_out():
     plain = diffuse()
     assert not plain.latent and plain.inside(images) is images and plain.outside(images) is images
     assert plain.shape_of((1, 16, 16)) == (1, 16, 16)
+
+
+class _Marked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mark", torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert self.mark.device == images.device
+        return torch.zeros(len(images), 3)
+
+
+def test_what_judges_is_where_the_images_are():
+    task = Stylegan(StyleForm(16, 1, 8, 16, 8, 2), Answers(), play=Play(), features=_Marked()).to("meta")
+    batch = Batch(torch.zeros(2, 1, 16, 16, device="meta"), ("a", "b"), None)
+    assert len(task.predict(batch)) == 2

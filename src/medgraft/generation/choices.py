@@ -71,7 +71,7 @@ def _check_shape(recipe: Recipe, shape: Sequence[int], *, volume: bool) -> None:
     if len(shape) != (3 if volume else 2):
         what = f"generator.shape has {len(shape)} sides, and the images have {3 if volume else 2}"
         raise BadRecipe(what, do="Give ([D,] H, W).")
-    if recipe.task == "stylegan" and (shape[0] != shape[1] or shape[0] < 8 or shape[0] & (shape[0] - 1)):
+    if recipe.task == "stylegan" and (shape[0] != shape[1] or shape[0] < 16 or shape[0] & (shape[0] - 1)):
         what = f"stylegan draws squares whose side is a power of two, not {shape[0]} x {shape[1]} pixels"
         raise BadRecipe(what, do="Give --image-size 32, 64, 128 or 256.")
     if recipe.task == "diffuse" and any(side % 8 or side < 16 for side in shape):

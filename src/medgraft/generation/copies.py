@@ -14,6 +14,7 @@ from medgraft.scores.score import Score
 
 NEAR = 0.05  # share of held-out images that lie nearer to a training image than a limit
 _SURE = 40  # held-out images: with fewer of them only gross copying is found
+_SAME = 0.02  # of the usual distance of two real images: what lies nearer is the same image, perhaps written anew
 CALLED = 0.6  # AUROC of telling training images from held-out ones, from where on a run fails
 
 
@@ -38,10 +39,11 @@ def audited(spaces: list[Space]) -> dict[str, Any]:
     """Get what an audit found: a verdict, why, notes, and in each space shares, limits, distances and pairs.
 
     In each space a limit is set that a twentieth of the held-out images lie below: nearer to some training image than
-    that. Drawn images that are no copies lie below it about as often. A run fails where they do so more often than
-    chance gives (the lower end of the interval of their share is above the upper end of that of held-out images), or
-    where training images can be told from held-out ones by how near the nearest drawn image is (AUROC of .60 and more
-    at the lower end of its interval).
+    that. Held-out images that are training images too, such as blank ones or files saved twice, set no limit, or it
+    would be zero; they are counted. Drawn images that are no copies lie below it as often as held-out ones. A run fails
+    where they do so more often than chance gives (the lower end of the interval of their share is above the upper end
+    of that of held-out images), or where training images can be told from held-out ones by how near the nearest drawn
+    image is (AUROC of .60 and more at the lower end of its interval).
 
     Args:
         spaces: features and pixels.
@@ -54,6 +56,8 @@ def audited(spaces: list[Space]) -> dict[str, Any]:
     held = min(len(space.held) for space in spaces)
     note = f"{held} held-out images are few: the audit would find gross copying alone, {_SURE} make it sharp"
     notes = [note] if held < _SURE else []
+    same = max(own.pop("same") for own in told.values())
+    notes += [f"{same} of {held} held-out images are training images too"] if same else []
     verdict = {"verdict": "fail" if reasons else "pass", "reasons": reasons, "notes": notes}
     return {**verdict, "near": NEAR, "called": CALLED, **told}
 
@@ -61,12 +65,14 @@ def audited(spaces: list[Space]) -> dict[str, Any]:
 def _in_space(space: Space) -> dict[str, Any]:
     held, made = distances(space.held, space.train), distances(space.made, space.train)
     near_held, near_made = held.min(axis=1), made.min(axis=1)
-    limit = float(np.quantile(near_held, NEAR))
-    below = near_made < limit
+    same = near_held <= _SAME * np.median(held)
+    fresh = near_held[~same] if not same.all() else near_held
+    limit = float(np.quantile(fresh, NEAR))
+    below = near_made <= limit
     share = Score(float(below.mean()), *wilson(float(below.sum()), len(below)), len(below), None, "proportion, Wilson")
-    usual = wilson(NEAR * len(near_held), len(near_held))
+    usual = wilson(NEAR * len(fresh) + float(len(near_held) - len(fresh)), len(near_held))
     member = membership(space)
-    reasons = []
+    reasons = ["all held-out images are training images too, so nothing can be told"] if same.all() else []
     if share.low is not None and share.low > usual[1]:
         reasons.append(
             f"{share.value:.1%} of the drawn images are nearer to a training image than {NEAR:.0%} of the held-out "
@@ -88,6 +94,7 @@ def _in_space(space: Space) -> dict[str, Any]:
         "nearest": quantiles,
         "pairs": pairs,
         "reasons": reasons,
+        "same": int(same.sum()),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from medgraft.generation.fit import fit_images
 from medgraft.generation.judge import Sets, judged
 from medgraft.generation.latents import forget, given_back, in_latents
 from medgraft.generation.maker import Maker, Way
-from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spec_of
+from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spec_of, spread_out
 from medgraft.generation.sheets import shown, write_sheet, write_turing
 from medgraft.learn.loop import Fitted
 from medgraft.learn.resume import Checkpoints
@@ -98,11 +98,13 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, An
     """Draw, judge, ask for copies and write everything; report.json comes last and says it is done."""
     recipe, found, times = parts.recipe, parts.found, Times(train=fitted.seconds + coded.get("seconds", 0.0))
     parts.task.eval()
-    held = np.stack(list(_first(parts.real("test"), _MOST)))
-    places = found.of("test")[: len(held)]
+    places = parts.some("test", _MOST)
+    held = parts.real(places)
     numbers = {name: number for number, name in enumerate(parts.answers.classes)}
     kinds = np.array([numbers.get(str(found.samples[place].label), 0) for place in places])
-    further = kinds_drawn(max(0, _AUDITED - len(kinds)), parts.answers.classes)
+    # Of each class as many as were held out: distances within a class that varies little are small, copies or not.
+    shares = np.bincount(kinds, minlength=len(numbers)).tolist()
+    further = kinds_drawn(max(0, _AUDITED - len(kinds)), parts.answers.classes, shares=shares)
     began, made = time.perf_counter(), []
     for image in maker_of(parts).images(np.concatenate([kinds, further]), seed=recipe.seed):
         made.append(image)
@@ -110,17 +112,20 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, An
     times.predict_images_per_second = len(made) / max(time.perf_counter() - began, 1e-9)
     patients = [found.samples[place].patient for place in places]
     known = patients if found.split_by == "patient" else None
-    train = np.stack(list(_first(parts.real("train"), _MOST_TRAIN)))
+    learnt = parts.some("train", _MOST_TRAIN)
+    train = parts.real(learnt)
     more = np.stack(made[len(kinds) :]) if len(further) else None
     sets = Sets(train, held, np.stack(made[: len(kinds)]), known, more, *_given_back(parts, train, held))
     listen({"event": "say", "text": "comparing with held-out images"})
     words: dict[str, Any] = {"encoders": recipe.generator.encoders, "offline": recipe.backbone.offline}
     result = judged(sets, **words, seed=recipe.seed)
-    audit = _with_pairs(out, result.pop("audit"), parts, sets)
+    keys = [found.samples[place].key for place in learnt]
+    audit = _with_pairs(out, result.pop("audit"), keys, sets)
     storage.write_json(out / AUDIT, audit)
     save_model(out / "model.safetensors", state=told.weights_of(parts), card=told.card_of(parts, audit))
-    write_sheet(out / SAMPLES / "drawn.png", made[:_SHOWN])
-    write_turing(out / SAMPLES, list(held[:_TURING]), made[:_TURING], seed=recipe.seed)
+    write_sheet(out / SAMPLES / "drawn.png", spread_out(made, _SHOWN))
+    asked = [spread_out(part, _TURING) for part in (list(held), made[: len(held)])]
+    write_turing(out / SAMPLES, *asked, seed=recipe.seed)
     report = told.report_of(parts, fitted=fitted, times=times, result=result | {"coded": coded}, audit=audit, out=out)
     curves: dict[str, Any] = {"train": fitted.history}
     augmented = [shown(image) for image in made[:16]]
@@ -138,17 +143,8 @@ def _given_back(parts: DrawnParts, *images: np.ndarray) -> list[np.ndarray | Non
     return [None if coder is None else given_back(coder, parts.engine, one) for one in images]
 
 
-def _first(images: Iterator[np.ndarray], most: int) -> Iterator[np.ndarray]:
-    for number, image in enumerate(images):
-        if number == most:
-            return
-        yield image
-
-
-def _with_pairs(out: Path, audit: dict[str, Any], parts: DrawnParts, sets: Sets) -> dict[str, Any]:
+def _with_pairs(out: Path, audit: dict[str, Any], keys: Sequence[str], sets: Sets) -> dict[str, Any]:
     """Write the nearest pairs as pictures, a drawn image beside the training image that it is nearest to."""
-    found = parts.found
-    keys = [found.samples[place].key for place in found.of("train")]
     for name in ("features", "pixels"):
         pairs = audit[name]["pairs"]
         rows = [row for drawn, real, _ in pairs[:8] for row in (sets.audited[drawn], sets.train[real])]

@@ -110,8 +110,11 @@ def _floors(sets: Sets, seed: int) -> dict[str, np.ndarray]:
     noisy = np.clip(some + dice.normal(0, 2 * _NOISE, some.shape).astype(np.float32), -1, 1)
     flat = sets.train.reshape(len(sets.train), -1)
     mean = flat.mean(axis=0)
-    # Sums of the images' own departures have their covariance exactly, and no matrix of pixels by pixels is needed.
-    mixed = dice.standard_normal((count, len(flat))).astype(np.float32) @ (flat - mean) / np.sqrt(max(1, len(flat) - 1))
+    # Sums of the images' own departures have their covariance exactly, and no matrix of pixels by pixels is needed;
+    # weights of sum zero see departures alone, without a copy of all images.
+    weights = dice.standard_normal((count, len(flat)))
+    weights -= weights.mean(axis=1, keepdims=True)
+    mixed = weights.astype(np.float32) @ flat / np.sqrt(max(1, len(flat) - 1))
     gauss = np.clip(mean + mixed, -1, 1).astype(np.float32).reshape(some.shape)
     latents = {} if sets.train_back is None else {"latents": sets.train_back[chosen]}
     return {"training": some, **latents, "noise": noisy, "gaussian": gauss}

@@ -167,7 +167,7 @@ def _folded(parts: DrawnParts, coder: Autoencoder) -> DrawnParts:
     first = _rows(coder, parts.engine, loader.view(0))
     views = min(_VIEWS if preset_of(parts.recipe).active else 1, max(1, _ROOM // first.nbytes))
     rows = [first, *(_rows(coder, parts.engine, loader.view(view)) for view in range(1, views))]
-    train = [_loader(one, loader, shuffle=True, drop_last=True) for one in rows]
+    train = [_loader(one, loader, shuffle=True, drop_last=loader.drop_last) for one in rows]
     val = _loader(_rows(coder, parts.engine, parts.val.view(0)), parts.val)
     return replace(parts, train=Looks(train, parts.train.times), val=val)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,21 @@ class GeneratorRun:
         return tuple(self.card["classes"])
 
     def draw(
-        self, count: int, *, label: str | None = None, seed: int = 0, first: int = 0, **way: Any
+        self,
+        count: int,
+        *,
+        label: str | None = None,
+        shares: Sequence[float] = (),
+        seed: int = 0,
+        first: int = 0,
+        **way: Any,
     ) -> Iterator[tuple[str | None, np.ndarray]]:
         """Yield (class, image `(C, [D,] H, W)` float32 in -1..1).
 
         Args:
             count: how many.
-            label: of all of them; None draws the classes equally often.
+            label: of all of them; None draws the classes in turn, equally often.
+            shares: of the classes, where they are not to be equal.
             seed: other images for another one.
             first: number of the first: the k-th image is the same in whatever company it is drawn.
             way: steps, sampler, guidance, truncation, where they are to be others.
@@ -95,7 +103,7 @@ class GeneratorRun:
         if label is not None and label not in self.classes:
             known = ", ".join(self.classes) or "none, as it was trained without classes"
             raise BadRecipe(f"there is no class {label!r} to draw", do=f"Known: {known}.")
-        kinds = kinds_drawn(count, self.classes)
+        kinds = kinds_drawn(count, self.classes, shares=shares, first=first)
         if label is not None:
             kinds = np.full(count, self.classes.index(label), np.int64)
         for kind, image in zip(kinds.tolist(), maker.images(kinds, seed=seed, first=first), strict=True):
@@ -116,6 +124,8 @@ class GeneratorRun:
         given = {name: value for name, value in asked.items() if value is not None}
         if given.get("sampler", "dpm") not in SAMPLERS:
             raise BadRecipe(f"there is no sampler {given['sampler']!r}", do=f"Known: {', '.join(SAMPLERS)}.")
+        if given.get("steps", 1) < 1:
+            raise BadRecipe(f"{given['steps']} steps lead to no image", do="Give --steps 2 or more.")
         return replace(self.way, **given)
 
     def predict(self, *given: Any, **words: Any) -> Any:

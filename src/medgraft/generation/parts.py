@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from medgraft.version import VERSION
 _FEWEST = 5  # training images
 _LOOKED_AT = 24
 _LATENT = 128
+_Thing = TypeVar("_Thing")
+_ROOM = 2**30  # bytes that real images of a split may take while drawn ones are judged
 
 
 @dataclass(eq=False)
@@ -60,10 +63,17 @@ class DrawnParts:
     val: Loader
     meaning: Meaning | None
 
-    def real(self, split: str) -> Iterator[np.ndarray]:
-        """Yield the images of a split, float32 in -1..1, in their order."""
-        for place in self.found.of(split):
-            yield signed(self.found.store.rows([self.found.places[place]])[0])
+    def some(self, split: str, most: int) -> list[int]:
+        """Get places of at most so many images of a split, evenly spread: samples lie sorted by class or patient.
+
+        Fewer where their numbers would take more memory than a gibibyte.
+        """
+        shape = (spec_of(self.recipe).channels, *(self.recipe.generator.shape or ()))
+        return spread_out(self.found.of(split), min(most, fitting(shape)))
+
+    def real(self, places: Sequence[int]) -> np.ndarray:
+        """Get images `(N, C, [D,] H, W)` of such places, float32 in -1..1."""
+        return np.stack([signed(self.found.store.rows([self.found.places[place]])[0]) for place in places])
 
 
 class Looks:
@@ -87,6 +97,22 @@ class Looks:
             look = epoch * self.times + number
             yield from self.loaders[look % len(self.loaders)].epoch(look, start_step=step)
             step = 0
+
+
+def fitting(shape: Sequence[int]) -> int:
+    """Get how many images `(C, [D,] H, W)` are held in memory at most to be compared with drawn ones."""
+    return max(16, _ROOM // (4 * math.prod(shape)))
+
+
+def spread_out(things: Sequence[_Thing], most: int) -> list[_Thing]:
+    """Get at most so many, evenly spread, in their order.
+
+    Example:
+        >>> spread_out([3, 4, 5, 6, 7], 3), spread_out([3, 4], 3)
+        ([3, 5, 7], [3, 4])
+    """
+    count = len(things)
+    return [things[int(k)] for k in np.linspace(0, count - 1, min(count, most)).round()]
 
 
 def spec_of(recipe: Recipe) -> InputSpec:
@@ -163,7 +189,10 @@ def assemble_images(recipe: Recipe, found: Gathered, answers: Answers) -> DrawnP
     task = task_of(recipe, answers, changes)
     engine = Engine(recipe.machine.device, precision=recipe.fit.precision, channels_last=False)
     engine.place(task)
-    train = Looks([loader("train", shuffle=True, preset=changes, drop_last=True)], recipe.generator.looks or 1)
+    whole = len(found.of("train")) >= (
+        recipe.fit.batch_size or 16
+    )  # fewer images than a batch make one that is not full
+    train = Looks([loader("train", shuffle=True, preset=changes, drop_last=whole)], recipe.generator.looks or 1)
     return DrawnParts(recipe, found, task, engine, answers, train, loader("val"), _meaning_of(recipe, found))
 
 
@@ -210,10 +239,20 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
     return Stylegan(style, answers, play=play, features=features, seed=recipe.seed)
 
 
-def kinds_drawn(count: int, classes: Sequence[str], shares: Sequence[float] = ()) -> np.ndarray:
-    """Get the class of each of `count` images, evenly or by shares; zeros where there are none."""
+def kinds_drawn(count: int, classes: Sequence[str], *, shares: Sequence[float] = (), first: int = 0) -> np.ndarray:
+    """Get the class of each of `count` images from number `first` on, evenly or by shares; zeros where there are none.
+
+    The class of a number is always the same: it is that which lacks most of its share among the numbers before.
+
+    Example:
+        >>> kinds_drawn(5, ["ill", "well"]).tolist(), kinds_drawn(4, ["ill", "well"], shares=[1, 3], first=1).tolist()
+        ([0, 1, 0, 1, 0], [0, 1, 1, 1])
+    """
     if not classes:
         return np.zeros(count, np.int64)
-    each = np.array(shares or [1.0] * len(classes), float)
-    ends = np.round(np.cumsum(each / each.sum()) * count).astype(int)
-    return np.searchsorted(ends, np.arange(count), side="right").astype(np.int64)
+    each = np.array([1.0] * len(classes) if not sum(shares) else shares, float)
+    each, had, found = each / each.sum(), np.zeros(len(classes)), np.zeros(first + count, np.int64)
+    for number in range(first + count):
+        found[number] = np.round(each * (number + 1) - had, 9).argmax()
+        had[found[number]] += 1
+    return found[first:]

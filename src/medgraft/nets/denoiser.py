@@ -183,7 +183,7 @@ class _Attention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = max(1, width // _HEAD)
+        self.heads = next(heads for heads in range(max(1, width // _HEAD), 0, -1) if width % heads == 0)
         self.norm, self.asked, self.out = (
             nn.GroupNorm(_groups(width), width),
             nn.Linear(width, 3 * width),

@@ -68,9 +68,13 @@ def fid(
     codes, people = patient_codes(patients, len(real))
     parts = min(_PARTS, people, len(made))
     of_real, of_made = codes % parts, np.arange(len(made)) % parts
+    sides = f"{len(real)} real and {len(made)} generated images"
+    if parts < 2 or len(real) - np.bincount(of_real).max() < 2:
+        why = "too few patients for an interval: without one of them no images are left to compare"
+        return Score(value, None, None, len(made), known, f"{method}; {sides}; no interval", why=why)
     left = np.array([frechet(real[of_real != part], made[of_made != part]) for part in range(parts)])
     reach = Z95 * float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum()))
-    words = f"{method}; {len(real)} real and {len(made)} generated images; jackknife over {parts} parts"
+    words = f"{method}; {sides}; jackknife over {parts} parts"
     return Score(value, max(0.0, value - reach), value + reach, len(made), known, words)
 
 

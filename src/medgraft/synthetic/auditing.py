@@ -14,13 +14,16 @@ from medgraft.generation.copies import Space, audited
 from medgraft.generation.features import Features, features_of
 from medgraft.generation.judge import pixel_rows
 from medgraft.generation.opened import GeneratorRun
+from medgraft.generation.parts import fitting, spread_out
 from medgraft.generation.sheets import write_sheet
 from medgraft.learn import stopping
 from medgraft.samples.dataset import read_samples
 from medgraft.samples.facts import source_sha256
+from medgraft.values import Sample
 
 _MOST = 2000  # images of either kind
 _SHOWN = 8
+Known = tuple[str, str | None, np.ndarray]  # key, label and pixels of an image
 
 
 def audit_run(
@@ -40,10 +43,11 @@ def audit_run(
         if len(images) < fewest:
             what = f"{len(images)} images {word} are here, {fewest} are needed"
             raise BadData(what, where=data, do="Give the images of the training and others of the same kind.")
-    made = np.stack([image for _, image in run.draw(count, seed=seed)])
+    shares = _shares(run, held)
+    made = np.stack([image for _, image in run.draw(count, shares=shares, seed=seed)])
     listen({"event": "say", "text": f"{len(train)} training images, {len(held)} held-out ones, {count} drawn"})
     net = Features(channels=run.shape[0], offline=True)
-    real = {word: np.stack([image for _, image in images]) for word, images in parts.items()}
+    real = {word: np.stack([image for _, _, image in images]) for word, images in parts.items()}
     rows = [features_of(net, part) for part in (real["train"], real["held"], made)]
     spaces = [Space("features", *rows), Space("pixels", *(pixel_rows(p) for p in (real["train"], real["held"], made)))]
     told = audited(spaces)
@@ -61,21 +65,45 @@ def audit_run(
     return told
 
 
-def _parts_of(
-    run: GeneratorRun, data: Path, listen: Callable[[dict[str, Any]], None]
-) -> dict[str, list[tuple[str, np.ndarray]]]:
+def _shares(run: GeneratorRun, held: list[Known]) -> list[int]:
+    """How often each class is to be drawn: as often as it is held out, or was learnt from where labels are lacking.
+
+    Distances within a class that varies little are small, so a set of other shares would look like copies.
+    """
+    labels = [label for _, label, _ in held]
+    if not all(label in run.classes for label in labels):
+        labels = [row["target"] for row in pages.samples_in(run.folder) if row["split"] == "train"]
+    return [labels.count(name) for name in run.classes]
+
+
+def _parts_of(run: GeneratorRun, data: Path, listen: Callable[[dict[str, Any]], None]) -> dict[str, list[Known]]:
     """Images of the data by what they were to the run; those that chose its epoch, and broken ones, are neither."""
+    most, done = min(_MOST, fitting(run.shape)), 0
+    places = {kind: spread_out(some, most) for kind, some in _kinds_of(run, data, listen).items()}
+    found: dict[str, list[Known]] = {"train": [], "held": []}
+    for kind, samples in places.items():
+        for sample in samples:
+            stopping.check()
+            try:
+                found[kind].append((sample.key, sample.label, run.seen(sample.image)))
+            except (BadImage, OSError) as error:
+                listen({"event": "say", "text": f"{sample.key} is left out: {error}"})
+            done += 1
+            listen({"event": "decode", "done": done, "of": sum(map(len, places.values()))})
+    return found
+
+
+def _kinds_of(run: GeneratorRun, data: Path, listen: Callable[[dict[str, Any]], None]) -> dict[str, list[Sample]]:
+    """All samples that were learnt from, and all that the run has not seen."""
     split = pages.splits_in(run.folder)
-    found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "held": []}
-    samples = read_samples(data).samples
-    for done, sample in enumerate(samples, start=1):
+    found: dict[str, list[Sample]] = {"train": [], "held": []}
+    for sample in read_samples(data).samples:
         stopping.check()
         try:
             own = split.get(pages.identity(source_sha256(sample.image), sample.image))
-            kind = "train" if own == "train" else "held"
-            if own != "val" and len(found[kind]) < _MOST:
-                found[kind].append((sample.key, run.seen(sample.image)))
         except (BadImage, OSError) as error:
             listen({"event": "say", "text": f"{sample.key} is left out: {error}"})
-        listen({"event": "decode", "done": done, "of": len(samples)})
+            continue
+        if own != "val":
+            found["train" if own == "train" else "held"].append(sample)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgraft.errors import BadData, RunRefused
+from medgraft.errors import BadData, BadRecipe, RunRefused
 
 if TYPE_CHECKING:
     from medgraft.generation.opened import GeneratorRun
@@ -76,11 +76,12 @@ def generate(
     Raises:
         RunRefused: the run draws no images, or failed its audit.
         BadData: the folder holds something.
-        BadRecipe: no such class or sampler.
+        BadRecipe: no such class or sampler, or no image or step is asked for.
     """
     from medgraft import storage
     from medgraft.generation.written import write_image
 
+    _check_count(count)
     opened, folder = generator_run(run, device=device), Path(out)
     verdict = str(opened.card.get("audit", "none"))
     if verdict != "pass" and not despite_audit:
@@ -136,13 +137,22 @@ def audit(
 
     Raises:
         RunRefused: the run draws no images.
-        BadData: too few images of either kind are in `data`.
+        BadData: too few images of either kind are in `data`, or `out` is the run.
+        BadRecipe: no image is asked for.
     """
     from medgraft.synthetic.auditing import audit_run
 
+    _check_count(count)
     opened = generator_run(run, device=device)
     folder = None if out is None else Path(out)
+    if folder is not None and folder.resolve() == opened.folder.resolve():
+        raise BadData("this is the run itself, whose own audit would be lost", where=folder, do="Give another --out.")
     return audit_run(opened, Path(data), out=folder, count=count, seed=seed, fewest=_FEWEST, listen=listen)
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise BadRecipe(f"{count} images cannot be drawn", do="Give --count 1 or more.")
 
 
 def generator_run(run: Given | GeneratorRun, *, device: str) -> GeneratorRun:

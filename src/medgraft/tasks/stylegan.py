@@ -169,6 +169,7 @@ class Stylegan(Task):
         """Get features of each image and of one that is drawn for it, always from the same latent."""
         features = self._features[0]
         assert features is not None
+        features.to(batch.pixels.device)  # it does not move with this module
         z, noises = self.latents([f"judged {key}" for key in batch.keys], like=batch.pixels)
         made = self.maker.drawn(self.maker.styled(z, self._kinds(batch.targets)), noises)
         pairs = torch.stack([features(batch.pixels), features(made.clamp(-1, 1))], dim=1).double().cpu().numpy()
