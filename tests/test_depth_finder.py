@@ -88,6 +88,7 @@ def test_the_page_shows_the_curve_and_the_table(searched: Path) -> None:
         mg.depth("anything", out=searched)
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_with_what_it_has(home: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, ran = home / "stopped", []
     run = Trials.run
@@ -112,6 +113,7 @@ def test_a_stopped_search_goes_on_with_what_it_has(home: Path, table: Path, monk
     assert found["curve"] == whole["curve"] and found["tried"] == whole["tried"]
 
 
+@pytest.mark.slow
 def test_training_takes_the_depth_and_says_why(home: Path, table: Path) -> None:
     report = mg.train(table, out=home / "run", **FEW)
     recipe, found = load(home / "run" / "recipe.yaml"), read(home / "run" / "depth.json")
@@ -141,6 +143,7 @@ def test_what_cannot_be_tried_is_said(home: Path, table: Path) -> None:
         mg.depth(table, out=home / "none", **{**QUICK, "settings": few})
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_asked_for_is_the_only_one(home: Path, table: Path) -> None:
     settings = {**FEW["settings"], "fit.lr": 5e-4, "depth.candidates": ["head", 2]}
     found = mg.depth(table, out=home / "rate", **{**QUICK, "settings": settings})
@@ -162,6 +165,7 @@ def test_adapters_are_a_depth_of_transformers(home: Path, table: Path) -> None:
     assert ">lora<" in page
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*random numbers")
 def test_a_run_with_adapters_ends_as_a_plain_net(home: Path, table: Path) -> None:
     report = mg.train(table, out=home / "lora", depth="lora", **VIT)
@@ -183,6 +187,7 @@ def test_adapters_are_refused_on_convolutions(home: Path, table: Path) -> None:
         mg.train(table, out=home / "refused", depth="lora", **QUICK)
 
 
+@pytest.mark.slow
 def test_a_rate_that_fails_is_neither_gone_on_with_nor_chosen(
     home: Path, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,7 @@ def test_what_a_cleaning_is_worth_is_told_before_and_after(
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_numbers_have_no_auroc(tmp_path: Path) -> None:
     numbers = tmp_path / "numbers.csv"
     lines = ["path,label"]

@@ -49,6 +49,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     subprocess.run(["umount", "-l", str(made.path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_checkpoint(tiny_data: Path, tmp_path: Path, disk: Disk) -> None:
     finish(start(tiny_data, tmp_path / "whole", epochs=3))
     disk.resize("14m")  # two checkpoints of 6 MB fit, the third must lie beside them before the first may go

@@ -202,6 +202,7 @@ def test_an_image_is_found_again_by_its_style(run: Path, data: Path, tmp_path: P
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_volumes_are_drawn_too(tmp_path: Path):
     data = make_volumes(tmp_path / "volumes", count=40)
     for path in (data / "imagesTr").iterdir():  # as of a CT, and shown as one

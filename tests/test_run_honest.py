@@ -32,6 +32,7 @@ def _weights(path: Path, *, mean: float, std: float, seed: int = 0) -> str:
     return f"file:{path}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "std"), [(0.5, 0.5), (0.1, 0.3)])
 def test_a_gray_model_opens_whatever_its_mean_and_std(tmp_path: Path, tiny_data: Path, mean: float, std: float) -> None:
     from PIL import Image
@@ -53,6 +54,7 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path: Path, tiny_data
         mg.train(tiny_data, out=tmp_path / "run", recipe=planned)
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_nothing(tmp_path: Path, tiny_data: Path) -> None:
     first = mg.train(tiny_data, out=tmp_path / "a", **{**QUICK, "epochs": 1})
     head, *rows = tiny_data.read_text().splitlines()

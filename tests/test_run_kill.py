@@ -41,6 +41,7 @@ def kill(process: subprocess.Popen[str], out: Path, *, moment: str, luck: random
     return f"{moment}{' (half-written file left)' if left else ''}{'' if alive else ' (had ended)'}"
 
 
+@pytest.mark.slow
 def test_killed_inside_a_save_and_a_validation(tiny_data: Path, tmp_path: Path) -> None:
     finish(start(tiny_data, tmp_path / "whole", epochs=4))
     luck, out = random.Random(0), tmp_path / "cut"
@@ -104,6 +105,7 @@ def test_a_run_is_guarded_and_stops_when_told(tiny_data: Path, tmp_path: Path) -
         asked(tiny_data, out)
 
 
+@pytest.mark.slow
 def test_interrupt_from_the_keyboard_saves_as_well(tiny_data: Path, tmp_path: Path) -> None:
     process = start(tiny_data, tmp_path / "run", epochs=4000)
     wait_for_step(process, 1)

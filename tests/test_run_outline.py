@@ -106,6 +106,7 @@ def test_it_is_scored_on_other_data(run: Path, tmp_path: Path):
     assert len(rows_of(tmp_path / "scores" / "predictions.csv")) == report["outlining"]["structures"]["test"]
 
 
+@pytest.mark.slow
 def test_things_are_structures_each(tmp_path: Path):
     report = mg.train(
         make_things(tmp_path / "cells", count=12),
@@ -120,6 +121,7 @@ def test_things_are_structures_each(tmp_path: Path):
     assert report["scores"]["test"]["iou_box"]["value"] > 0.6
 
 
+@pytest.mark.slow
 def test_volumes_are_learnt_from_slice_by_slice(tmp_path: Path):
     folder = make_volumes(tmp_path / "scans", count=10)
     report = mg.train(folder, out=tmp_path / "run", depth="head", epochs=1, settings=SETTINGS, **OPTIONS)
@@ -132,6 +134,7 @@ def test_volumes_are_learnt_from_slice_by_slice(tmp_path: Path):
     assert found.labels.any()
 
 
+@pytest.mark.slow
 def test_connected_parts_are_structures_where_it_is_asked(tmp_path: Path, pictures: Path):
     settings = {**SETTINGS, "prompts.structures": "parts", "prompts.least": 40}
     mg.train(pictures, out=tmp_path / "run", depth="head", epochs=1, settings=settings, **OPTIONS)

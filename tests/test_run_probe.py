@@ -73,6 +73,7 @@ def test_the_model_answers_alike_everywhere(probed: tuple[Path, Path], tmp_path:
         assert checked["largest_difference"] < 1e-4 and checked["difference_from_predict"] < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["findings", "grade", "amount"])
 def test_every_kind_of_answer_has_its_probe(tiny_data: Path, tmp_path: Path, column: str) -> None:
     report = mg.train(tiny_data, out=tmp_path / "run", **PROBE, label_column=column)

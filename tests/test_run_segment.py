@@ -146,6 +146,7 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path):
         mg.evaluate(run, other, out=tmp_path / "scored")
 
 
+@pytest.mark.slow
 def test_without_a_structure_in_validation_the_last_weights_are_kept_and_it_is_said(tmp_path: Path):
     table = make_pictures(tmp_path / "data", count=14)
     rows = rows_of(table)

@@ -256,6 +256,7 @@ def test_whatever_decides_the_numbers_decides_the_place(store: Store) -> None:
     assert len({usual, *different}) == 7
 
 
+@pytest.mark.slow
 def test_a_changed_picture_or_preset_makes_new_caches(tiny_data: Path, tmp_path: Path) -> None:
     import medgraft as mg
 

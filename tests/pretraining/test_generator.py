@@ -246,6 +246,7 @@ def test_a_pool_on_disk_goes_on_where_it_stopped(tmp_path) -> None:
     assert torch.equal(whole.ids, again.ids)
 
 
+@pytest.mark.slow
 def test_a_pool_goes_to_what_it_held_at_any_time(tmp_path) -> None:
     programs, found = draw_programs(300), {}
     whole = pool(programs)

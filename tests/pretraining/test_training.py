@@ -202,6 +202,7 @@ class Clock:
 HOURS = str(14 / 3600)  # fourteen steps of a second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_training_in_calls_ends_with_the_bits_of_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
@@ -222,6 +223,7 @@ def test_a_training_in_calls_ends_with_the_bits_of_one_call(
     assert torch.equal(whole["spread"], parts["spread"])
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_back_to_what_it_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train_in(name: str, *ends: int) -> dict:
         for end in ends:
@@ -285,6 +287,7 @@ def test_the_average_follows_the_weights(tmp_path: Path, monkeypatch: pytest.Mon
         assert torch.allclose(training.average[name], before, atol=1e-5), step
 
 
+@pytest.mark.slow
 def test_no_image_comes_twice_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     take = Pool.take
