@@ -167,6 +167,19 @@ def target_entry(task: ImageTask, samples: Sequence[Sample], *, name: str | None
     return {"name": name or "the value", "low": min(values), "high": max(values)} if values else {}
 
 
+def gathered_entry(found: Gathered, *, kind: str = "labels") -> dict[str, Any]:
+    """Get `data` of report.json of all that was gathered; arguments as in `data_entry`."""
+    return data_entry(
+        found.samples,
+        found.survey,
+        kind=kind,
+        quarantined=len(found.quarantine),
+        split_source=found.split_source,
+        notes=found.notes,
+        leaks=found.leaks,
+    )
+
+
 def data_entry(
     samples: Sequence[Sample],
     survey: Survey,

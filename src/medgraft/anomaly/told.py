@@ -13,9 +13,10 @@ from medgraft.anomaly.judge import Judged
 from medgraft.anomaly.parts import NormalParts, Prepared, form_of
 from medgraft.detection.told import Times
 from medgraft.gallery import picture_of
+from medgraft.generation.told import random_net_entry
 from medgraft.learn.loop import Fitted
 from medgraft.nets.patch_bank import PatchBank
-from medgraft.reporting import data_entry, run_entries
+from medgraft.reporting import gathered_entry, run_entries
 from medgraft.tasks.anomaly import Anomaly
 from medgraft.version import VERSION
 
@@ -77,10 +78,7 @@ def net_entry(task: Anomaly) -> dict[str, Any]:
             "input": {"size": list(task.spec.size), "channels": task.spec.channels},
             "recalibrated": 0,
         }
-    word = form_of(task)["kind"]
-    numbers = sum(one.numel() for one in net.parameters())
-    source = {"name": f"none:{word}", "architecture": word, "source": "random numbers", "licence": "", "sha256": ""}
-    return {**source, "parameters": numbers, "random": True, "recalibrated": 0, "pooling": "none"}
+    return random_net_entry(form_of(task)["kind"], [net])
 
 
 def report_of(
@@ -95,15 +93,7 @@ def report_of(
 ) -> dict[str, Any]:
     """Get what report.json holds (see `medgraft.report.schema`)."""
     recipe, found = ready.recipe, ready.found
-    data = data_entry(
-        found.samples,
-        found.survey,
-        kind="multiclass" if ready.normal else "labels",
-        quarantined=len(found.quarantine),
-        split_source=found.split_source,
-        notes=found.notes,
-        leaks=found.leaks,
-    )
+    data = gathered_entry(found, kind="multiclass" if ready.normal else "labels")
     return {
         **run_entries(recipe, found, device=parts.engine.device, out=out),
         "classes": list(ready.classes),

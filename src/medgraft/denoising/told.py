@@ -9,8 +9,9 @@ from typing import Any
 from medgraft.denoising.crops import Patches
 from medgraft.denoising.parts import DenoiseParts
 from medgraft.detection.told import Times
+from medgraft.generation.told import random_net_entry
 from medgraft.learn.loop import Fitted
-from medgraft.reporting import data_entry, run_entries
+from medgraft.reporting import gathered_entry, run_entries
 from medgraft.version import VERSION
 
 
@@ -33,29 +34,12 @@ def report_of(
 ) -> dict[str, Any]:
     """Get what report.json holds (see `medgraft.report.schema`); `told` is what `job` found on the test images."""
     recipe, found = parts.recipe, parts.found
-    data = data_entry(
-        found.samples,
-        found.survey,
-        kind="labels",
-        quarantined=len(found.quarantine),
-        split_source=found.split_source,
-        notes=found.notes,
-        leaks=found.leaks,
-    )
-    numbers = sum(one.numel() for one in parts.task.parameters())
-    source = {
-        "name": "none:restorer",
-        "architecture": "restorer",
-        "source": "random numbers",
-        "licence": "",
-        "sha256": "",
-    }
+    data = gathered_entry(found)
     speed = fitted.images_per_second
     return {
         **run_entries(recipe, found, device=parts.engine.device, out=out),
         "classes": [],
-        "backbone": source
-        | {"sha256": "", "parameters": numbers, "random": True, "recalibrated": 0, "pooling": "none"},
+        "backbone": random_net_entry("restorer", [parts.task]),
         "depth": None,
         "data": {**data, "classes": {}},
         "training": _training_entry(parts, fitted),

@@ -13,7 +13,7 @@ from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.learn.recalibrate import MOST_IMAGES
 from medgraft.recipe import Recipe
-from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
+from medgraft.reporting import augment_steps, depth_entry, gathered_entry, run_entries
 from medgraft.samples.box_loader import exact
 from medgraft.samples.presets import preset
 from medgraft.values import Sample
@@ -113,15 +113,7 @@ def report_of(
 
 def data_of(found: Gathered) -> dict[str, Any]:
     """Get `data` of report.json, with how many boxes there are."""
-    entry = data_entry(
-        found.samples,
-        found.survey,
-        kind="labels",
-        quarantined=len(found.quarantine),
-        split_source=found.split_source,
-        notes=found.notes,
-        leaks=found.leaks,
-    )
+    entry = gathered_entry(found)
     entry["boxes"] = {split: box_counts([found.samples[i] for i in found.of(split)]) for split in entry["images"]}
     said = [[f"Boxes, {split}", _counted(one)] for split, one in entry["boxes"].items()]
     return {**entry, "facts": [*entry["facts"], *said]}

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from medgraft.errors import BadRecipe, BadWeights, RunRefused
 from medgraft.files import network_pixels, read_image
 from medgraft.generation.maker import Maker, Way
 from medgraft.generation.meaning import Meaning
 from medgraft.generation.parts import kinds_drawn, signed
-from medgraft.learn.engine import Engine, has_bf16, resolve_device
+from medgraft.learn.engine import Engine, precision_here, resolve_device
 from medgraft.nets.autoencoder import Autoencoder, CoderForm
 from medgraft.nets.denoiser import DenoiserForm
 from medgraft.nets.diffusing import SAMPLERS
@@ -64,9 +63,7 @@ class GeneratorRun:
         except RuntimeError as error:
             raise BadWeights(f"the weights do not fit the card ({str(error).splitlines()[0]})", where=path) from None
         device = resolve_device(device)
-        precision = str(self.card.get("precision", "fp32"))
-        if precision == "bf16" and not has_bf16(torch.device(device)):
-            precision = "fp32"
+        precision = precision_here(self.card.get("precision"), device)
         self.engine = Engine(device, precision=precision, channels_last=False)
         self.engine.place(self.task)
         self.task.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from medgraft.detection.told import Times
 from medgraft.files import read_image
 from medgraft.generation.parts import DrawnParts, spec_of
 from medgraft.learn.loop import Fitted
-from medgraft.reporting import data_entry, run_entries
+from medgraft.reporting import gathered_entry, run_entries
 from medgraft.tasks.diffuse import Diffuse
 from medgraft.values import ImageRef
 from medgraft.version import VERSION
@@ -60,15 +60,7 @@ def report_of(
 ) -> dict[str, Any]:
     """Get what report.json holds (see `medgraft.report.schema`)."""
     recipe, found, own = parts.recipe, parts.found, parts.recipe.generator
-    data = data_entry(
-        found.samples,
-        found.survey,
-        kind="labels",
-        quarantined=len(found.quarantine),
-        split_source=found.split_source,
-        notes=found.notes,
-        leaks=found.leaks,
-    )
+    data = gathered_entry(found)
     return {
         **run_entries(recipe, found, device=parts.engine.device, out=out),
         "classes": list(parts.answers.classes),
@@ -83,7 +75,7 @@ def report_of(
             "ms_ssim_real": result["ms_ssim_real"],
             "volume": None if parts.meaning is None else parts.meaning.to_dict(),
             "autoencoder": _coder_entry(parts, result["coded"]),
-            "audit": {name: audit[name] for name in ("verdict", "reasons", "near", "called")}
+            "audit": {name: audit[name] for name in ("verdict", "reasons", "notes", "near", "called")}
             | {name: {k: audit[name][k] for k in ("share", "membership", "limit")} for name in ("features", "pixels")},
         },
         "methods": _methods(parts, fitted),
@@ -100,7 +92,11 @@ def _net_entry(parts: DrawnParts) -> dict[str, Any]:
     task = parts.task
     word = "denoiser" if isinstance(task, Diffuse) else "stylegan2"
     net = task.net if isinstance(task, Diffuse) else task.maker
-    nets = [net] if not isinstance(task, Diffuse) or task.coder is None else [net, task.coder]
+    return random_net_entry(word, [net] if not isinstance(task, Diffuse) or task.coder is None else [net, task.coder])
+
+
+def random_net_entry(word: str, nets: Iterable[torch.nn.Module]) -> dict[str, Any]:
+    """Get `backbone` of report.json of nets that began with random numbers and have no encoder under them."""
     numbers = sum(one.numel() for own in nets for one in own.parameters())
     source = {"name": f"none:{word}", "architecture": word, "source": "random numbers", "licence": "", "sha256": ""}
     return {**source, "parameters": numbers, "random": True, "recalibrated": 0, "pooling": "none"}

@@ -12,7 +12,7 @@ from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
 from medgraft.outlining.parts import Prepared, PromptParts, preset_of
 from medgraft.recipe import Recipe
-from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
+from medgraft.reporting import augment_steps, depth_entry, gathered_entry, run_entries
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.tasks.outline import Outline
 from medgraft.version import VERSION
@@ -89,15 +89,7 @@ def _augment_entry(recipe: Recipe) -> dict[str, Any]:
 
 def data_of(found: Gathered, masks: MaskForm, parts: PromptParts) -> dict[str, Any]:
     """Get `data` of report.json, with how many structures there are."""
-    entry = data_entry(
-        found.samples,
-        found.survey,
-        kind="labels",
-        quarantined=len(found.quarantine),
-        split_source=found.split_source,
-        notes=found.notes,
-        leaks=found.leaks,
-    )
+    entry = gathered_entry(found)
     counts = {
         split: sum(len(one.names) for place in found.of(split) for one in parts.pictures[place])
         for split in ("train", "val", "test")

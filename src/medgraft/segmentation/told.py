@@ -13,7 +13,7 @@ from medgraft.learn.loop import Fitted
 from medgraft.nets.mask_heads import WHOLE
 from medgraft.recipe import Recipe
 from medgraft.report.score_names import named
-from medgraft.reporting import augment_steps, data_entry, depth_entry, run_entries
+from medgraft.reporting import augment_steps, depth_entry, gathered_entry, run_entries
 from medgraft.samples.framing import FrameForm
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.samples.picture_grid import PictureForm
@@ -107,15 +107,7 @@ def report_of(
 
 def data_of(found: Gathered, facts: MaskFacts, form: MaskForm) -> dict[str, Any]:
     """Get `data` of report.json, with what the label maps are like."""
-    entry = data_entry(
-        found.samples,
-        found.survey,
-        kind="labels",
-        quarantined=len(found.quarantine),
-        split_source=found.split_source,
-        notes=found.notes,
-        leaks=found.leaks,
-    )
+    entry = gathered_entry(found)
     shares = [f"{name} {share:.2%}" for name, share in zip(form.names, facts.shares, strict=True)]
     rows: list[list[Any]] = [["Share of the pixels, training", ", ".join(shares)]]
     rows.append(["Thickness of what is drawn, median", f"{facts.thickness:.1f} pixels"])
