@@ -152,6 +152,7 @@ def prepare(given: argparse.Namespace) -> dict[str, Any]:
     words: dict[str, Any] = {"mask_column": "mask", "backbone": given.backbone, "patients_unknown": True}
     settings: dict[str, Any] = {"fit.precision": "fp32", "machine.workers": given.workers, "scores.resamples": 100}
     settings |= {} if given.limit is None else {"split.limit_train": given.limit}
+    settings |= {} if given.patches is None else {"masks.patches": given.patches}
     recipe = mg.plan(data, task="segment", epochs=given.epochs, offline=True, settings=settings, **words)
     recipe.save(out / "recipe.yaml")
     rows: dict[str, list[dict[str, str]]] = {"train": [], "val": [], "test": []}
@@ -229,6 +230,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/segment"))
     parser.add_argument("--backbone", default="embedded:resnet10t_small")
     parser.add_argument("--epochs", type=int, help="instead of as many as are planned")
+    parser.add_argument("--patches", type=int, help="of a scan and epoch, instead of as many as are planned")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, of both")
     parser.add_argument("--threads", type=int, default=1, help="and as many cores, the same for both")
     parser.add_argument("--limit", type=int, help="training scans, for a first try")

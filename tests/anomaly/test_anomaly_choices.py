@@ -57,6 +57,20 @@ def test_what_is_asked_for_stays_and_the_rest_has_reasons():
         choose_images(recipe.changed({"anomaly.method": "autoencoder", "input.image_size": 40}), side=300, gray=True)
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"fit.epochs": 3}, "see each normal image once"),
+        ({"depth.thaw": "all"}, "asked as it is"),
+        ({"depth.thaw": 2}, "thaw"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(asked: dict[str, Any], words: str):
+    recipe = Recipe(task="anomaly").changed({"machine.device": "cpu", **asked})  # type: ignore[call-arg]
+    with pytest.raises(BadRecipe, match=words):
+        choose_images(recipe, side=300, gray=True)
+
+
 def test_the_threshold_leaves_a_share_of_normal_images_below():
     scores = np.random.default_rng(0).normal(size=400)
     assert (scores >= threshold_of(scores, 0.95)).mean() == pytest.approx(0.05, abs=0.003)

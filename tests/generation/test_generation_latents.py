@@ -119,7 +119,7 @@ def test_killed_in_either_net_and_resumed_it_ends_with_the_same_bits(data: Path,
 def test_one_file_holds_both_nets_and_a_run_is_opened_from_it_alone(whole: Path):
     state, card = load_model(whole / "model.safetensors")
     assert card["coder"]["step"] == 2 and card["net"]["channels"] == card["coder"]["latent"] == 4
-    assert {name.split(".")[0] for name in state} == {"net", "coder"} and (state["coder.scale"] != 1).all()
+    assert {name.split(".")[0] for name in state} == {"net", "coder", "gaussian"} and (state["coder.scale"] != 1).all()
     opened = mg.open_run(whole, device="cpu")
     assert isinstance(opened, GeneratorRun) and isinstance(opened.task, Diffuse) and opened.task.coder is not None
     made = [image for _, image in opened.draw(3, label="ill", seed=5)]

@@ -64,6 +64,19 @@ def test_a_learnt_image_is_near_and_a_strange_one_far(bank: PatchBank):
     assert odd.min() > known.max()
 
 
+def test_wholes_are_compared_by_the_last_levels_whichever_places_are():
+    net = backbone("none:timm:resnet10t", channels=1, image_size=SIDE, seed=1)
+    fine, images = PatchBank(net, [1]), _images(6, 0)
+    area = torch.ones(6, 1, SIDE, SIDE)
+    fine.learn([(images, area)], images=6, share=1.0, most=50, top=0.1, seed=0)
+    assert fine.bank.shape[1] == net.channels[1]
+    assert fine.wholes.shape == (6, net.channels[-1] + net.channels[-2])
+    before, last = fine.wholes.split([net.channels[-2], net.channels[-1]], dim=1)
+    # However many channels a level has, it weighs as much as the other one.
+    assert float(before.square().sum()) == pytest.approx(float(last.square().sum()), rel=0.3)
+    assert PatchBank(net, [1], whole_levels=[4]).whole_mean.shape == (net.channels[4],)
+
+
 def test_a_channel_that_is_silent_in_normal_images_does_not_shout():
     rows = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)) * 10
     rows[:, 1], rows[:, 4:] = 0.0, rows[:, 4:] / 1000

@@ -74,6 +74,19 @@ def test_nothing_of_a_former_call_stays_and_files_of_others_do(case, tmp_path):
         mg.measure(case / "image.png", case / "mask.png", out=out)
 
 
+def test_a_mask_that_was_corrected_by_hand_is_not_written_over(case, tmp_path):
+    out = tmp_path / "out"
+    mg.outline(case / "image.png", box=BOX, out=out, backbone=Bright())
+    save_png(out / "mask.png", np.full((40, 50), 7, np.uint8))
+    corrected = (out / "mask.png").read_bytes()
+    with pytest.raises(BadData, match="changed since medgraft wrote it") as said:
+        mg.outline(case / "image.png", box=BOX, out=out, backbone=Bright())
+    assert said.value.where == str(out / "mask.png") and (out / "mask.png").read_bytes() == corrected
+    (out / "mask.png").rename(tmp_path / "mine.png")
+    mg.outline(case / "image.png", box=BOX, out=out, backbone=Bright())
+    assert (out / "mask.png").exists() and (tmp_path / "mine.png").read_bytes() == corrected
+
+
 def test_measure_may_be_repeated(case, tmp_path):
     out = tmp_path / "out"
     mg.measure(case / "image.png", case / "mask.png", out=out, features=True)

@@ -149,6 +149,12 @@ def test_thick_things_are_drawn_on_by_twos_and_what_is_told_apart_is_not():
     assert planned(FLAT, **{"masks.instances": True}).masks.fine is True
     assert planned(dataclasses.replace(FLAT, thickness=4.0)).masks.fine is True
     assert planned(SOLID).masks.fine is True
+    small = dataclasses.replace(
+        FLAT, shape=(256, 256), longest=(256,) * 10, things=(8.0,) * 20, relative=(8 / 256,) * 20, thickness=5.0
+    )
+    apart = planned(small, **{"masks.instances": True}).masks
+    assert apart.scale == 2.0 and apart.fine is False  # two network pixels are one of the file
+    assert planned(small).masks.fine is True and planned(small).masks.scale == 1.5
 
 
 def test_windows_are_whole_multiples_of_the_coarsest_place_and_no_smaller_than_patches():

@@ -10,6 +10,7 @@ from torch import nn
 from medgraft.learn.engine import Engine
 from medgraft.nets.autoencoder import Autoencoder, CoderForm
 from medgraft.nets.denoiser import DenoiserForm
+from medgraft.nets.gaussian import Gaussian
 from medgraft.nets.stylegan import StyleForm
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.base import Task
@@ -122,3 +123,21 @@ def test_what_judges_is_where_the_images_are():
     task = Stylegan(StyleForm(16, 1, 8, 16, 8, 2), Answers(), play=Play(), features=_Marked()).to("meta")
     batch = Batch(torch.zeros(2, 1, 16, 16, device="meta"), ("a", "b"), None)
     assert len(task.predict(batch)) == 2
+
+
+def test_a_net_that_has_learnt_nothing_says_what_the_gaussian_foresees():
+    form = DenoiserForm(2, 1, (8, 16), 1, 1, 2, 0.0)
+    plain = Diffuse(form, CLASSES, side=16)
+    told = Diffuse(form, CLASSES, side=16, gaussian=Gaussian(256, 4))
+    images = torch.linspace(-1, 1, 16).expand(64, 1, 16, 16) * torch.linspace(-1, 1, 64).view(-1, 1, 1, 1)
+    batches = [Batch(part, tuple("abcdefgh"), torch.zeros(8, dtype=torch.long)) for part in images.split(8)]
+    assert plain.measure(batches) == 0 and told.measure(batches) == 64
+    one = batches[2]
+    errors = [np.mean([float(said.value or 0) for said in task.eval().predict(one)]) for task in (plain, told)]
+    # One direction holds all that differs, and its variance is known: hardly any error is left.
+    assert errors[1] < 0.05 * errors[0]
+    torch.manual_seed(0)
+    *_, drawn = told.drawn(torch.randn(64, 1, 16, 16), torch.zeros(64, dtype=torch.long), steps=32)
+    slopes = (drawn[:, 0, :, -1] - drawn[:, 0, :, 0]).mean(dim=1) / 2
+    assert float(drawn.std(dim=2).mean()) < 0.05  # every row of an image is alike
+    assert float(slopes.std()) == pytest.approx(float(torch.linspace(-1, 1, 64).std()), rel=0.35)

@@ -79,10 +79,11 @@ def choose_images(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
         gray: True when no image has colour.
 
     Raises:
-        BadRecipe: a size that the method cannot draw again.
+        BadRecipe: a size that the method cannot draw again, or an option that has no meaning for it.
     """
     recipe = filled(recipe, {"anomaly.method": ("patches", "one pass, and nothing has to be learnt in steps")})
     method = recipe.anomaly.method
+    _check_asked(recipe)
     if method == "patches":
         size = next((one for one in _LOOKED if one >= side), _LOOKED[-1])
         why = f"{size} pixels: the median shorter side of the images is {side}; {_LOOKED[-1]} at most keeps it quick"
@@ -98,6 +99,16 @@ def choose_images(recipe: Recipe, *, side: int, gray: bool) -> Recipe:
         what = f"{method} draws sides of multiples of {_STEP[method]} pixels, not of {size}"
         raise BadRecipe(what, do=f"Give --image-size {max(16, size // 16 * 16)}.")
     return choose_input(recipe, side=side, gray=gray)
+
+
+def _check_asked(recipe: Recipe) -> None:
+    """Refuse what was asked for and would change nothing."""
+    if recipe.depth.thaw != "auto":
+        what = "depth.thaw has no meaning here: an encoder is asked as it is, and other nets are learnt whole"
+        raise BadRecipe(what, do="Leave --depth out.")
+    if recipe.anomaly.method == "patches" and recipe.fit.epochs is not None:
+        what = "fit.epochs has no meaning for patches, which see each normal image once"
+        raise BadRecipe(what, do="Leave --epochs out, or take --set anomaly.method=diffusion.")
 
 
 def choose_levels(recipe: Recipe, net: Backbone) -> Recipe:

@@ -34,6 +34,7 @@ from medgraft.recipe import Recipe
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
 from medgraft.samples.dataset import DataSet
+from medgraft.tasks.diffuse import Diffuse
 from medgraft.weights.tensors import save_model
 
 _USUAL, _ODDEST = 0.9, 0.999  # quantiles of normal validation maps between which colours begin, and are half way
@@ -86,6 +87,8 @@ def _learnt(out: Path, ready: Prepared, parts: NormalParts, listen: Listen) -> t
         patience=fit.patience or 0,
         save_seconds=recipe.machine.save_seconds,
     )
+    if isinstance(net, Diffuse):
+        net.measure(parts.train.epoch(0))
     optimiser = torch.optim.AdamW(parts.task.parameters(), lr=fit.lr or 1e-3, weight_decay=0.0, fused=True)
     words = {"train": parts.train, "val": parts.val, "schedule": schedule, "folder": out, "listen": listen}
     return Loop(parts.task, parts.engine, optimisers={"all": optimiser}, **words).run(), {}

@@ -18,7 +18,7 @@ from medgraft.anomaly.judge import check_masks
 from medgraft.errors import BadData, BadRecipe, BadWeights, UserError
 from medgraft.files import network_corners
 from medgraft.gather import Gathered, Listen
-from medgraft.generation.parts import Looks
+from medgraft.generation.parts import Looks, gaussian_of
 from medgraft.learn.engine import Engine
 from medgraft.learn.model import Pixels
 from medgraft.nets.backbone import backbone, saved_words
@@ -125,6 +125,11 @@ def prepare_normals(dataset: DataSet, recipe: Recipe, *, listen: Listen) -> Prep
     except UserError:
         found.store.close()
         raise
+    few = len(ready.normals("val"))
+    if few * (1 - recipe.anomaly.quantile) < 1:
+        share = f"{1 - recipe.anomaly.quantile:.0%}"
+        text = f"{few} normal images set the threshold: {share} of so few is not one image, so it lies at the oddest"
+        listen({"event": "warning", "text": text})
     left = len(found.of("train")) - len(ready.normals("train"))
     if left:
         text = f"{left} training images that are not {classes_of(normal)[0]} are not learnt from"
@@ -242,7 +247,8 @@ def task_of(recipe: Recipe, classes: tuple[str, str]) -> Anomaly:
         return Anomaly(plain, answers, spec=spec, look=look, seed=recipe.seed)
     widths = tuple(drawn.widths or (64, 128, 192))
     form = DenoiserForm(2, channels, widths, drawn.blocks, 1, 0, drawn.dropout, drawn.fold or 1)
-    diffuse = Diffuse(form, Answers(classes=()), side=size, seed=recipe.seed)
+    gaussian = gaussian_of((channels, size, size), drawn.directions)
+    diffuse = Diffuse(form, Answers(classes=()), side=size, seed=recipe.seed, gaussian=gaussian)
     return Anomaly(diffuse, answers, spec=spec, look=look, seed=recipe.seed)
 
 
@@ -251,11 +257,13 @@ def form_of(task: Anomaly) -> dict[str, Any]:
     net = task.net
     if isinstance(net, PatchBank):
         encoder = net.backbone
-        kept = {"levels": list(net.levels), "kept": len(net.bank), "images": len(net.wholes)}
+        levels = {"levels": list(net.levels), "whole_levels": list(net.whole_levels)}
+        kept = {**levels, "kept": len(net.bank), "images": len(net.wholes)}
         saved = {"weights_spec": encoder.weights_spec.to_dict(), "gray": encoder.gray}
         return {"kind": "patches", **kept, **saved}
     if isinstance(net, Diffuse):
-        return {"kind": "diffusion", "net": net.net.form.to_dict(), "side": net.side}
+        directions = 0 if net.gaussian is None else len(net.gaussian.variances)
+        return {"kind": "diffusion", "net": net.net.form.to_dict(), "side": net.side, "directions": directions}
     return {"kind": "autoencoder", "net": net.form.to_dict()}
 
 
@@ -283,14 +291,17 @@ def _saved_net(card: Mapping[str, Any], seed: int) -> PatchBank | Diffuse | Bott
     if form["kind"] == "autoencoder":
         return Bottleneck(BottleneckForm.from_dict(form["net"]))
     if form["kind"] == "diffusion":
-        return Diffuse(DenoiserForm.from_dict(form["net"]), Answers(classes=()), side=int(form["side"]), seed=seed)
+        own, side = DenoiserForm.from_dict(form["net"]), int(form["side"])
+        gaussian = gaussian_of((own.channels, side, side), form.get("directions"))
+        return Diffuse(own, Answers(classes=()), side=side, seed=seed, gaussian=gaussian)
     pixels = Pixels.from_dict(card["pixels"])
     words: dict[str, Any] = {"channels": pixels.channels, "image_size": pixels.size, "offline": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # random numbers until the state is put in
         saved = saved_words({**card, **form})
         net = backbone(f"none:{card['backbone']['architecture']}", **words, **saved)
-    return PatchBank(net, form["levels"], kept=int(form["kept"]), images=int(form["images"]))
+    held: dict[str, Any] = {"kept": int(form["kept"]), "images": int(form["images"])}
+    return PatchBank(net, form["levels"], whole_levels=form["whole_levels"], **held)
 
 
 def is_normal(samples: Sequence[Sample], normal: str) -> np.ndarray:

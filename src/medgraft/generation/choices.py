@@ -12,6 +12,7 @@ from medgraft.gather import Peek
 from medgraft.learn.engine import memory_bytes
 from medgraft.nets.autoencoder import CoderForm, coder_bytes
 from medgraft.nets.denoiser import DenoiserForm, kept_bytes
+from medgraft.nets.gaussian import directions_of
 from medgraft.planning import average_rule, filled
 from medgraft.recipe import Recipe
 from medgraft.segmentation.room import room_of
@@ -140,7 +141,7 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
     each = max(1, looks * images // batch)
     epochs = recipe.fit.epochs or max(1, round(steps / each))
     total = epochs * each
-    recipe = _choose_memory(recipe, batch)
+    recipe = _choose_memory(_choose_directions(recipe, images), batch)
     planned: dict[str, tuple[Any, str]] = {
         "generator.gamma": (
             round(0.0002 * own.shape[-1] ** 2 / batch, 4) if task == "stylegan" else 0.0,
@@ -193,6 +194,18 @@ def _choose_net(recipe: Recipe, times: int, words: str) -> Recipe:
     if latent > 1:
         planned["generator.latent_width"] = (_CODER[axes][0] * min(2, times), f"an autoencoder of {axes} axes{words}")
     return filled(recipe, planned)
+
+
+def _choose_directions(recipe: Recipe, images: int) -> Recipe:
+    """Fill how many directions of a Gaussian are measured, which foresees what lines can; the net learns the rest."""
+    if recipe.task != "diffuse":
+        return filled(recipe, {"generator.directions": (0, "stylegan takes no noise away")})
+    coded = coder_form(recipe)
+    channels, step = (1 if recipe.input.channels == 1 else 3, 1) if coded is None else (coded.latent, coded.step)
+    numbers = channels * math.prod(side // step for side in recipe.generator.shape or ())
+    count = directions_of(numbers, images)
+    why = f"{images} images tell of so many; what they foresee the net need not learn"
+    return filled(recipe, {"generator.directions": (count, why)})
 
 
 def _latent(shape: Sequence[int], halved: int, times: int, words: str) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from medgraft.errors import BadRecipe, BadWeights, RunRefused
 from medgraft.files import network_pixels, read_image
 from medgraft.generation.maker import Maker, Way
 from medgraft.generation.meaning import Meaning
-from medgraft.generation.parts import kinds_drawn, signed
+from medgraft.generation.parts import gaussian_of, kinds_drawn, signed
 from medgraft.learn.engine import Engine, precision_here, resolve_device
 from medgraft.nets.autoencoder import Autoencoder, CoderForm
 from medgraft.nets.denoiser import DenoiserForm
@@ -147,5 +147,7 @@ def _nets(card: dict[str, Any], answers: Answers, *, side: int) -> Diffuse | Sty
         coded = CoderForm.from_dict(card["coder"]) if card.get("coder") else None
         coder, step = (None, 1) if coded is None else (Autoencoder(coded).requires_grad_(False), coded.step)
         form = DenoiserForm.from_dict(card["net"])
-        return Diffuse(form, answers, side=side // step, seed=int(card["seed"]), coder=coder)
+        shape = (form.channels, *(int(one) // step for one in card["shape"][1:]))
+        words: dict[str, Any] = {"coder": coder, "gaussian": gaussian_of(shape, card.get("directions"))}
+        return Diffuse(form, answers, side=side // step, seed=int(card["seed"]), **words)
     return Stylegan(StyleForm.from_dict(card["net"]), answers, play=Play(), seed=int(card["seed"]))

@@ -20,6 +20,7 @@ from medgraft.generation.meaning import Meaning, shared_ways, spacing_drawn
 from medgraft.learn.engine import Engine
 from medgraft.nets.autoencoder import Autoencoder
 from medgraft.nets.denoiser import DenoiserForm
+from medgraft.nets.gaussian import Gaussian
 from medgraft.nets.stylegan import StyleForm
 from medgraft.recipe import Recipe
 from medgraft.samples.dataset import DataSet
@@ -229,7 +230,10 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
         form = DenoiserForm(
             len(own.shape), channels, tuple(own.widths), own.blocks, 1, len(answers.classes), own.dropout, own.fold or 1
         )
-        task = Diffuse(form, answers, side=max(own.shape) // step, seed=recipe.seed, coder=coder)
+        shape = (channels, *(side // step for side in own.shape))
+        gaussian = gaussian_of(shape, own.directions)
+        words: dict[str, Any] = {"side": max(own.shape) // step, "coder": coder, "gaussian": gaussian}
+        task = Diffuse(form, answers, seed=recipe.seed, **words)
         for net in (task.net, *([] if task.coder is None else [task.coder])):
             net.again = bool(own.checkpoint)
         return task
@@ -237,6 +241,11 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
     play = Play(own.gamma or 0.0, own.ramp, turns=changes.turns > 0, mirror=changes.flip_h > 0)
     features = Features(channels=channels, offline=True)
     return Stylegan(style, answers, play=play, features=features, seed=recipe.seed)
+
+
+def gaussian_of(shape: Sequence[int], directions: int | None) -> Gaussian | None:
+    """Get the Gaussian under a net that draws images, or latents, `(C, [D,] H, W)`; None without directions."""
+    return Gaussian(math.prod(shape), directions) if directions else None
 
 
 def kinds_drawn(count: int, classes: Sequence[str], *, shares: Sequence[float] = (), first: int = 0) -> np.ndarray:

@@ -36,6 +36,7 @@ def card_of(parts: DrawnParts, audit: Mapping[str, Any]) -> dict[str, Any]:
         "task": recipe.task,
         "classes": list(parts.answers.classes),
         "net": net.to_dict(),
+        "directions": own.directions,
         "coder": task.coder.form.to_dict() if isinstance(task, Diffuse) and task.coder is not None else None,
         "meaning": None if parts.meaning is None else parts.meaning.to_dict(),
         "window": None if recipe.input.window is None else list(recipe.input.window),

@@ -18,6 +18,7 @@ _PROJECTED = 64  # numbers of a place while it is chosen
 _FINEST = 32  # cells of a side, at most: 32 x 32 places of 300 images are 300,000 already
 _AT_ONCE = 2048  # places that are compared together
 _INSIDE = 0.5  # share of a cell that belongs to the image
+_WHOLE_LEVELS = 2  # of the encoder, from the last
 _NEAR = 3  # of the whole images that are nearest, the mean distance counts
 _OWN = 60  # normal images whose own scores, each against all others, are the unit of scores
 _QUIET = 0.2  # of the mean deviation of the channels of a level
@@ -31,11 +32,13 @@ class PatchBank(nn.Module):
     levels stand side by side on the grid of the finest. Cells beside the image, where it was padded to a square, take
     no part in any of this.
 
-    Beside the places, images as a whole are compared: by the means of the last of these levels.
+    Beside the places, images as a whole are compared: by the means of the last levels of the encoder, whichever ones
+    places are compared by, as what is odd about a whole is seen in what the encoder sees last.
 
     Args:
         backbone: the encoder.
-        levels: numbers of its stages, 0 the first, rising.
+        levels: numbers of its stages whose places are compared, 0 the first, rising.
+        whole_levels: numbers of its stages whose means are compared; the last two when empty.
         kept: how many places the bank holds; 0 before `learn`.
         images: how many whole images it holds; 0 before `learn`.
 
@@ -57,9 +60,18 @@ class PatchBank(nn.Module):
     units: Tensor
     way: Tensor | None
 
-    def __init__(self, backbone: Backbone, levels: Sequence[int], *, kept: int = 0, images: int = 0) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        levels: Sequence[int],
+        *,
+        whole_levels: Sequence[int] | None = None,
+        kept: int = 0,
+        images: int = 0,
+    ) -> None:
         super().__init__()
         count = len(backbone.stages)
+        self.whole_levels = tuple(whole_levels or range(max(0, count - _WHOLE_LEVELS), count))
         if any(not 0 <= level < count for level in levels):
             what = f"{backbone.name} has {count} stages, and stage {1 + max(levels, key=abs)} is asked for"
             raise BadRecipe(what, do=f"Give anomaly.levels from 1 to {count}.")
@@ -69,12 +81,16 @@ class PatchBank(nn.Module):
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("way", _way(width) if width > _WIDEST else None, persistent=False)
         self.register_buffer("bank", torch.zeros(kept, min(width, _WIDEST)))
-        last = backbone.channels[self.levels[-1]]
-        self.register_buffer("wholes", torch.zeros(images, last))
-        self.register_buffer("whole_mean", torch.zeros(last))
-        self.register_buffer("whole_std", torch.ones(last))
+        whole = sum(self._whole_widths)
+        self.register_buffer("wholes", torch.zeros(images, whole))
+        self.register_buffer("whole_mean", torch.zeros(whole))
+        self.register_buffer("whole_std", torch.ones(whole))
         self.register_buffer("units", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
         self.requires_grad_(False)
+
+    @property
+    def _whole_widths(self) -> list[int]:
+        return [self.backbone.channels[level] for level in self.whole_levels]
 
     @torch.no_grad()
     def places(self, pixels: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,15 +102,14 @@ class PatchBank(nn.Module):
             pixels: `(N, C, H, W)` normalised.
             area: `(N, 1, H, W)` 1 where pixels belong to the image and 0 where it was padded.
         """
-        found = self.backbone(pixels, 0, self.levels[-1] + 1)
+        found = self.backbone(pixels, 0, max(self.levels[-1], *self.whole_levels) + 1)
         chosen = [found[level].float() for level in self.levels]
         finest = chosen[0].shape[-2:]
         grid = (min(finest[0], _FINEST), min(finest[1], _FINEST))
         parts = [_on_grid(_around(one, F.adaptive_avg_pool2d(area, one.shape[-2:])), grid) for one in chosen]
         inside = F.adaptive_avg_pool2d(area, grid)[:, 0] >= _INSIDE
-        cells = F.adaptive_avg_pool2d(area, (chosen[-1].shape[-2], chosen[-1].shape[-1]))
-        means = (chosen[-1] * cells).sum(dim=(2, 3)) / cells.sum(dim=(2, 3)).clamp_min(1e-6)
-        return torch.cat(parts, dim=1).movedim(1, -1), inside, means
+        means = [_mean(found[level].float(), area) for level in self.whole_levels]
+        return torch.cat(parts, dim=1).movedim(1, -1), inside, torch.cat(means, dim=1)
 
     @torch.no_grad()
     def learn(
@@ -140,7 +155,7 @@ class PatchBank(nn.Module):
         scaled = self._scaled(found)
         chosen = coreset(scaled, max(1, min(most, round(share * seen), len(scaled))), seed=seed)
         wholes = torch.stack(means)
-        self.whole_mean, self.whole_std = moments(wholes, widths[-1:])
+        self.whole_mean, self.whole_std = moments(wholes, self._whole_widths)
         self.bank, self.wholes = scaled[chosen], self._whole(wholes)
         self.units = self._own_units([self._scaled(own) for own in rows], torch.cat(owners)[chosen], top)
         self.to(device)
@@ -160,16 +175,11 @@ class PatchBank(nn.Module):
         return torch.stack([_unit(by_place), _unit(by_whole)])
 
     def _whole(self, means: Tensor) -> Tensor:
-        return (means - self.whole_mean.to(means)) / self.whole_std.to(means) / means.shape[-1] ** 0.5
+        return _evened((means - self.whole_mean.to(means)) / self.whole_std.to(means), self._whole_widths)
 
     def _scaled(self, features: Tensor) -> Tensor:
-        """Each level weighs as much as any other, however many channels it has."""
-        scaled = (features - self.mean.to(features)) / self.std.to(features)
-        start = 0
-        for level in self.levels:
-            width = self.backbone.channels[level]
-            scaled[..., start : start + width] /= width**0.5
-            start += width
+        widths = [self.backbone.channels[level] for level in self.levels]
+        scaled = _evened((features - self.mean.to(features)) / self.std.to(features), widths)
         return scaled if self.way is None else scaled @ self.way.to(scaled)
 
     @torch.no_grad()
@@ -213,6 +223,19 @@ def _way(width: int) -> Tensor:
     """A projection that is the same in every bank of this width."""
     dice = seeds.generator(0, "projection", index=width)
     return torch.from_numpy(dice.standard_normal((width, _WIDEST), np.float32)) / _WIDEST**0.5
+
+
+def _evened(features: Tensor, widths: Sequence[int]) -> Tensor:
+    """Let each level weigh as much as any other, however many channels it has; changes what it is given."""
+    for part, width in zip(features.split(list(widths), dim=-1), widths, strict=True):
+        part /= width**0.5
+    return features
+
+
+def _mean(level: Tensor, area: Tensor) -> Tensor:
+    """The mean of a level `(N, F)` over what belongs to the image."""
+    cells = F.adaptive_avg_pool2d(area, (level.shape[-2], level.shape[-1]))
+    return (level * cells).sum(dim=(2, 3)) / cells.sum(dim=(2, 3)).clamp_min(1e-6)
 
 
 def topmost(values: Tensor, share: float) -> Tensor:

@@ -15,6 +15,7 @@ from medgraft.errors import BadData
 from medgraft.files.listing import ref_named
 
 OUTLINE, MEASURE = "outline.json", "measure.json"
+WRITTEN = "sha256"  # of each file beside the marker, in the marker
 _NAMES = frozenset(
     [
         "mask.png",
@@ -41,15 +42,28 @@ def refuse_others(out: Path, *, marker: str, given: dict[str, Path]) -> None:
         given: paths that were read, by what they are ("image", "mask").
 
     Raises:
-        BadData: the folder is that of something that was read, or holds our names without the marker.
+        BadData: the folder is that of something that was read, holds our names without the marker, or a file that
+            was changed since it was written, such as a mask that was corrected by hand.
     """
     for word, path in given.items():
         if out.resolve() == folder_of(path):
             raise BadData(f"this is the folder of the {word}", where=out, do=_ANOTHER)
-    ours = _ours(out)
-    if ours and not _is_marked(out / marker):
+    ours, told = _ours(out), _marked(out / marker)
+    if ours and told is None:
         what = f"the folder holds {ours[0].name}, and no {marker} that says that medgraft wrote it"
         raise BadData(what, where=out, do=_ANOTHER)
+    for name, digest in ((told or {}).get(WRITTEN) or {}).items():
+        path = out / Path(str(name)).name
+        if path.is_file() and storage.sha256_file(path) != digest:
+            do = f"Move it elsewhere to keep it, or delete it. {_ANOTHER}"
+            raise BadData("this file was changed since medgraft wrote it", where=path, do=do)
+
+
+def seal(out: Path, marker: str) -> None:
+    """Say in the marker what each file is like as it was written, so that a later call sees what was corrected."""
+    told = _marked(out / marker) or {}
+    digests = {path.name: storage.sha256_file(path) for path in _ours(out) if path.name != marker}
+    storage.write_json(out / marker, {**told, WRITTEN: digests})
 
 
 def folder_of(path: Path) -> Path:
@@ -96,10 +110,10 @@ def _ours(out: Path) -> list[Path]:
     return [path for path in found if path.name in _NAMES or _CANDIDATE.fullmatch(path.name)]
 
 
-def _is_marked(path: Path) -> bool:
-    """Whether it is a JSON object that medgraft wrote."""
+def _marked(path: Path) -> dict[str, Any] | None:
+    """Get what a JSON object says that medgraft wrote; None where there is none."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(told, dict) and "medgraft" in told
+        return None
+    return told if isinstance(told, dict) and "medgraft" in told else None

@@ -229,7 +229,7 @@ def _told(
     """Measure what was outlined, and write it."""
     from medgraft import storage
     from medgraft.outlining import written
-    from medgraft.outlining.folder import OUTLINE, clear
+    from medgraft.outlining.folder import OUTLINE, clear, seal
     from medgraft.version import VERSION
 
     rows = written.rows_of(read, labels, structures)
@@ -244,6 +244,7 @@ def _told(
             written.write_rows(folder / "features.csv", features)
         if form.candidates:
             written.write_candidates(folder, told)
+        seal(folder, OUTLINE)
     return Outlined(labels, rows, features, told, facts["model"], folder)
 
 
@@ -316,13 +317,14 @@ def _write_measured(
     from medgraft.files import save_png
     from medgraft.files.write_outlines import write_outlines
     from medgraft.outlining import written
-    from medgraft.outlining.folder import MEASURE, clear
+    from medgraft.outlining.folder import MEASURE, clear, seal
     from medgraft.version import VERSION
 
     clear(out)
     storage.write_json(out / MEASURE, {"medgraft": VERSION, **told})
     written.write_rows(out / "measures.csv", rows)
-    write_outlines(out / "outlines.geojson", written.shapes_of(labels, rows), name=read.image.source)
+    write_outlines(out / "outlines.geojson", written.shapes_of(labels, rows), name=Path(read.image.source).name)
     save_png(out / "overlay.png", written.overlay(read, labels))
     if told["options"]["features"]:
         written.write_rows(out / "features.csv", found)
+    seal(out, MEASURE)

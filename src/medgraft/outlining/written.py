@@ -69,7 +69,7 @@ def _cell(value: Any) -> Any:
 def write_all(out: Path, seen: Seen, labels: np.ndarray, *, rows: Sequence[dict[str, Any]], axis: str) -> None:
     """Write the label map, outlines.geojson, overlay.png and measures.csv into a folder."""
     write_label_map(out, seen, labels)
-    write_outlines(out / "outlines.geojson", shapes_of(labels, rows), name=seen.image.source)
+    write_outlines(out / "outlines.geojson", shapes_of(labels, rows), name=Path(seen.image.source).name)
     save_png(out / "overlay.png", overlay(seen, labels, axis=axis))
     write_rows(out / "measures.csv", rows)
 

@@ -38,6 +38,7 @@ _WINDOW_PIXELS, _WINDOW_VOXELS = 2**21, 2**21
 _STEPS_WANTED = {2: 800, 3: 1200}
 _EPOCHS, _FEWEST_EPOCHS, _MOST_EPOCHS = 25, 10, 60
 _THICK = 16  # network pixels
+_TWOFOLD = 1.9  # how much pictures are enlarged so that drawing on by twos is drawing on pixels of the file
 _FEWEST_PLACES = 4  # of the coarsest map in a patch
 
 
@@ -247,7 +248,10 @@ def _step_rule(recipe: Recipe, masks: MaskFacts, shape: Sequence[int]) -> tuple[
 
 def _fine_rule(recipe: Recipe, facts: MaskFacts, shape: Sequence[int]) -> tuple[bool, str]:
     """Choose whether pixels are drawn on one by one; what is thick loses little where they are drawn on by twos."""
-    thick = facts.thickness * max(shape) / max(facts.shape)
+    grown = max(shape) / max(facts.shape)
+    thick = facts.thickness * grown
+    if facts.axes == 2 and grown >= _TWOFOLD and recipe.masks.instances:
+        return False, "pictures are seen at twice their size, and drawn on at their own"
     if facts.axes == 2 and thick >= _THICK and not facts.thin and not recipe.masks.instances:
         return False, f"what is drawn is {thick:.0f} network pixels thick"
     return True, f"what is drawn is {thick:.0f} network pixels thick, and its boundary counts"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 from medgraft import seeds
 from medgraft.nets.autoencoder import Autoencoder
 from medgraft.nets.denoiser import Denoiser, DenoiserForm
-from medgraft.nets.diffusing import go_back, q_sample
+from medgraft.nets.diffusing import go_back, parts, q_sample
+from medgraft.nets.gaussian import Gaussian, looked_at
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task
 from medgraft.values import Batch, Prediction
@@ -31,6 +32,7 @@ class Diffuse(Task):
         seed: of what validation images are judged with.
         coder: makes latents of images, and images of them; it does not learn here. Where there is one, batches are
             latents and what is foreseen is not kept in -1..1.
+        gaussian: foresees what it can, once `measure` has shown it images; the net learns what is left.
 
     Source: Ho et al., NeurIPS 2020;33:6840; guidance without a classifier: Ho and Salimans, arXiv:2207.12598.
     """
@@ -39,10 +41,17 @@ class Diffuse(Task):
     places: ClassVar[str] = "images"
 
     def __init__(
-        self, form: DenoiserForm, answers: Answers, *, side: int, seed: int = 0, coder: Autoencoder | None = None
+        self,
+        form: DenoiserForm,
+        answers: Answers,
+        *,
+        side: int,
+        seed: int = 0,
+        coder: Autoencoder | None = None,
+        gaussian: Gaussian | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.answers, self.coder = Denoiser(form), answers, coder
+        self.net, self.answers, self.coder, self.gaussian = Denoiser(form), answers, coder, gaussian
         self.side, self.seed = side, seed
 
     @property
@@ -62,6 +71,19 @@ class Diffuse(Task):
         """Get images, in -1..1 about, of what it drew."""
         return drawn if self.coder is None else self.coder.unfolded(drawn)
 
+    def measure(self, batches: Iterable[Batch]) -> int:
+        """Show images of the training to the Gaussian, before the net learns, and get how many it took; 0 of none."""
+        if self.gaussian is None:
+            return 0
+        return self.gaussian.learn((one.pixels for one in batches), most=looked_at(len(self.gaussian.mean)))
+
+    def says(self, x_t: Tensor, time: Tensor, kinds: Tensor | None) -> Tensor:
+        """Get the v of noisy images `(N, C, [D,] H, W)` at times `(N,)`, float32; kinds as of `drawn`."""
+        told = self.net(x_t, time, kinds).float()
+        return (
+            told if self.gaussian is None else told + self.gaussian.v(x_t, *parts(time, side=self.side, ndim=x_t.ndim))
+        )
+
     def parts(self) -> Parts:
         return Parts((), self.net)
 
@@ -75,7 +97,7 @@ class Diffuse(Task):
         if self.answers.classes:
             assert batch.targets is not None
             kinds = torch.where(untold, len(self.answers.classes), batch.targets.long())
-        yield "all", (self.net(noisy, time, kinds).float() - v.float()).square().mean()
+        yield "all", (self.says(noisy, time, kinds) - v.float()).square().mean()
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
@@ -87,8 +109,8 @@ class Diffuse(Task):
             eps = eps.to(batch.pixels)
             time = batch.pixels.new_tensor([(number + one.random()) / _TRIED for one in dice])
             noisy, v = q_sample(batch.pixels, time, eps=eps, side=self.side)
-            said = self.net(noisy, time, self._kinds(batch.targets))
-            errors.append((said.float() - v.float()).square().flatten(1).mean(dim=1))
+            said = self.says(noisy, time, self._kinds(batch.targets))
+            errors.append((said - v.float()).square().flatten(1).mean(dim=1))
         means = torch.stack(errors).mean(dim=0).double().cpu().numpy()
         none = np.zeros(0)
         return [
@@ -127,10 +149,10 @@ class Diffuse(Task):
         """
 
         def says(x_t: Tensor, time: Tensor) -> Tensor:
-            told = self.net(x_t, time, kinds).float()
+            told = self.says(x_t, time, kinds)
             if not guidance or kinds is None:
                 return told
-            plain = self.net(x_t, time, None).float()
+            plain = self.says(x_t, time, None)
             return told + guidance * (told - plain)
 
         yield from go_back(
