@@ -128,7 +128,7 @@ def test_what_judges_is_where_the_images_are():
 def test_a_net_that_has_learnt_nothing_says_what_the_gaussian_foresees():
     form = DenoiserForm(2, 1, (8, 16), 1, 1, 2, 0.0)
     plain = Diffuse(form, CLASSES, side=16)
-    told = Diffuse(form, CLASSES, side=16, gaussian=Gaussian(256, 4))
+    told = Diffuse(form, CLASSES, side=16, gaussian=Gaussian((1, 16, 16), 4))
     images = torch.linspace(-1, 1, 16).expand(64, 1, 16, 16) * torch.linspace(-1, 1, 64).view(-1, 1, 1, 1)
     batches = [Batch(part, tuple("abcdefgh"), torch.zeros(8, dtype=torch.long)) for part in images.split(8)]
     assert plain.measure(batches) == 0 and told.measure(batches) == 64

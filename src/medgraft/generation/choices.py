@@ -247,8 +247,9 @@ def _choose_memory(recipe: Recipe, batch: int) -> Recipe:
 def _widths(task: str, axes: int, shape: Sequence[int], times: int, words: str) -> tuple[list[int], str]:
     if task == "stylegan":
         return [16 * min(times, 2)], f"of the finest resolution; each coarser one has twice as many{words}"
-    base = 64 if axes == 2 else 32
-    return [base * min(times, 2) * k for k in (1, 2, 3)], f"three resolutions of {axes} axes{words}"
+    # Where time is short three steps of a narrow net teach more than one of a net twice as wide.
+    base = 32 if times == 1 else 128 if axes == 2 else 64
+    return [base * k for k in (1, 2, 3)], f"three resolutions of {axes} axes{words}"
 
 
 def _times(recipe: Recipe) -> tuple[int, str]:

@@ -245,7 +245,7 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
 
 def gaussian_of(shape: Sequence[int], directions: int | None) -> Gaussian | None:
     """Get the Gaussian under a net that draws images, or latents, `(C, [D,] H, W)`; None without directions."""
-    return Gaussian(math.prod(shape), directions) if directions else None
+    return Gaussian(shape, directions) if directions else None
 
 
 def kinds_drawn(count: int, classes: Sequence[str], *, shares: Sequence[float] = (), first: int = 0) -> np.ndarray:

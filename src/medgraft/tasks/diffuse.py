@@ -75,7 +75,7 @@ class Diffuse(Task):
         """Show images of the training to the Gaussian, before the net learns, and get how many it took; 0 of none."""
         if self.gaussian is None:
             return 0
-        return self.gaussian.learn((one.pixels for one in batches), most=looked_at(len(self.gaussian.mean)))
+        return self.gaussian.learn((one.pixels for one in batches), most=looked_at(self.gaussian.mean.numel()))
 
     def says(self, x_t: Tensor, time: Tensor, kinds: Tensor | None) -> Tensor:
         """Get the v of noisy images `(N, C, [D,] H, W)` at times `(N,)`, float32; kinds as of `drawn`."""
