@@ -47,7 +47,8 @@ def _gathered(task: Segment, pixels: torch.Tensor, *, whole: bool) -> np.ndarray
     for _, part in task.chances(pixels):
         stopping.check()
         if whole and not task.apart:
-            parts.append(part.argmax(dim=0).to(torch.uint8).cpu().numpy())
+            # Over the first axis argmax is ten times slower on processors.
+            parts.append(part.max(dim=0).indices.to(torch.uint8).cpu().numpy())
         else:
             # Half precision holds probabilities to a two-thousandth, at half the memory.
             parts.append(part.to(torch.float16).cpu().numpy() if pixels.ndim == 4 else part.cpu().numpy())

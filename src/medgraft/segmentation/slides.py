@@ -133,7 +133,7 @@ class _Job:
         blank[0] = 1.0
         for begin, part in self._slabs(blank):
             stopping.check()
-            labels = part.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            labels = part.max(dim=0).indices.to(torch.uint8).cpu().numpy()
             self.counts += np.bincount(labels.ravel(), minlength=count)
             self._keep_small(begin, labels)
             self.listen({"event": "predict", "done": begin + len(labels), "of": self.shape[0]})
