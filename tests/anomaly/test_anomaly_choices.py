@@ -49,7 +49,7 @@ def test_what_is_asked_for_stays_and_the_rest_has_reasons():
     recipe = Recipe(task="anomaly").changed({"input.image_size": 64, "machine.device": "cpu"})  # type: ignore[call-arg]
     planned = choose_rest(choose_images(recipe, side=300, gray=True), images=40, preset=("chest", "by names"))
     assert planned.anomaly.method == "patches" and planned.input.image_size == 64
-    assert "oddest 5 %" in planned.reasons["anomaly.top"] and planned.augment.preset == "none"
+    assert "oddest 20 %" in planned.reasons["anomaly.top"] and planned.augment.preset == "none"
     diffusion = recipe.changed({"anomaly.method": "diffusion"})
     planned = choose_rest(choose_images(diffusion, side=300, gray=True), images=40, preset=("chest", "by names"))
     assert planned.task == "anomaly" and planned.generator.shape == [64, 64] and planned.fit.epochs

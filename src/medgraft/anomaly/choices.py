@@ -24,8 +24,8 @@ _SIDES = ((8, 256), (4, 128), (1, 64))  # room of the machine -> pixels of a sid
 _STEP = {"diffusion": 8, "autoencoder": 16}
 _STEPS = {1: 1500, 4: 6000, 8: 12_000}
 _BATCH = 16
-_COARSEST, _LEVELS = 8, 3
-_TOP = {"patches": 0.05, "diffusion": 0.05, "autoencoder": 0.05}
+_CELLS, _LEVELS = (4, 16), 3  # pixels of the side of a cell
+_TOP = {"patches": 0.2, "diffusion": 0.05, "autoencoder": 0.05}
 
 
 def normal_of(labels: Sequence[str | None], asked: str | None) -> tuple[str, str]:
@@ -112,9 +112,10 @@ def _check_asked(recipe: Recipe) -> None:
 
 
 def choose_levels(recipe: Recipe, net: Backbone) -> Recipe:
-    """Fill which stages are compared: the last three, of those whose cells are 8 pixels or more."""
-    coarse = [number for number, stride in enumerate(net.strides, start=1) if stride >= _COARSEST]
-    levels = (coarse or list(range(1, len(net.strides) + 1)))[-_LEVELS:]
+    """Fill which stages are compared: the last three, of those whose cells are small enough for what is small."""
+    least, most = _CELLS
+    fitting = [number for number, stride in enumerate(net.strides, start=1) if least <= stride <= most]
+    levels = (fitting or list(range(1, len(net.strides) + 1)))[-_LEVELS:]
     strides = ", ".join(str(net.strides[level - 1]) for level in levels)
     return filled(recipe, {"anomaly.levels": (levels, f"of {len(net.strides)} stages; cells of {strides} pixels")})
 
