@@ -141,6 +141,18 @@ def test_connected_parts_are_structures_where_it_is_asked(tmp_path: Path, pictur
     assert all(int(row["pixels"]) >= 40 for row in rows_of(tmp_path / "run" / "predictions.csv"))
 
 
+def test_a_model_that_tuning_ruins_is_kept_as_it_was(tmp_path: Path, pictures: Path):
+    said: list[str] = []
+    settings = {**SETTINGS, "fit.lr": 0.03, "fit.head_lr": 0.03, "fit.warmup": 0.0}
+    words: dict[str, Any] = {"listen": lambda event: said.append(str(event.get("text"))), **OPTIONS}
+    mg.train(pictures, out=tmp_path / "run", depth="head", epochs=1, settings=settings, **words)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["training"]["best_epoch"] == 0 and report["training"]["epochs"] == 1
+    assert any("than the model as it was, which is kept" in text for text in said)
+    assert report["outlining"]["gain"]["iou_box"]["value"] == pytest.approx(0.0, abs=1e-6)
+    assert "than the model as it was" in report["methods"] and problems(report) == []
+
+
 @pytest.mark.parametrize("depth", ["head", 1, "lora"])
 def test_sam_is_tuned_and_opened_again(depth: Any, tmp_path: Path, pictures: Path):
     from tiny_sam import save, tiny_sam

@@ -45,11 +45,20 @@ def settle_engine(recipe: Recipe, task: Any, train: Source, *, timed: int = _TIM
 
 
 def fit_places(
-    out: Path, recipe: Recipe, *, task: Any, engine: Engine, train: Source, val: Source | None, listen: Listen
+    out: Path,
+    recipe: Recipe,
+    *,
+    task: Any,
+    engine: Engine,
+    train: Source,
+    val: Source | None,
+    listen: Listen,
+    judge_start: bool = False,
 ) -> Fitted:
     """Fit a task on places, such as a detector, as its filled recipe says; it then holds the best weights.
 
-    Without validation images it holds the last ones.
+    Without validation images it holds the last ones. With `judge_start` the weights that it has count among them: those
+    of a model that could do the same before.
 
     Raises:
         Stopped: it stopped safely and can be resumed.
@@ -73,6 +82,7 @@ def fit_places(
         ema=fit.ema or 0.0,
         patience=fit.patience or 0,
         save_seconds=recipe.machine.save_seconds,
+        judge_start=judge_start,
     )
     return Loop(
         task,

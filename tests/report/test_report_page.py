@@ -258,7 +258,7 @@ def test_one_row_is_no_curve_and_a_kept_start_is_marked() -> None:
     report["training"] |= {"best_epoch": 0}
     assert "against epoch" not in render_report(report, curves={**curves, "train": rows})
     page = render_report(report, curves={**curves, "train": [*rows, {**rows[0], "epoch": 1, "val_score": 0.8}]})
-    assert "Loss against epoch" in page and "best, the probe" in page
+    assert "Loss against epoch" in page and "best, before the first" in page
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_methods_tell_of_a_probe_and_of_tuning_from_there() -> None:
     for name in ("probe", "lbfgs", "tuning", "norms", "adamw"):
         assert REFERENCES[name] in found["references"]
     answers = {row["item"]: row["answer"] for row in checklist(report)["filled"]}
-    assert answers["CLAIM 26"].startswith("No epoch had a better validation AUROC than the probe")
+    assert answers["CLAIM 26"].startswith("No epoch had a better validation AUROC than the weights of the probe")
 
 
 def test_methods_of_a_probe_alone_tell_of_no_training() -> None:

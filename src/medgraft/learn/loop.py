@@ -109,7 +109,7 @@ class Loop:
         listen: gets each event (a plain dict) for progress bars; at "validate" the task holds the weights that are
             judged.
         start: sets the weights to begin with, once: not where a checkpoint brings them. What it gives is kept as
-            `Fitted.start`; its "loss" is the training loss of these weights.
+            `Fitted.start`; its "loss" is the training loss of these weights, where it is known.
     """
 
     def __init__(
@@ -172,7 +172,8 @@ class Loop:
         self.start = self.begin()
         if not self.schedule.judge_start:
             return
-        row = {"epoch": 0, "loss": self.start["loss"], **self._validate(), "learning_rate": 0.0}
+        loss = {"loss": self.start["loss"]} if "loss" in self.start else {}
+        row = {"epoch": 0, **loss, **self._validate(), "learning_rate": 0.0}
         self._keep(row, epoch=-1)
         self._write({"event": "start", "step": 0, **row, **self.start})
         self.listen({"event": "start", **row})

@@ -62,7 +62,10 @@ def train_prompts(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen
             storage.write_json(out / depth_rounds.FILE, depths)
         resuming.begin(out, recipe, found=ready.found)
         words: dict[str, Any] = {"train": parts.train, "val": parts.val, "listen": listen}
-        fitted = fit_places(out, recipe, task=parts.task, engine=parts.engine, **words)
+        fitted = fit_places(out, recipe, task=parts.task, engine=parts.engine, judge_start=True, **words)
+        if fitted.best_epoch < 0:
+            text = "no epoch was better on validation images than the model as it was, which is kept"
+            listen({"event": "warning", "text": text})
         times.train = fitted.seconds
         return _finish(out, ready, parts, before, fitted=fitted, times=times, listen=listen)
     finally:

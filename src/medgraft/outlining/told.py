@@ -103,7 +103,7 @@ def _training_entry(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
     fit, own = recipe.fit, recipe.prompts
     return {
         "probe": None,
-        "epochs": len(fitted.history),
+        "epochs": sum(row["epoch"] > 0 for row in fitted.history),
         "epochs_planned": fit.epochs,
         "best_epoch": fitted.best_epoch + 1,
         "stopped": fitted.stopped,
@@ -139,12 +139,16 @@ def _methods(recipe: Recipe, parts: PromptParts, found: Gathered, fitted: Fitted
         if not task.thawed
         else f"its decoder and {task.thawed} of {len(task.backbone.stages)} stages of its encoder were tuned"
     )
+    epochs = sum(row["epoch"] > 0 for row in fitted.history)
+    kept = "The epoch with the best overlap on validation was kept."
+    if fitted.best_epoch < 0:
+        kept = "No epoch had a better overlap on validation than the model as it was, which was kept."
     return (
         f"Images were parted into {counts['train']} for training, {counts['val']} for validation and {counts['test']} "
         f"for the test. A model that outlines what prompts show ({task.prompter.name}) was tuned on their label maps: "
-        f"{deep}, for {len(fitted.history)} epochs of AdamW. Structures were shown by boxes whose edges wavered by a "
+        f"{deep}, for {epochs} epochs of AdamW. Structures were shown by boxes whose edges wavered by a "
         f"twentieth of their size, by a point, or by some points, and each answer was corrected once by a point in the "
-        f"largest error. The epoch with the best overlap on validation was kept. Test structures were shown by the "
+        f"largest error. {kept} Test structures were shown by the "
         f"exact box and by the innermost point of their largest part; the candidate that the model thinks best of was "
         f"compared with the truth (intersection over union). Intervals are from {recipe.scores.resamples} resamples of "
         f"patients. medgraft {VERSION}."

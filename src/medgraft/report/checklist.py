@@ -202,9 +202,8 @@ def _selection(report: Report) -> str:
         return "The head is the optimum of its penalised loss; no epoch was chosen. The test set had no part in it."
     score = named(training["score"]).title if training.get("score") else "validation score"
     if training["best_epoch"] == 0:
-        return (
-            f"No epoch had a better validation {score} than the probe, which was kept. The test set had no part in it."
-        )
+        begun = "the weights of the probe" if training.get("probe") else "the weights before the first"
+        return f"No epoch had a better validation {score} than {begun}, so they stayed. The test set had no part in it."
     return f"Epoch with the best validation {score}: {training['best_epoch']}. The test set had no part in it."
 
 

@@ -177,7 +177,8 @@ def _training(report: Report, cite: _Citations) -> Iterator[str]:
         if training.get("best_epoch") is None:
             best = ""
         elif training["best_epoch"] == 0:
-            best = f"; none was better than the probe, which was kept{score}"
+            begun = "the probe, which was" if training.get("probe") else "the weights before the first, which were"
+            best = f"; none was better than {begun} kept{score}"
         yield f"Training took {count(training['epochs'], 'epoch')}{best}."
     for name in ("schedule", "loss", "balance"):
         if training.get(name):

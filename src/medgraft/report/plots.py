@@ -180,7 +180,7 @@ def training(
             text(
                 panel.x(best) + (-6 if left_of else 6),
                 panel.top + 10,
-                f"best, epoch {best}" if best else "best, the probe",
+                f"best, epoch {best}" if best else "best, before the first",
                 anchor="end" if left_of else "start",
                 css="note rust",
             )

@@ -189,7 +189,9 @@ class Segment(Task):
 
     def _classes(self, pixels: Tensor) -> np.ndarray:
         count = 1 + len(self.answers.classes)
-        return torch.cat([part[:count].max(dim=0).indices.to(torch.uint8).cpu() for _, part in self.chances(pixels)]).numpy()
+        return torch.cat(
+            [part[:count].max(dim=0).indices.to(torch.uint8).cpu() for _, part in self.chances(pixels)]
+        ).numpy()
 
     def _things(self, pixels: Tensor) -> np.ndarray:
         whole = torch.cat([part.float().cpu() for _, part in self.chances(pixels)], dim=1).numpy()
