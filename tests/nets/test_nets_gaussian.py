@@ -33,7 +33,7 @@ def test_what_it_foresees_is_the_closed_form():
     time = torch.linspace(0.1, 0.98, 64)
     x_t, _ = q_sample(images, time, eps=torch.randn(images.shape, generator=torch.Generator().manual_seed(1)), side=64)
     alpha, sigma = parts(time, side=64, ndim=4)
-    said = gaussian.v(x_t, alpha, sigma).flatten(1)
+    said = gaussian.v(x_t, alpha=alpha, sigma=sigma).flatten(1)
     for row in range(64):
         a, s = float(alpha[row]), float(sigma[row])
         off = x_t[row].flatten() - a * mean
@@ -47,7 +47,7 @@ def test_no_other_line_errs_less_on_images_of_that_kind():
     time = torch.full((2000,), 0.6)
     x_t, v = q_sample(images, time, eps=torch.randn(images.shape, generator=torch.Generator().manual_seed(2)), side=64)
     alpha, sigma = parts(time, side=64, ndim=4)
-    own = (gaussian.v(x_t, alpha, sigma) - v).square().mean()
+    own = (gaussian.v(x_t, alpha=alpha, sigma=sigma) - v).square().mean()
     rows = torch.cat([x_t.flatten(1), torch.ones(2000, 1)], dim=1)
     best = torch.linalg.lstsq(rows, v.flatten(1)).solution
     fitted = (rows @ best - v.flatten(1)).square().mean()
@@ -58,7 +58,8 @@ def test_directions_that_few_images_do_not_have_change_nothing():
     few = Gaussian((1, 4, 4), 8)
     assert few.learn([_images(6)[0]], most=100) == 6
     assert (few.ways[:, 5:] == 0).all() and (few.ways[:, :5].norm(dim=0) - 1).abs().max() < 1e-4
-    assert torch.isfinite(few.v(torch.randn(2, 1, 4, 4), *2 * [torch.full((2, 1, 1, 1), 0.7)])).all()
+    half = torch.full((2, 1, 1, 1), 0.7)
+    assert torch.isfinite(few.v(torch.randn(2, 1, 4, 4), alpha=half, sigma=half)).all()
     with pytest.raises(ValueError, match="3 images"):
         few.learn([_images(3)[0]], most=9)
 
@@ -68,4 +69,5 @@ def test_images_that_are_all_alike_are_foreseen_as_they_are():
     gaussian.learn([image.repeat(5, 1, 1, 1)], most=5)
     time = torch.tensor([0.5])
     x_t, v = q_sample(image, time, eps=torch.ones_like(image), side=64)
-    assert torch.allclose(gaussian.v(x_t, *parts(time, side=64, ndim=4)), v, atol=1e-3)
+    alpha, sigma = parts(time, side=64, ndim=4)
+    assert torch.allclose(gaussian.v(x_t, alpha=alpha, sigma=sigma), v, atol=1e-3)

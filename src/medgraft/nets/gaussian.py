@@ -103,7 +103,7 @@ class Gaussian(nn.Module):
         self.spectrum.copy_(((spectra[0] + spectra[1]) / 2).clamp_min(_LEAST))
         return count
 
-    def v(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def v(self, x_t: Tensor, *, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Get the expected v of noisy images, float32 in their shape.
 
         Args:

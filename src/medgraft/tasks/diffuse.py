@@ -77,12 +77,13 @@ class Diffuse(Task):
             return 0
         return self.gaussian.learn((one.pixels for one in batches), most=looked_at(self.gaussian.mean.numel()))
 
-    def says(self, x_t: Tensor, time: Tensor, kinds: Tensor | None) -> Tensor:
+    def says(self, x_t: Tensor, time: Tensor, *, kinds: Tensor | None) -> Tensor:
         """Get the v of noisy images `(N, C, [D,] H, W)` at times `(N,)`, float32; kinds as of `drawn`."""
         told = self.net(x_t, time, kinds).float()
-        return (
-            told if self.gaussian is None else told + self.gaussian.v(x_t, *parts(time, side=self.side, ndim=x_t.ndim))
-        )
+        if self.gaussian is None:
+            return told
+        alpha, sigma = parts(time, side=self.side, ndim=x_t.ndim)
+        return told + self.gaussian.v(x_t, alpha=alpha, sigma=sigma)
 
     def parts(self) -> Parts:
         return Parts((), self.net)
@@ -97,7 +98,7 @@ class Diffuse(Task):
         if self.answers.classes:
             assert batch.targets is not None
             kinds = torch.where(untold, len(self.answers.classes), batch.targets.long())
-        yield "all", (self.says(noisy, time, kinds) - v.float()).square().mean()
+        yield "all", (self.says(noisy, time, kinds=kinds) - v.float()).square().mean()
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
@@ -109,7 +110,7 @@ class Diffuse(Task):
             eps = eps.to(batch.pixels)
             time = batch.pixels.new_tensor([(number + one.random()) / _TRIED for one in dice])
             noisy, v = q_sample(batch.pixels, time, eps=eps, side=self.side)
-            said = self.says(noisy, time, self._kinds(batch.targets))
+            said = self.says(noisy, time, kinds=self._kinds(batch.targets))
             errors.append((said - v.float()).square().flatten(1).mean(dim=1))
         means = torch.stack(errors).mean(dim=0).double().cpu().numpy()
         none = np.zeros(0)
@@ -149,10 +150,10 @@ class Diffuse(Task):
         """
 
         def says(x_t: Tensor, time: Tensor) -> Tensor:
-            told = self.says(x_t, time, kinds)
+            told = self.says(x_t, time, kinds=kinds)
             if not guidance or kinds is None:
                 return told
-            plain = self.says(x_t, time, None)
+            plain = self.says(x_t, time, kinds=None)
             return told + guidance * (told - plain)
 
         yield from go_back(
