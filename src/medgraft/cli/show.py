@@ -132,10 +132,8 @@ def _words(event: dict[str, Any]) -> str:
             f"{event['val_loss']:.4f}, score {event['val_score']:.4f}, {event['images_per_second']:.0f} images/s"
         )
     if event["event"] == "start":
-        return (
-            f"the probe: loss {event['loss']:.4f}, validation loss {event['val_loss']:.4f}, "
-            f"score {event['val_score']:.4f}"
-        )
+        begun = f"the probe: loss {event['loss']:.4f}" if "loss" in event else "before the first epoch"
+        return f"{begun}, validation loss {event['val_loss']:.4f}, score {event['val_score']:.4f}"
     if event["event"] == "resumed":
         return f"going on from epoch {event['epoch'] + 1}, step {event['step']}"
     if event["event"] == "warning":
