@@ -190,9 +190,8 @@ def assemble_images(recipe: Recipe, found: Gathered, answers: Answers) -> DrawnP
     task = task_of(recipe, answers, changes)
     engine = Engine(recipe.machine.device, precision=recipe.fit.precision, channels_last=False)
     engine.place(task)
-    whole = len(found.of("train")) >= (
-        recipe.fit.batch_size or 16
-    )  # fewer images than a batch make one that is not full
+    # Fewer images than a batch make one that is not full.
+    whole = len(found.of("train")) >= (recipe.fit.batch_size or 16)
     train = Looks([loader("train", shuffle=True, preset=changes, drop_last=whole)], recipe.generator.looks or 1)
     return DrawnParts(recipe, found, task, engine, answers, train, loader("val"), _meaning_of(recipe, found))
 

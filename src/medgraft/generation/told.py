@@ -136,6 +136,9 @@ def _training_entry(parts: DrawnParts, fitted: Fitted) -> dict[str, Any]:
     facts += [["an epoch shows an image", f"{own.looks} times"], *_latent_facts(parts), *_volume_facts(parts)]
     if isinstance(parts.task, Diffuse):
         loss, optimiser = "mean squared error of v, at times spread evenly over each batch", "AdamW"
+        if parts.task.gaussian is not None:
+            known = f"a Gaussian of training images, {own.directions} directions and all frequencies"
+            facts += [["foreseen before it learns", known]]
         facts += [["way back from noise", f"{own.sampler}, {own.steps} steps, guidance {own.guidance:g}"]]
     else:
         loss = f"logistic, both nets in turn; slopes at real images weigh {own.gamma:g}; path length"
@@ -174,6 +177,8 @@ def _methods(parts: DrawnParts, fitted: Fitted) -> str:
         if isinstance(parts.task, Diffuse)
         else "A StyleGAN2 with adaptive augmentation of what the discriminator sees (Karras et al., NeurIPS 2020)"
     )
+    if isinstance(parts.task, Diffuse) and parts.task.gaussian is not None:
+        net += " over the linear denoiser of a Gaussian that was measured on training images"
     net += _in_latents(parts)
     by = f", by class ({', '.join(parts.answers.classes)})," if parts.answers.classes else ""
     return (

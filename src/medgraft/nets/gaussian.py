@@ -28,7 +28,7 @@ def directions_of(numbers: int, images: int) -> int:
 
 def looked_at(numbers: int) -> int:
     """Get how many images of so many numbers are looked at, at most."""
-    return max(2, min(_MOST_LOOKS, _LOOKS_KEPT // numbers))
+    return max(_FEWEST, min(_MOST_LOOKS, _LOOKS_KEPT // numbers))
 
 
 class Gaussian(nn.Module):
@@ -68,14 +68,11 @@ class Gaussian(nn.Module):
 
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor], *, most: int) -> int:
-        """Measure images, and get how many were looked at.
+        """Measure images, and get how many were looked at; of fewer than four it learns nothing, and foresees none.
 
         Args:
             batches: `(N, C, [D,] H, W)` each.
             most: images that are looked at.
-
-        Raises:
-            ValueError: there are fewer than four.
         """
         rows: list[Tensor] = []
         count = 0
@@ -85,7 +82,7 @@ class Gaussian(nn.Module):
             if count >= most:
                 break
         if count < _FEWEST:
-            raise ValueError(f"{count} images do not tell how images vary")
+            return count
         flat = torch.cat(rows)
         self.mean.copy_(flat.mean(dim=0).view(self.mean.shape))
         flat -= flat.mean(dim=0)

@@ -52,7 +52,8 @@ def refuse_others(out: Path, *, marker: str, given: dict[str, Path]) -> None:
     if ours and told is None:
         what = f"the folder holds {ours[0].name}, and no {marker} that says that medgraft wrote it"
         raise BadData(what, where=out, do=_ANOTHER)
-    for name, digest in ((told or {}).get(WRITTEN) or {}).items():
+    digests = (told or {}).get(WRITTEN)
+    for name, digest in digests.items() if isinstance(digests, dict) else ():
         path = out / Path(str(name)).name
         if path.is_file() and storage.sha256_file(path) != digest:
             do = f"Move it elsewhere to keep it, or delete it. {_ANOTHER}"
