@@ -178,8 +178,8 @@ def _methods(ready: Prepared, parts: NormalParts, fitted: Fitted, result: Mappin
         "features from the nearest kept ones.",
         "diffusion": f"A denoising diffusion model over a Gaussian denoiser learnt from {count} normal training "
         f"images for {len(fitted.history)} epochs. Images were taken to time {own.noise:g} with Gaussian noise "
-        f"and back in {own.steps} steps, with {own.noises} noises (after AnoDDPM, Wyatt et al., CVPR workshops 2022). How odd a "
-        "place is, is the absolute difference from the mean of what was drawn.",
+        f"and back in {own.steps} steps, with {own.noises} noises (after AnoDDPM, Wyatt et al., CVPR workshops 2022). "
+        "How odd a place is, is the absolute difference from the mean of what was drawn.",
         "autoencoder": f"A convolutional autoencoder learnt from {count} normal training images for "
         f"{len(fitted.history)} epochs. How odd a place is, is the absolute difference from what it draws.",
     }[own.method]
