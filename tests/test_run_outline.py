@@ -158,9 +158,12 @@ def test_sam_is_tuned_and_opened_again(depth: Any, tmp_path: Path, pictures: Pat
     from tiny_sam import save, tiny_sam
 
     folder = save(tiny_sam(mlp=512), tmp_path / "sam")
+    # Rates at which a model of random weights becomes better at once: one that does not would be kept as it was.
+    settings = {**SETTINGS, "fit.lr": 0.003, "fit.head_lr": 0.003}
     report = mg.train(
-        pictures, out=tmp_path / "run", backbone=str(folder), depth=depth, epochs=1, settings=SETTINGS, **OPTIONS
+        pictures, out=tmp_path / "run", backbone=str(folder), depth=depth, epochs=2, settings=settings, **OPTIONS
     )
+    assert report["training"]["best_epoch"] > 0
     assert report["depth"]["thawed_stages"] == {"head": 0, 1: 1, "lora": 2}[depth]
     assert bool(report["depth"]["adapters"]) == (depth == "lora")
     one, other = open_prompter(str(tmp_path / "run")), open_prompter(str(folder))
