@@ -10,6 +10,11 @@ with the same number of steps. They are compared on many images of other patient
 - chest: chest X-rays, normal or pneumonia (cxr_pneumonia_624); test: all other images, near-duplicates kept together;
 - skin: dermoscopies, naevus or melanoma (ham10000_sub); test: all other lesions.
 
+And two rare classes, 15 training images of one beside 120 of all others:
+
+- dermatofibroma: dermoscopies of seven kinds of lesion (ham10000_sub);
+- covid: chest X-rays without a finding, with COVID-19 or another pneumonia (covid_cxr).
+
 What is told: the paired difference of AUROC from real images alone on the test images, of each draw with its interval,
 and over draws the mean with the interval of Student's t (another training set and other seeds each); and how often
 validation let synthetic images in. Nothing is chosen on test images. Cells are kept in keratitis.json beside this file,
@@ -30,6 +35,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +45,30 @@ from scipy.stats import t as student
 import medgraft as mg
 from medgraft import seeds
 
-SETS = ("phantoms", "chest", "skin")
-REAL = {  # folder below --shared/data, healthy, diseased
-    "chest": ("cxr_pneumonia_624", "normal", "pneumonia"),
-    "skin": ("ham10000_sub", "nv", "mel"),
+
+@dataclass(frozen=True)
+class Real:
+    """Real images to draw training sets from.
+
+    Attributes:
+        folder: below --shared/data.
+        diseased: label of the diseased ones.
+        healthy: label of the healthy ones; of a rare class None, which takes all others.
+    """
+
+    folder: str
+    diseased: str
+    healthy: str | None = None
+
+
+REAL = {
+    "chest": Real("cxr_pneumonia_624", "pneumonia", "normal"),
+    "skin": Real("ham10000_sub", "mel", "nv"),
+    "dermatofibroma": Real("ham10000_sub", "df"),
+    "covid": Real("covid_cxr", "covid"),
 }
+SETS = ("phantoms", *REAL)
+RARE = {"healthy": 120, "diseased": 15}  # training images where a class is rare
 RATIOS: list[Any] = [0.5, 1.0, 2.0, "balance"]
 WORDS = {0.5: "half as many", 1.0: "as many", 2.0: "twice as many", "balance": "rare class filled up"}
 HELD = 0.5  # share of phantom patients who are in the test part of every draw
@@ -130,17 +155,17 @@ def pool(options: argparse.Namespace, data: str) -> list[dict[str, str]]:
     if data == "phantoms":
         folder = options.out / "data" / "phantoms"
         mg.draw_phantoms("keratitis", count=options.pool, out=folder, size=options.size, seed=7)
-        names = {"healthy": "healthy", "keratitis": "diseased"}
+        diseased, healthy = "keratitis", None
     else:
-        stem, *labels = REAL[data]
-        folder, names = options.shared / "data" / stem, dict(zip(labels, CLASSES, strict=True))
+        folder = options.shared / "data" / REAL[data].folder
+        diseased, healthy = REAL[data].diseased, REAL[data].healthy
     with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"] in names]
+        rows = [row for row in csv.DictReader(file) if row["label"] in (diseased, healthy or row["label"])]
     patients = looks_alike(options, data, folder) if "patient" not in rows[0] else {}
     return [
         {
             "path": str((folder / row["path"]).resolve()),
-            "label": names[row["label"]],
+            "label": CLASSES[row["label"] == diseased],
             "patient": row.get("patient") or patients.get(row["path"], row["path"]),
         }
         for row in rows
@@ -169,7 +194,8 @@ def drawn_table(options: argparse.Namespace, data: str, draw: int) -> Path:
     if data == "phantoms":  # enough of them, so that the test images are the same in each draw
         order = seeds.permutation(len(patients), seed=0, purpose="keratitis-test")
         held = {patients[k] for k in order[: round(HELD * len(patients))].tolist()}
-    wanted = {"healthy": options.healthy, "diseased": options.diseased}
+    rare = data in REAL and REAL[data].healthy is None
+    wanted = RARE if rare else {"healthy": options.healthy, "diseased": options.diseased}
     chosen = list(train_images(by_patient, [one for one in patients if one not in held], wanted=wanted, draw=draw))
     taken = {row["patient"] for row in chosen}
     test = [row for row in rows if row["patient"] not in taken and (not held or row["patient"] in held)]

@@ -15,7 +15,7 @@ import medgraft as mg
 from medgraft.errors import BadData, BadRecipe, Leak, RunRefused
 from medgraft.files import read_image, save_nifti
 from medgraft.report.schema import problems
-from medgraft.segmentation.valleys import TRIED
+from medgraft.segmentation.partings import SEAMS, VALLEYS
 from tiny_masks import AFFINE, make_pictures, make_things, make_volumes, picture, volume, write_table
 
 SETTINGS: dict[str, Any] = {"masks.width": 8, "masks.patches": 8, "fit.batch_size": 8, "scores.resamples": 100}
@@ -226,7 +226,8 @@ def test_things_are_told_apart(tmp_path: Path):
     assert drawn.dtype == np.uint16 and int(row["things"]) == drawn.max() >= 3
     (told,) = mg.open_run(tmp_path / "run").predict(Path(row["path"]))
     np.testing.assert_array_equal(told.mask, drawn)
-    assert json.loads((tmp_path / "run" / "calibration.json").read_text())["valley"] in TRIED
+    parting = json.loads((tmp_path / "run" / "calibration.json").read_text())
+    assert parting["valley"] in VALLEYS and parting["seam"] in SEAMS
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from medgraft.samples.mask_edges import thing_planes, ways_of
 from medgraft.samples.mask_patches import Cut, MaskCases, MaskPatches, MaskWholes, cut_out
 from medgraft.samples.picture_grid import UNKNOWN
 from medgraft.samples.presets import Preset, preset
-from medgraft.samples.things import told_apart
+from medgraft.samples.things import Parting, told_apart
 from medgraft.tasks.segment import in_pixels
 from medgraft.values import InputSpec
 
@@ -177,9 +177,28 @@ def test_a_shallow_valley_parts_nothing_unless_asked():
     columns = np.arange(41)
     ways[1] = np.where(columns < 20, 17, 23) - columns[None]  # two middles six pixels apart
     ways[0] = 10 - np.arange(20)[:, None]
-    assert told_apart(body, ways, valley=0.6).max() == 2
+    assert told_apart(body, ways, parting=Parting(valley=0.6)).max() == 2
     ways[1] = 15 + columns / 4 - columns[None]  # votes spread evenly between both
-    assert told_apart(body, ways, valley=0.6).max() == 1
+    assert told_apart(body, ways, parting=Parting(valley=0.6)).max() == 1
+
+
+def test_a_seam_parts_what_votes_for_one_middle_and_a_scratch_does_not():
+    body = np.zeros((24, 40))
+    body[2:22, 4:36] = 1
+    ways = np.stack([11.5 - np.indices(body.shape)[0], 19.5 - np.indices(body.shape)[1]])  # all for one middle
+    seams = np.zeros(body.shape)
+    seams[:, 17:21] = (0.6, 0.9, 0.8, 0.6)
+    found = told_apart(body, ways, seams=seams)
+    assert found.max() == 2 and ((found > 0) == (body > 0)).all()
+    assert len(np.unique(found[2:22, 4:18])) == len(np.unique(found[2:22, 20:36])) == 1  # the ridge lies between
+    assert told_apart(body, ways, seams=seams, parting=Parting(seam=1.0)).max() == 1
+    assert told_apart(body, ways, seams=seams, parting=Parting(seam=0.95)).max() == 1
+    seams[:8] = 0  # it does not run through
+    assert told_apart(body, ways, seams=seams).max() == 1
+    seams[:] = 0
+    seams[2:5, 4:8] = 0.9
+    seams[2:4, 4:7] = 0  # what it cuts off is too small for a thing
+    assert told_apart(body, ways, seams=seams).max() == 1
 
 
 def test_a_body_that_votes_elsewhere_is_a_thing_and_specks_are_none():

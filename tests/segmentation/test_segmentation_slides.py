@@ -20,6 +20,7 @@ from medgraft.learn.engine import Engine
 from medgraft.samples.framing import FrameForm
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.samples.picture_grid import PictureForm
+from medgraft.samples.things import Parting
 from medgraft.segmentation import slides
 from medgraft.segmentation.opened import MaskRun
 from medgraft.segmentation.results import MaskResults
@@ -36,7 +37,7 @@ class Brightness:
     sweep = Sweep((64, 512), (0, 32), (1, 1), 2)
 
     def __init__(self, names: tuple[str, ...], *, apart: bool = False) -> None:
-        self.answers, self.apart, self.valley = SimpleNamespace(classes=names), apart, 0.5
+        self.answers, self.apart, self.parting = SimpleNamespace(classes=names), apart, Parting()
         self.backbone = SimpleNamespace(spec=InputSpec(mean=(0.0,) * 3, std=(1.0,) * 3))
 
     def told(self, windows: torch.Tensor) -> torch.Tensor:
@@ -132,7 +133,9 @@ def test_a_table_alone_is_written_of_slides_too_and_rows_without_any_file(tmp_pa
 )
 def test_a_slide_that_cannot_be_drawn_on_is_named_and_the_rest_is_drawn(tmp_path, monkeypatch, form, grid, why):
     run = opened(form, grid=grid)
-    monkeypatch.setattr("medgraft.segmentation.drawing.told_apart", lambda inside, ways, valley: (inside > 0) * 1)
+    monkeypatch.setattr(
+        "medgraft.segmentation.drawing.told_apart", lambda inside, ways, seams, parting: (inside > 0) * 1
+    )
     write_slide(tmp_path / "in" / "s.tif", drawn())
     Pillow.fromarray(np.full((40, 50, 3), 120, np.uint8)).save(tmp_path / "in" / "a.png")
     done = run.predict_to(tmp_path / "out.csv", tmp_path / "in", workers=1)

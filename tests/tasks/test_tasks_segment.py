@@ -101,8 +101,8 @@ def test_the_way_to_the_middle_is_turned_with_a_mirrored_look():
         for axis in (0, 1):
             task.mirrored = (axis,)
             plain, mirrored = task.told(pixels), task.told(pixels.flip(axis + 2)).flip(axis + 2)
-            for plane in range(4):
-                sign = -1 if plane == 2 + axis else 1  # down is plane 2, across plane 3
+            for plane in range(5):
+                sign = -1 if plane == 3 + axis else 1  # down is plane 3, across plane 4
                 torch.testing.assert_close(mirrored[:, plane], sign * plain[:, plane], atol=1e-4, rtol=1e-4)
 
 

@@ -315,8 +315,8 @@ def _chosen_on_val(report: Mapping[str, Any]) -> list[str]:
     epoch = [] if blind or training.get("epochs") == 0 else ["the epoch"]
     threshold = of(report, "operating_point").get("threshold")
     things = drawn.kind_of(report) == "things" and not blind
-    valleys = ["how deep a valley of votes parts two things"] if things else []
-    return epoch + ([] if threshold is None else ["the threshold"]) + valleys
+    parting = ["what it takes to part two things"] if things else []
+    return epoch + ([] if threshold is None else ["the threshold"]) + parting
 
 
 def _few(scores: Mapping[str, Any], main: str | None) -> list[str]:  # those that stand for all

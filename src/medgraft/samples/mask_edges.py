@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 NEAR = 4.0  # pixels: ways up to so many are hardly compressed
+AT_SEAM = 0.75  # nearness to a gap from which a pixel is at the seam: a band of about four pixels
 _GAP, _REACH = 3.0, 2.0  # pixels: things this near touch, and how far around a gap its pixels count more
 
 

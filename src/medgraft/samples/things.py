@@ -1,38 +1,70 @@
-"""Things of one class told apart, from what a net says: how sure a pixel is inside, and where its middle is."""
+"""Things of one class told apart, from what a net says of a pixel: inside, where the middle is, at a seam."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 VALLEY = 0.6  # of the lower of two peaks of votes: a valley that is deeper parts them
+SEAM = 0.5  # from which probability a pixel is at a seam between two things
 _LEAST = 4  # pixels of a thing
+_SHARE = 0.1  # of the largest part, that another part between seams has at least if it is a thing
 _BLUR = 1.0  # pixels
+_SURE = 0.5  # from which probability a pixel is inside
 _FEWEST = 2.0  # votes that peak in a place, once blurred
 
 
-def told_apart(inside: np.ndarray, ways: np.ndarray, *, valley: float = VALLEY, sure: float = 0.5) -> np.ndarray:
+@dataclass(frozen=True)
+class Parting:
+    """What it takes to part two things; both are chosen on validation images.
+
+    Attributes:
+        valley: how deep a valley of votes is, as a share of the lower peak, that parts two things; less parts more.
+        seam: from which probability on a pixel is at a seam; less parts more, and 1 leaves it to the votes.
+    """
+
+    valley: float = VALLEY
+    seam: float = SEAM
+
+
+def told_apart(
+    inside: np.ndarray,
+    ways: np.ndarray,
+    *,
+    seams: np.ndarray | None = None,
+    parting: Parting | None = None,
+) -> np.ndarray:
     """Get a number for each thing.
 
     Each pixel inside votes for where its middle is. Votes that lie close together are of one thing: peaks of their
     density, parted from each other by a valley. What a thing has of pixels apart from its largest part goes to its
-    neighbours.
+    neighbours. Where the votes are for one thing and a seam runs through it, it is two: a net that is not sure puts
+    the middle of two things between them, and still sees that something parts them.
 
     Args:
-        inside: `(H, W)` probability that a pixel is of a thing.
+        inside: `(H, W)` probability that a pixel is of a thing; of a half and more it is.
         ways: `(2, H, W)` pixels down and across to the middle of its thing.
-        valley: how deep it is, as a share of the lower peak, that parts two things; less parts more of them.
-        sure: from which probability a pixel is inside.
+        seams: `(H, W)` probability that a pixel is where two things meet, or None for votes alone.
+        parting: what it takes to part two things; as its class says when None.
 
     Returns:
         `(H, W)` int32: 0 where there is nothing, 1 to n in the things; those of fewer than 4 pixels are left out.
 
     Source: votes for middles as in Cheng et al., Panoptic-DeepLab, CVPR 2020, p. 12472, and Neven et al., CVPR 2019,
-        p. 8837; watershed of their density.
+        p. 8837; watershed of their density; seams as in the borders of Caicedo et al., Cytometry A 2019.
     """
+    parting = parting or Parting()
+    voted = by_votes(inside, ways, valley=parting.valley)
+    return voted if seams is None else cut(voted, seams, seam=parting.seam)
+
+
+def by_votes(inside: np.ndarray, ways: np.ndarray, *, valley: float = VALLEY) -> np.ndarray:
+    """Get a number for each thing from votes alone; see `told_apart`."""
     from skimage.segmentation import watershed
 
-    body = inside >= sure
+    body = inside >= _SURE
     rows, columns = np.nonzero(body)
     if not len(rows):
         return np.zeros(body.shape, np.int32)
@@ -49,6 +81,32 @@ def told_apart(inside: np.ndarray, ways: np.ndarray, *, valley: float = VALLEY, 
     whole = watershed(np.zeros(body.shape, np.uint8), _largest_parts(found), mask=body)
     alone, _ = _parts(body & (whole == 0))  # what no thing reaches is one of its own
     return _numbered(np.where(alone > 0, alone + whole.max(), whole))
+
+
+def cut(things: np.ndarray, seams: np.ndarray, *, seam: float = SEAM) -> np.ndarray:
+    """Part the things that seams run through; a seam's own pixels go to the parts beside it, up to its ridge.
+
+    Args:
+        things: `(H, W)` numbers of things.
+        seams: `(H, W)` probability that a pixel is where two things meet.
+        seam: from which probability on it is; 1 parts nothing.
+    """
+    from skimage.segmentation import watershed
+
+    pieces, count = _parts_of(np.where(seams < seam, things, 0))
+    if seam >= 1 or not count:
+        return things
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    owner = np.zeros(count + 1, np.int64)
+    owner[pieces.ravel()] = things.ravel()
+    largest = np.zeros(int(things.max()) + 1, np.int64)
+    np.maximum.at(largest, owner[1:], sizes[1:])
+    kept = (sizes >= _LEAST) & (sizes >= _SHARE * largest[owner])
+    kept[0] = False
+    parted = np.bincount(owner[kept], minlength=len(largest)) > 1
+    # A thing that is not parted keeps all its pixels; of one that is, only its pieces are given.
+    marks = np.where(parted[things], np.where(kept[pieces], pieces + len(largest), 0), things)
+    return _numbered(np.asarray(watershed(seams, marks, mask=things > 0)))
 
 
 def _peaks(density: np.ndarray, valley: float) -> np.ndarray:

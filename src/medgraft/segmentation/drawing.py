@@ -12,6 +12,7 @@ import torch
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
 from medgraft.samples.mask_grid import GridFrame, SolidFrame
+from medgraft.samples.picture_grid import PictureFrame
 from medgraft.samples.things import told_apart
 from medgraft.tasks.segment import Segment
 from medgraft.values import Batch, Prediction
@@ -66,8 +67,19 @@ def _classes(chances: np.ndarray, frame: GridFrame) -> np.ndarray:
 
 def _things(task: Segment, chances: np.ndarray, frame: GridFrame) -> np.ndarray:
     assert not isinstance(frame, SolidFrame)
-    inside = 1 - frame.back(chances[:1].astype(np.float32))[0]
-    return told_apart(inside, frame.ways_back(chances[-2:].astype(np.float32)), valley=task.valley)
+    inside, seams, ways = thing_maps(chances, frame)
+    return told_apart(inside, ways, seams=seams, parting=task.parting)
+
+
+def thing_maps(chances: np.ndarray, frame: PictureFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Get what tells things apart in the file's own pixels: `(H, W)` inside, `(H, W)` seams, `(2, H, W)` ways.
+
+    Args:
+        chances: `(outputs, H, W)` as `Segment.chances` gives them.
+        frame: where network pixels are in the file.
+    """
+    found = chances.astype(np.float32)
+    return 1 - frame.back(found[:1])[0], frame.back(found[-3:-2])[0], frame.ways_back(found[-2:])
 
 
 def drawn_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from medgraft.segmentation import told
 from medgraft.segmentation.cases import CaseShelf, truth_of
 from medgraft.segmentation.drawer import Drawer
 from medgraft.segmentation.judge import Rules, verdicts
+from medgraft.segmentation.partings import best_parting
 from medgraft.segmentation.parts import DrawParts, Prepared, assemble_masks, prepare_masks
-from medgraft.segmentation.valleys import best_valley
 
 _MEASURED = 24  # batches that BatchNorm's statistics are measured on
 _NO_EPOCH = 1_000_000  # patches that no epoch shows
@@ -86,7 +87,7 @@ def _finish(
     rules = Rules.of(recipe, parts.frames.values(), classes=ready.form.names)
     if task.apart and told.is_judged(fitted):
         truths = {key: truth_of(by_key[key], ready.form) for key in parts.val.cases.keys}
-        task.valley = best_valley(task, parts.engine, parts.val, truths, frames=parts.frames)
+        task.parting = best_parting(task, parts.engine, parts.val, truths, frames=parts.frames)
     drawer = Drawer(out, task, parts.engine, form=ready.form, rules=rules)
     began = time.perf_counter()
     for split, wholes in (("val", parts.val), ("test", parts.test)):
@@ -99,9 +100,8 @@ def _finish(
     result = verdicts(drawer.judged, rules, seed=recipe.seed, resamples=recipe.scores.resamples)
     save_segmenter(out / "model.safetensors", task, card=told.card_of(recipe, parts, ready))
     fitted_on = "val" if told.is_judged(fitted) else None
-    storage.write_json(
-        out / "calibration.json", {"valley": task.valley if task.apart else None, "fitted_on": fitted_on}
-    )
+    parting = asdict(task.parting) if task.apart else {"valley": None}
+    storage.write_json(out / "calibration.json", {**parting, "fitted_on": fitted_on})
     drawer.write_table()
     report = told.report_of(recipe, parts, ready, fitted=fitted, times=times, result=result, out=out)
     curves: dict[str, Any] = {"train": fitted.history, "drawn": drawer.curves()}

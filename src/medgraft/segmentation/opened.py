@@ -23,7 +23,7 @@ from medgraft.samples.loader import normalised
 from medgraft.samples.mask_grid import Laid, laid
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.samples.picture_grid import PictureForm, PictureFrame, levels_of
-from medgraft.samples.things import VALLEY
+from medgraft.samples.things import Parting
 from medgraft.segmentation.drawing import draw
 from medgraft.segmentation.judge import Rules
 from medgraft.segmentation.results import MaskResults
@@ -57,7 +57,7 @@ class MaskRun:
         check_folder(self.folder)
         self.report: dict[str, Any] = report_in(self.folder)
         self.task, self.form, self.card = load_segmenter(self.folder / "model.safetensors")
-        self.task.valley = float(self.card.get("valley", VALLEY))
+        self.task.parting = Parting(**self.card.get("parting", {}))
         self.masks = MaskForm.from_dict(self.card["masks"])
         own = self.card["rules"]
         self.rules = Rules(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from medgraft.reporting import augment_steps, depth_entry, gathered_entry, run_e
 from medgraft.samples.framing import FrameForm
 from medgraft.samples.mask_meaning import MaskForm
 from medgraft.samples.picture_grid import PictureForm
+from medgraft.samples.things import Parting
 from medgraft.segmentation.facts import MaskFacts
 from medgraft.segmentation.parts import DrawParts, Prepared, preset_of
 from medgraft.tasks.segment import watched
@@ -51,7 +53,7 @@ def card_of(recipe: Recipe, parts: DrawParts, ready: Prepared) -> dict[str, Any]
         "backbone": _backbone_entry(recipe, parts),
         "form": parts.form.to_dict(),
         "masks": ready.form.to_dict(),
-        "valley": task.valley,
+        "parting": asdict(task.parting),
         "rules": {"tolerance": recipe.masks.tolerance, "unit": unit_of(parts), "thin": recipe.masks.thin},
         "spec": task.backbone.spec.to_dict(),
         "weights_spec": task.backbone.weights_spec.to_dict(),
@@ -156,10 +158,7 @@ def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[st
             ["windows that it looks through", f"{_by(form.window)}, {_by(form.lap)} shared with the next"],
             ["looks at an image", f"as it is, and mirrored along {mirrored}" if form.mirrored else "one"],
             ["coarser maps that are learnt from as well", form.decoder.deep or None],
-            [
-                "valley of votes that parts two things",
-                f"{parts.task.valley:.0%} of a peak" if form.apart else None,
-            ],
+            ["what parts two things", parting_words(parts.task.parting) if form.apart else None],
             ["learning rate of the decoder", fit.head_lr],
             ["factor on each stage further down", fit.layer_decay],
         ],
@@ -181,6 +180,12 @@ def loss_words(recipe: Recipe, *, apart: bool) -> str:
         if apart
         else ""
     )
+
+
+def parting_words(parting: Parting) -> str:
+    """Say what parts two things."""
+    valley = f"a valley of votes that is {parting.valley:.0%} of a peak deep"
+    return valley if parting.seam >= 1 else f"{valley}, or a seam that is {parting.seam:.0%} sure"
 
 
 def grid_words(parts: DrawParts) -> str:

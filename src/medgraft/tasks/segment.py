@@ -17,8 +17,8 @@ from torch import Tensor
 from medgraft.nets import freeze, train_mode
 from medgraft.nets.backbone import Encoder
 from medgraft.nets.decoder import MaskHead
-from medgraft.samples.mask_edges import NEAR
-from medgraft.samples.things import VALLEY, told_apart
+from medgraft.samples.mask_edges import AT_SEAM, NEAR
+from medgraft.samples.things import Parting, told_apart
 from medgraft.scores.instances import instance_scores
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task
@@ -55,16 +55,16 @@ class Segment(Task):
 
     Args:
         backbone: an encoder of pictures or of volumes.
-        head: the decoder; its first outputs are background and classes, then, where things are told apart, the way to
-            the middle of each, down and across.
+        head: the decoder; its first outputs are background and classes, then, where things are told apart, the seam
+            between two of them, and the way to the middle of each, down and across.
         answers: the classes.
         sweep: how windows lie over an image.
         losses: what the loss is made of.
 
     Attributes:
         mirrored: axes ([D,] H, W as 0, 1 ...) along which an image is looked at mirrored as well.
-        apart: True where things of one class are told apart: the head gives a way to the middle, too.
-        valley: how deep a valley of votes is that parts two things; chosen on validation.
+        apart: True where things of one class are told apart: the head gives seams and ways to the middle, too.
+        parting: what it takes to part two things; chosen on validation.
     """
 
     wants: ClassVar[frozenset[str]] = frozenset({"mask"})
@@ -78,14 +78,14 @@ class Segment(Task):
         self.head, self.answers = head, answers
         self.sweep, self.weighed, self.apart = sweep, losses, apart
         self.mirrored: tuple[int, ...] = ()
-        self.valley = VALLEY
+        self.parting = Parting()
         self.thawed, self.rank, self.learning = len(backbone.stages), 0, 0
         self.stored_norms = True
 
     @classmethod
     def outputs(cls, answers: Answers, *, apart: bool = False) -> int:
         """Get how many numbers the head gives a pixel."""
-        return 1 + len(answers.classes) + 2 * int(apart)
+        return 1 + len(answers.classes) + 3 * int(apart)
 
     def thaw(self, stages: int) -> None:
         """Let the last `stages` stages that the head looks at and the head learn; freeze the rest.
@@ -142,9 +142,10 @@ class Segment(Task):
         if self.weighed.dice:
             loss = loss + self.weighed.dice * soft_dice(logits[:, :count].softmax(dim=1), safe, known)
         if apart is not None:
-            off = (logits[:, count:] - apart[:, 1:]).abs().sum(dim=1)
+            off = (logits[:, -2:] - apart[:, 1:]).abs().sum(dim=1)
             inside = weight * (safe > 0)  # where there is no thing there is no middle
             loss = loss + (off * inside).sum() / inside.sum().clamp_min(1)
+            loss = loss + seam_loss(logits[:, count], apart[:, 0], inside=safe > 0, known=known)
         return loss
 
     # ---- drawing ----------------------------------------------------------------------------------------
@@ -153,7 +154,8 @@ class Segment(Task):
     def chances(self, pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield slabs along the first axis of an image `(C, [D,] H, W)`: (where it begins, `(outputs, d, ...)`).
 
-        Probabilities of background and classes; where things are told apart, the way to the middle in network pixels.
+        Probabilities of background and classes; where things are told apart, that of a seam and the way to the middle
+        in network pixels.
         """
         yield from slabs(pixels, self.sweep, self.told)
 
@@ -172,7 +174,9 @@ class Segment(Task):
         logits = self(windows.contiguous(memory_format=layout))[0].float()
         count = 1 + len(self.answers.classes)
         chances = logits[:, :count].softmax(dim=1)
-        return torch.cat([chances, in_pixels(logits[:, count:])], dim=1) if self.apart else chances
+        if not self.apart:
+            return chances
+        return torch.cat([chances, logits[:, count : count + 1].sigmoid(), in_pixels(logits[:, -2:])], dim=1)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Prediction]:
@@ -195,7 +199,7 @@ class Segment(Task):
 
     def _things(self, pixels: Tensor) -> np.ndarray:
         whole = torch.cat([part.float().cpu() for _, part in self.chances(pixels)], dim=1).numpy()
-        return told_apart(1 - whole[0], whole[-2:], valley=self.valley)
+        return told_apart(1 - whole[0], whole[-2:], seams=whole[-3], parting=self.parting)
 
     def said(self, mask: np.ndarray) -> str:
         """Get the classes that a label map shows, `a|b`; "" where it shows none."""
@@ -234,6 +238,23 @@ class ThingMeter:
 def in_pixels(ways: Tensor) -> Tensor:
     """Get the pixels again that `mask_edges.compressed` was given."""
     return ways.sign() * NEAR * ways.abs().expm1()
+
+
+def seam_loss(logits: Tensor, nearness: Tensor, *, inside: Tensor, known: Tensor) -> Tensor:
+    """Get the cross-entropy of seams, of the pixels in things and between them, and their soft Dice.
+
+    Args:
+        logits: `(N, H, W)` of a seam.
+        nearness: `(N, H, W)` to a gap, as `mask_edges.thing_planes` tells it.
+        inside: `(N, H, W)` booleans, pixels in things.
+        known: `(N, H, W)` booleans; the others do not count.
+    """
+    seam = nearness >= AT_SEAM
+    there = known & (inside | seam)
+    each = F.binary_cross_entropy_with_logits(logits, seam.float(), reduction="none")
+    chance = logits.sigmoid()
+    overlap = soft_dice(torch.stack([1 - chance, chance], dim=1), seam.long(), there)
+    return (each * there).sum() / there.sum().clamp_min(1) + overlap
 
 
 def soft_dice(chances: Tensor, targets: Tensor, known: Tensor) -> Tensor:
