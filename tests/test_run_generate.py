@@ -183,7 +183,7 @@ def test_an_image_is_found_again_by_its_style(run: Path, data: Path, tmp_path: P
     alone = mg.project(run, paths[1], out=tmp_path / "alone", **words)
     with np.load(tmp_path / "found" / "styles.npz", allow_pickle=False) as found:
         assert found["style"].shape == (2, 128) and found["path"].tolist() == [str(path) for path in paths]
-        assert found["noise_00"].shape == (2, 4, 4) and found["noise_04"].shape == (2, 16, 16)
+        assert found["noise_00"].shape == (2, 16, 16)
         np.testing.assert_array_equal(found["style"][1], alone.styles[0])
     with open(tmp_path / "found" / "projected.csv", newline="") as file:
         rows = list(csv.DictReader(file))

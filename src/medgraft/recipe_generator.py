@@ -25,7 +25,7 @@ class Generator(Section):
     blocks: int = Field(1, ge=1, le=4, description="residual blocks a resolution (diffuse)")
     fold: int | None = Field(None, ge=1, le=4, description="pixels along an axis that become channels; planned")
     directions: int | None = Field(
-        None, ge=0, le=512, description="of a Gaussian that foresees what lines can; 0 = none (diffuse); planned"
+        None, ge=0, le=512, description="of a Gaussian that tells what lines can; 0 = none; planned"
     )
     latent: Literal[1, 2, 4, 8] | None = Field(
         None, description="pixels along an axis that a place of a latent stands for; 1 draws pixels (diffuse); planned"

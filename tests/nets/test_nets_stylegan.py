@@ -84,3 +84,45 @@ def test_what_has_an_upper_side_is_not_turned_around():
     assert (above >= below - 1e-4).float().mean() > 0.9
     free = changed(images, 0.9)
     assert (free[:, :, :8].mean(dim=(1, 2, 3)) < free[:, :, 8:].mean(dim=(1, 2, 3))).float().mean() > 0.2
+
+
+def _bands(count: int, seed: int) -> torch.Tensor:
+    """Images `(N, 1, 16, 16)` that vary along three wide directions, beside a little noise."""
+    dice = torch.Generator().manual_seed(seed)
+    rows = torch.linspace(-1, 1, 16)
+    ways = torch.stack([rows[:, None].expand(16, 16), rows[None].expand(16, 16), rows[:, None] * rows[None]])
+    lengths = torch.randn(count, 3, generator=dice) * torch.tensor([0.4, 0.2, 0.1])
+    noise = 0.02 * torch.randn(count, 256, generator=dice)
+    return (0.3 + lengths @ ways.flatten(1) + noise).view(count, 1, 16, 16)
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_what_has_learnt_nothing_draws_from_the_gaussian_of_the_images(classes):
+    torch.manual_seed(0)
+    net = Generator(StyleForm(16, 1, 8, 16, 16, 2, classes, directions=3)).eval()
+    assert net.under is not None
+    images = _bands(800, seed=1)
+    kinds = torch.arange(4000) % 2 if classes else None
+    given = {"styled": lambda z: net.styled(z, None if kinds is None else kinds.new_zeros(len(z))), "seed": 3}
+    assert net.under.learn(iter(images.split(100)), **given) == 800
+    with torch.no_grad():
+        z = torch.randn(4000, 16)
+        styles = net.styled(z, None if kinds is None else torch.zeros_like(kinds))
+        noises = [torch.randn(shape) for shape in net.noise_shapes(4000)]
+        drawn, plain = net.drawn(styles, noises).flatten(1), net.drawn(styles, None).flatten(1)
+    real = _bands(4000, seed=2).flatten(1)
+    torch.testing.assert_close(drawn.mean(dim=0), real.mean(dim=0), atol=0.08, rtol=0)
+    spread, own = (torch.linalg.eigvalsh(torch.cov(one.T)).flip(0) for one in (real, drawn))
+    torch.testing.assert_close(own[:3], spread[:3], atol=0, rtol=0.2)
+    torch.testing.assert_close(own[3:].mean(), spread[3:].mean(), atol=0, rtol=0.15)
+    assert torch.linalg.eigvalsh(torch.cov(plain.T)).flip(0)[3:].abs().max() < 1e-4  # what no direction tells is noise
+
+
+def test_fewer_than_four_images_tell_nothing():
+    torch.manual_seed(0)
+    net = Generator(StyleForm(16, 1, 8, 16, 16, 2, directions=3))
+    assert net.under is not None and net.under.learn([_bands(3, seed=1)], styled=net.styled, seed=0) == 3
+    noises = [torch.randn(shape) for shape in net.noise_shapes(2)]
+    assert not net.drawn(net.styled(torch.randn(2, 16)), noises).any()
+    net.drawn(net.styled(torch.randn(2, 16)), noises).sum().backward()
+    assert all(one.weight.grad.abs().sum() > 0 for one in net.shown)  # and it learns none the less

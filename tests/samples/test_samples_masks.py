@@ -256,7 +256,7 @@ def test_a_label_wins_and_keeps_the_covariate(table) -> None:
     assert found.target_kind()[0] == "classes" and [sample.label for sample in found.samples] == ["a", "b", "a"]
     assert pairs(found) == {"0.png": "m/m0.png", "1.png": None, "2.png": None}
     assert [sample.covariates["mask"] for sample in found.samples] == ["m/m0.png", "m/gone.png", ""]
-    assert noted(found, "'mask' names masks of 1 images: --task segment learns them")
+    assert noted(found, "'mask' names masks of 1 images, for tasks that use them, such as segment")
     assert noted(found, "1 masks in the table are missing", "row 3: m/gone.png")
     assert [(p.path, p.reason, p.part) for p in found.problems] == [
         ("m/gone.png", "row 3 of labels.csv: no such file", True)

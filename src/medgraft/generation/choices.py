@@ -197,14 +197,12 @@ def _choose_net(recipe: Recipe, times: int, words: str) -> Recipe:
 
 
 def _choose_directions(recipe: Recipe, images: int) -> Recipe:
-    """Fill how many directions of a Gaussian are measured, which foresees what lines can; the net learns the rest."""
-    if recipe.task != "diffuse":
-        return filled(recipe, {"generator.directions": (0, "stylegan takes no noise away")})
+    """Fill how many directions of a Gaussian are measured, which tells what lines can; the net learns the rest."""
     coded = coder_form(recipe)
     channels, step = (1 if recipe.input.channels == 1 else 3, 1) if coded is None else (coded.latent, coded.step)
     numbers = channels * math.prod(side // step for side in recipe.generator.shape or ())
     count = directions_of(numbers, images)
-    why = f"{images} images tell of so many; what they foresee the net need not learn"
+    why = f"{images} images tell of so many; what they say the net need not learn"
     return filled(recipe, {"generator.directions": (count, why)})
 
 

@@ -236,7 +236,8 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
         for net in (task.net, *([] if task.coder is None else [task.coder])):
             net.again = bool(own.checkpoint)
         return task
-    style = StyleForm(own.shape[-1], channels, own.widths[0], 8 * own.widths[0], _LATENT, 4, len(answers.classes))
+    wide, kinds = own.widths[0], len(answers.classes)
+    style = StyleForm(own.shape[-1], channels, wide, 8 * wide, _LATENT, 4, kinds, min(own.directions or 0, _LATENT))
     play = Play(own.gamma or 0.0, own.ramp, turns=changes.turns > 0, mirror=changes.flip_h > 0)
     features = Features(channels=channels, offline=True)
     return Stylegan(style, answers, play=play, features=features, seed=recipe.seed)

@@ -133,12 +133,12 @@ def _training_entry(parts: DrawnParts, fitted: Fitted) -> dict[str, Any]:
     shape = " x ".join(str(side) for side in own.shape or ())
     facts: list[list[Any]] = [["what is drawn", f"{shape}, {'gray' if spec_of(recipe).channels == 1 else 'colour'}"]]
     facts += [["classes that it is drawn by", ", ".join(parts.answers.classes) or None]]
+    if own.directions:
+        known = f"a Gaussian of training images, {own.directions} directions and all frequencies"
+        facts += [["known before it learns", known]]
     facts += [["an epoch shows an image", f"{own.looks} times"], *_latent_facts(parts), *_volume_facts(parts)]
     if isinstance(parts.task, Diffuse):
         loss, optimiser = "mean squared error of v, at times spread evenly over each batch", "AdamW"
-        if parts.task.gaussian is not None:
-            known = f"a Gaussian of training images, {own.directions} directions and all frequencies"
-            facts += [["foreseen before it learns", known]]
         facts += [["way back from noise", f"{own.sampler}, {own.steps} steps, guidance {own.guidance:g}"]]
     else:
         loss = f"logistic, both nets in turn; slopes at real images weigh {own.gamma:g}; path length"
@@ -177,8 +177,9 @@ def _methods(parts: DrawnParts, fitted: Fitted) -> str:
         if isinstance(parts.task, Diffuse)
         else "A StyleGAN2 with adaptive augmentation of what the discriminator sees (Karras et al., NeurIPS 2020)"
     )
-    if isinstance(parts.task, Diffuse) and parts.task.gaussian is not None:
-        net += " over the linear denoiser of a Gaussian that was measured on training images"
+    if recipe.generator.directions:
+        over = "the linear denoiser of a Gaussian" if isinstance(parts.task, Diffuse) else "images of a Gaussian"
+        net += f" over {over} that was measured on training images"
     net += _in_latents(parts)
     by = f", by class ({', '.join(parts.answers.classes)})," if parts.answers.classes else ""
     return (

@@ -66,6 +66,20 @@ class Gaussian(nn.Module):
         self.register_buffer("variances", torch.ones(directions))
         self.register_buffer("spectrum", torch.ones((*shape[:-1], shape[-1] // 2 + 1)))
 
+    @property
+    def known(self) -> bool:
+        """Tell whether it was measured."""
+        return bool(self.ways.any())
+
+    def measured(self, batches: Iterable[Tensor]) -> int:
+        """Measure as many images as memory has room for, as `learn` does."""
+        return self.learn(batches, most=looked_at(self.mean.numel()))
+
+    def grained(self, noise: Tensor) -> Tensor:
+        """Get noise `(N, 1 or C, [D,] H, W)` with the frequencies of what no direction tells, `(N, C, [D,] H, W)`."""
+        waves = self.spectrum.sqrt() * self._waves(noise.float())
+        return torch.fft.irfftn(waves, s=noise.shape[2:], dim=self._axes, norm="ortho")
+
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor], *, most: int) -> int:
         """Measure images, and get how many were looked at; of fewer than four it learns nothing, and foresees none.

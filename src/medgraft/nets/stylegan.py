@@ -7,7 +7,7 @@ and demodulated convolutions, skips, path length); NeurIPS 2020;33:12104 (few im
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,10 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medgraft.nets.gaussian import Gaussian
+
 _SLOPE, _GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU, and what keeps its variance
 _FIRST = 4  # pixels of the coarsest map
 _SLOW = 0.01  # factor on the rate of the mapping
 _GROUP = 4  # images whose spread a discriminator sees
+_STYLES = 4096  # styles whose spread is measured
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class StyleForm:
         latent: numbers of a latent, and of a style.
         layers: of the mapping from latent to style.
         classes: 0 where images have no class.
+        directions: of a Gaussian of images that both nets begin from; 0 for none.
     """
 
     side: int = 64
@@ -42,6 +46,7 @@ class StyleForm:
     latent: int = 128
     layers: int = 4
     classes: int = 0
+    directions: int = 0
 
     @property
     def sides(self) -> list[int]:
@@ -125,10 +130,54 @@ class _Layer(nn.Module):
         return F.leaky_relu(x, _SLOPE) * _GAIN
 
 
+class Underlay(nn.Module):
+    """Images of a measured Gaussian, drawn from styles: what a generator that has learnt nothing yet draws.
+
+    A style says how far an image goes along each of the main directions, and what frequencies have beside them comes of
+    noise. Both may change while the generator learns; the directions do not.
+    """
+
+    def __init__(self, form: StyleForm) -> None:
+        super().__init__()
+        self.gaussian = Gaussian((form.channels, form.side, form.side), form.directions)
+        self.along = Linear(form.latent, form.directions)
+        self.grain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, styles: Tensor, noise: Tensor | None) -> Tensor:
+        """Get images `(N, C, side, side)` of styles `(N, latent)` and noise `(N, 1, side, side)`."""
+        own = self.gaussian
+        lengths = self.along(styles) * own.variances.sqrt()
+        images = own.mean + (lengths.float() @ own.ways.T).view(-1, *own.mean.shape)
+        return images if noise is None else images + self.grain * own.grained(noise)
+
+    @torch.no_grad()
+    def learn(self, batches: Iterable[Tensor], *, styled: Callable[[Tensor], Tensor], seed: int) -> int:
+        """Measure images, and let styles say each direction alike; get how many images were looked at.
+
+        Args:
+            batches: `(N, C, side, side)` each.
+            styled: latents `(N, latent)` to styles.
+            seed: of the latents.
+        """
+        count = self.gaussian.measured(batches)
+        if not self.gaussian.known:
+            return count
+        weight = self.along.weight
+        dice = torch.Generator().manual_seed(seed)
+        styles = styled(torch.randn(_STYLES, weight.shape[1], generator=dice).to(weight)).double()
+        spread, ways = torch.linalg.eigh(torch.cov(styles.T))
+        size, most = spread.flip(0)[: len(weight)].clamp_min(1e-12).sqrt(), ways.flip(1)[:, : len(weight)]
+        self.along.weight.copy_((most / size).T / self.along.scale)
+        self.along.bias.copy_(-(styles.mean(dim=0) @ most) / size)
+        self.grain.fill_(1.0)
+        return count
+
+
 class Generator(nn.Module):
     """Latents and classes to images in -1..1, about.
 
     Attributes:
+        under: what it adds to, or None; once `Underlay.learn` has measured images, they are drawn from the start.
         usual: `(classes or 1, latent)` the running mean of the styles, which truncation leads to.
     """
 
@@ -150,6 +199,10 @@ class Generator(nn.Module):
                 self.layers.append(_Layer(wide, wide, form.latent))
             self.shown.append(Styled(wide, form.channels, 1, form.latent, demodulate=False))
             width = wide
+        self.under = Underlay(form) if form.directions else None
+        if self.under is not None:
+            for shown in self.shown:
+                nn.init.zeros_(shown.weight)  # type: ignore[arg-type]
         self.register_buffer("usual", torch.zeros(max(1, form.classes), form.latent))
 
     @property
@@ -172,24 +225,32 @@ class Generator(nn.Module):
 
         Args:
             styles: `(N, latent)` for all layers, or `(N, layers, latent)`.
-            noises: `(N, 1, side, side)` a layer, or None for none.
+            noises: of the shapes that `noise_shapes` gives, or None for none.
         """
         each = styles[:, None].expand(-1, self.styles, -1) if styles.ndim == 2 else styles
         x = self.start.expand(len(each), -1, -1, -1)
+        own = [None] * self.styles if noises is None or self.under is not None else noises
         image, place = None, 0
         for number, shown in enumerate(self.shown):
             for again in range(1 if number == 0 else 2):
                 x = F.interpolate(x, scale_factor=2.0, mode="bilinear") if number and not again else x
-                x = self.layers[place](x, each[:, place], None if noises is None else noises[place])
+                x = self.layers[place](x, each[:, place], own[place])
                 place += 1
-            own = shown(x, each[:, place - 1])
-            image = own if image is None else F.interpolate(image, scale_factor=2.0, mode="bilinear") + own
+            look = shown(x, each[:, place - 1])
+            image = look if image is None else F.interpolate(image, scale_factor=2.0, mode="bilinear") + look
         assert image is not None
-        return image
+        if self.under is None:
+            return image
+        return image + self.under(each[:, 0], None if noises is None else noises[-1])
 
     def noise_shapes(self, count: int) -> list[tuple[int, int, int, int]]:
-        """Get the shapes of the noise of each layer."""
+        """Get the shapes of the noise of each layer; of one alone, as fine as the image, where frequencies are known.
+
+        A generator over a Gaussian has its grain from there. Given noise of its own beside it, it made specks.
+        """
         first, *rest = self.form.sides
+        if self.under is not None:
+            return [(count, 1, self.form.side, self.form.side)]
         return [(count, 1, side, side) for side in (first, *(one for side in rest for one in (side, side)))]
 
     def truncated(self, styles: Tensor, psi: float, *, kinds: Tensor | None = None) -> Tensor:

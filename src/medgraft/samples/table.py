@@ -141,7 +141,8 @@ def _note_masks(reading: _Reading, masks: MaskCells, samples: Sequence[Sample], 
     if not masks.asked and masks.column != "mask":
         reading.notes.append(f"the mask is read from column {masks.column!r}")
     if label is not None and count:
-        reading.notes.append(f"column {masks.column!r} names masks of {count} images: --task segment learns them")
+        use = "for tasks that use them, such as segment"
+        reading.notes.append(f"column {masks.column!r} names masks of {count} images, {use}")
     elif 0 < count < len(samples):
         reading.notes.append(f"{len(samples) - count} images have no mask (empty cells)")
 

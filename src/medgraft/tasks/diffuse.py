@@ -13,7 +13,7 @@ from medgraft import seeds
 from medgraft.nets.autoencoder import Autoencoder
 from medgraft.nets.denoiser import Denoiser, DenoiserForm
 from medgraft.nets.diffusing import go_back, parts, q_sample
-from medgraft.nets.gaussian import Gaussian, looked_at
+from medgraft.nets.gaussian import Gaussian
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task
 from medgraft.values import Batch, Prediction
@@ -75,7 +75,7 @@ class Diffuse(Task):
         """Show images of the training to the Gaussian, before the net learns, and get how many it took; 0 of none."""
         if self.gaussian is None:
             return 0
-        return self.gaussian.learn((one.pixels for one in batches), most=looked_at(self.gaussian.mean.numel()))
+        return self.gaussian.measured(one.pixels for one in batches)
 
     def says(self, x_t: Tensor, time: Tensor, *, kinds: Tensor | None) -> Tensor:
         """Get the v of noisy images `(N, C, [D,] H, W)` at times `(N,)`, float32; kinds as of `drawn`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -81,6 +81,18 @@ class Stylegan(Task):
 
     def parts(self) -> Parts:
         return Parts((), self.maker)
+
+    def measure(self, batches: Iterable[Batch]) -> int:
+        """Show images of the training to what the generator adds to, and get how many it took; 0 of none."""
+        if self.maker.under is None:
+            return 0
+        seed = seeds.torch_seed(self.seed, "styles")
+        return self.maker.under.learn((one.pixels for one in batches), styled=self._of_any_kind, seed=seed)
+
+    def _of_any_kind(self, z: Tensor) -> Tensor:
+        if not self.form.classes:
+            return self.maker.styled(z)
+        return self.maker.styled(z, torch.arange(len(z), device=z.device) % self.form.classes)
 
     # ---- learning ---------------------------------------------------------------------------------------
 
