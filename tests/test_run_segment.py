@@ -228,6 +228,8 @@ def test_things_are_told_apart(tmp_path: Path):
     np.testing.assert_array_equal(told.mask, drawn)
     parting = json.loads((tmp_path / "run" / "calibration.json").read_text())
     assert parting["valley"] in VALLEYS and parting["seam"] in SEAMS
+    kept: Any = mg.open_run(tmp_path / "run")
+    assert (kept.task.parting.valley, kept.task.parting.seam) == (parting["valley"], parting["seam"])
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from medgraft.samples.mask_edges import thing_planes, ways_of
 from medgraft.samples.mask_patches import Cut, MaskCases, MaskPatches, MaskWholes, cut_out
 from medgraft.samples.picture_grid import UNKNOWN
 from medgraft.samples.presets import Preset, preset
-from medgraft.samples.things import Parting, told_apart
+from medgraft.samples.things import Parting, cut, told_apart
 from medgraft.tasks.segment import in_pixels
 from medgraft.values import InputSpec
 
@@ -199,6 +199,25 @@ def test_a_seam_parts_what_votes_for_one_middle_and_a_scratch_does_not():
     seams[2:5, 4:8] = 0.9
     seams[2:4, 4:7] = 0  # what it cuts off is too small for a thing
     assert told_apart(body, ways, seams=seams).max() == 1
+
+
+def test_a_cut_leaves_its_neighbours_and_what_hangs_together_at_corners():
+    things = np.zeros((20, 44), np.int32)
+    things[4:16, 2:26], things[4:16, 26:38] = 1, 2
+    things[17, 40], things[18, 41] = 3, 3  # one thing of two corners
+    seams = np.zeros(things.shape)
+    seams[:, 13:15], seams[:, 24:28] = 0.9, 0.99  # through the first; and where the votes have parted both already
+    found = cut(things, seams)
+    assert found.max() == 3  # specks of two pixels are none
+    assert ((found > 0) == ((things > 0) & (things < 3))).all()
+    assert len(np.unique(found[4:16, 26:38])) == 1 and (found == found[10, 30]).sum() == 144
+    corners = np.zeros((12, 12), np.int32)
+    corners[2:5, 2:5] = corners[5:8, 5:8] = 1
+    seams = np.zeros((12, 12))
+    seams[11, 11] = 1
+    assert cut(corners, seams).max() == 1
+    seams[3, 3] = 0.9
+    assert cut(corners, seams).max() == 2  # a seam in it, and pieces that no side joins
 
 
 def test_a_body_that_votes_elsewhere_is_a_thing_and_specks_are_none():

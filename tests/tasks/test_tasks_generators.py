@@ -141,3 +141,19 @@ def test_a_net_that_has_learnt_nothing_says_what_the_gaussian_foresees():
     slopes = (drawn[:, 0, :, -1] - drawn[:, 0, :, 0]).mean(dim=1) / 2
     assert float(drawn.std(dim=2).mean()) < 0.05  # every row of an image is alike
     assert float(slopes.std()) == pytest.approx(float(torch.linspace(-1, 1, 64).std()), rel=0.35)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_stylegan_begins_from_the_images_it_is_shown_and_its_slopes_are_finite(spread):
+    torch.manual_seed(0)
+    task = Stylegan(StyleForm(16, 1, 8, 16, 16, 2, 2, directions=3), CLASSES, play=Play(gamma=1.0), features=Means())
+    pixels = 0.2 + spread * torch.randn(8, 1, 1, 1).expand(8, 1, 16, 16)  # alike, or brighter and darker
+    batch = Batch(pixels, tuple("abcdefgh"), torch.arange(8) % 2)
+    assert task.measure([batch]) == 8
+    for _, loss in task.losses(batch):
+        loss.backward()
+    slopes = [one.grad for one in task.maker.parameters() if one.grad is not None]
+    assert slopes and all(bool(torch.isfinite(one).all()) for one in slopes)
+    (made, *_) = [task.maker.drawn(task.maker.styled(torch.randn(64, 16), torch.arange(64) % 2), None)]
+    known = task.maker.under is not None and task.maker.under.gaussian.known
+    assert known == (spread > 0) and bool((made.mean() - 0.2).abs() < 0.2)

@@ -10,10 +10,11 @@ from medgraft.errors import BadWeights
 from medgraft.learn.segmenter import DrawForm, graft_segmenter, load_segmenter, save_segmenter
 from medgraft.nets.decoder import DecoderForm
 from medgraft.samples.framing import FrameForm
+from medgraft.samples.mask_edges import AT_SEAM, thing_planes
 from medgraft.samples.picture_grid import PictureForm
 from medgraft.tasks.answers import Answers
 from medgraft.tasks.mask_meter import MaskMeter
-from medgraft.tasks.segment import Losses, ThingMeter, coarser, edges, soft_dice
+from medgraft.tasks.segment import Losses, ThingMeter, coarser, edges, seam_loss, soft_dice
 from medgraft.values import Batch, Prediction
 from medgraft.weights.tensors import save_model
 
@@ -185,12 +186,21 @@ def test_a_model_file_draws_the_same(tmp_path, apart):
     net = task.backbone
     card = {"task": "segment", "classes": list(answers.classes), "form": form.to_dict()}
     card |= {"backbone": {"architecture": net.architecture, "options": net.options}, "gray": net.gray}
-    card |= {"weights_spec": net.weights_spec.to_dict()}
+    card |= {"weights_spec": net.weights_spec.to_dict(), "parting": {}}
     save_segmenter(tmp_path / "model.safetensors", task, card=card)
     again, form_again, _ = load_segmenter(tmp_path / "model.safetensors")
     assert form_again == form
     batch = Batch(torch.rand(1, 1, 50, 70), ("one",))
     np.testing.assert_array_equal(again.predict(batch)[0].mask, task.predict(batch)[0].mask)
+
+
+def test_a_run_that_knew_no_seams_is_refused_in_words(tmp_path):
+    form = DrawForm(**{**vars(FLAT), "apart": True})
+    task = task_of(form, Answers(classes=("nucleus",))).eval()
+    card = {"task": "segment", "classes": ["nucleus"], "form": form.to_dict(), "valley": 0.6}
+    save_segmenter(tmp_path / "model.safetensors", task, card=card)
+    with pytest.raises(BadWeights, match=r"without seams\. Train it again"):
+        load_segmenter(tmp_path / "model.safetensors")
 
 
 def test_a_volume_model_comes_back_and_a_foreign_card_is_refused(tmp_path):
@@ -209,3 +219,22 @@ def test_a_volume_model_comes_back_and_a_foreign_card_is_refused(tmp_path):
     save_model(tmp_path / "other.safetensors", state={"a": torch.zeros(1)}, card={"task": "segment"})
     with pytest.raises(BadWeights, match="card of this model"):
         load_segmenter(tmp_path / "other.safetensors")
+
+
+def test_the_loss_of_a_seam_is_low_where_it_is_right_and_blind_where_nothing_is_known():
+    things = np.zeros((32, 32), np.int32)
+    things[4:28, 4:16], things[4:28, 16:28] = 1, 2
+    planes = torch.from_numpy(thing_planes(things))[None]
+    inside, nearness = planes[:, 0] == 1, planes[:, 1]
+    known = torch.ones_like(inside)
+    right = torch.where(nearness >= AT_SEAM, 9.0, -9.0)
+    assert (nearness >= AT_SEAM).any()
+    words = {"inside": inside, "known": known}
+    assert seam_loss(right, nearness, **words) < 0.01 < 1.5 < seam_loss(-right, nearness, **words)
+    known[:, :16] = False
+    wrong = right.clone()
+    wrong[:, :16] *= -1
+    words = {"inside": inside, "known": known}
+    torch.testing.assert_close(seam_loss(wrong, nearness, **words), seam_loss(right, nearness, **words))
+    none = seam_loss(right, torch.zeros_like(nearness), inside=inside, known=torch.zeros_like(known))
+    assert torch.isfinite(none) and none < 1e-6

@@ -26,6 +26,7 @@ from medgraft.anomaly.seen import Seen, pieces, seen_of
 from medgraft.anomaly.written import Maps, write_table
 from medgraft.detection.told import Times
 from medgraft.gather import Listen
+from medgraft.generation.parts import Looks
 from medgraft.learn import stopping
 from medgraft.learn.loop import Fitted, Loop, Schedule
 from medgraft.learn.resume import Checkpoints
@@ -88,7 +89,8 @@ def _learnt(out: Path, ready: Prepared, parts: NormalParts, listen: Listen) -> t
         save_seconds=recipe.machine.save_seconds,
     )
     if isinstance(net, Diffuse):
-        net.measure(parts.train.epoch(0))
+        assert isinstance(parts.train, Looks)
+        net.measure(parts.train.once())
     optimiser = torch.optim.AdamW(parts.task.parameters(), lr=fit.lr or 1e-3, weight_decay=0.0, fused=True)
     words = {"train": parts.train, "val": parts.val, "schedule": schedule, "folder": out, "listen": listen}
     return Loop(parts.task, parts.engine, optimisers={"all": optimiser}, **words).run(), {}

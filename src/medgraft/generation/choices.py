@@ -24,6 +24,7 @@ _STEPS = {"diffuse": {1: 3000, 4: 20_000, 8: 40_000}, "stylegan": {1: 2500, 4: 1
 _STEPS_3D = {1: 1500, 4: 10_000, 8: 20_000}
 _EPOCH = 100  # steps of an epoch, about
 _BATCH, _BATCH_3D = 16, 4
+STYLE_NUMBERS = 128  # of a latent and of a style
 _AFFORDED = {2: 128**2, 3: 64**3}  # pixels and voxels that a processor can learn to draw without latents
 _FOLDED_FROM = 48  # voxels of a side above which four of them become channels
 _SHARE = 0.5  # of the memory that maps may take before they are computed again
@@ -198,6 +199,9 @@ def _choose_net(recipe: Recipe, times: int, words: str) -> Recipe:
 
 def _choose_directions(recipe: Recipe, images: int) -> Recipe:
     """Fill how many directions of a Gaussian are measured, which tells what lines can; the net learns the rest."""
+    if recipe.task == "stylegan" and (recipe.generator.directions or 0) > STYLE_NUMBERS:
+        what = f"a style has {STYLE_NUMBERS} numbers, and cannot tell {recipe.generator.directions} directions apart"
+        raise BadRecipe(what, do=f"Give --set generator.directions={STYLE_NUMBERS} at most.")
     coded = coder_form(recipe)
     channels, step = (1 if recipe.input.channels == 1 else 3, 1) if coded is None else (coded.latent, coded.step)
     numbers = channels * math.prod(side // step for side in recipe.generator.shape or ())

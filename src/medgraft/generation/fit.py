@@ -37,7 +37,7 @@ def fit_images(out: Path, parts: DrawnParts, *, listen: Listen) -> Fitted:
         save_seconds=recipe.machine.save_seconds,
         falls=not plays,
     )
-    task.measure(parts.train.epoch(0))
+    task.measure(parts.train.once())
     return Loop(
         task,
         parts.engine,

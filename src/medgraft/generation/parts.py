@@ -14,7 +14,15 @@ from medgraft import gather as gathering
 from medgraft import seeds
 from medgraft.errors import BadData
 from medgraft.gather import Gathered, Listen
-from medgraft.generation.choices import choose_kinds, choose_rest, choose_shape, choose_window, coder_form, in_hu
+from medgraft.generation.choices import (
+    STYLE_NUMBERS,
+    choose_kinds,
+    choose_rest,
+    choose_shape,
+    choose_window,
+    coder_form,
+    in_hu,
+)
 from medgraft.generation.features import Features
 from medgraft.generation.meaning import Meaning, shared_ways, spacing_drawn
 from medgraft.learn.engine import Engine
@@ -35,7 +43,6 @@ from medgraft.version import VERSION
 
 _FEWEST = 5  # training images
 _LOOKED_AT = 24
-_LATENT = 128
 _Thing = TypeVar("_Thing")
 _ROOM = 2**30  # bytes that real images of a split may take while drawn ones are judged
 
@@ -98,6 +105,10 @@ class Looks:
             look = epoch * self.times + number
             yield from self.loaders[look % len(self.loaders)].epoch(look, start_step=step)
             step = 0
+
+    def once(self) -> Iterator[Batch]:
+        """Yield each image once, as the first look of the first epoch shows it."""
+        return self.loaders[0].epoch(0)
 
 
 def fitting(shape: Sequence[int]) -> int:
@@ -237,7 +248,7 @@ def task_of(recipe: Recipe, answers: Answers, changes: Preset) -> Diffuse | Styl
             net.again = bool(own.checkpoint)
         return task
     wide, kinds = own.widths[0], len(answers.classes)
-    style = StyleForm(own.shape[-1], channels, wide, 8 * wide, _LATENT, 4, kinds, min(own.directions or 0, _LATENT))
+    style = StyleForm(own.shape[-1], channels, wide, 8 * wide, STYLE_NUMBERS, 4, kinds, own.directions or 0)
     play = Play(own.gamma or 0.0, own.ramp, turns=changes.turns > 0, mirror=changes.flip_h > 0)
     features = Features(channels=channels, offline=True)
     return Stylegan(style, answers, play=play, features=features, seed=recipe.seed)

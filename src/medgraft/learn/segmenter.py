@@ -131,6 +131,8 @@ def load_segmenter(path: Path) -> tuple[Segment, DrawForm, dict[str, Any]]:
     state, card = load_model(path)
     try:
         form = DrawForm.from_dict(card["form"])
+        if form.apart and "parting" not in card:
+            raise BadWeights("this run learnt to tell things apart without seams", where=path, do="Train it again.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # random numbers until the state is put in
             task = graft_segmenter(

@@ -146,9 +146,10 @@ class Underlay(nn.Module):
     def forward(self, styles: Tensor, noise: Tensor | None) -> Tensor:
         """Get images `(N, C, side, side)` of styles `(N, latent)` and noise `(N, 1, side, side)`."""
         own = self.gaussian
-        lengths = self.along(styles) * own.variances.sqrt()
-        images = own.mean + (lengths.float() @ own.ways.T).view(-1, *own.mean.shape)
-        return images if noise is None else images + self.grain * own.grained(noise)
+        with torch.autocast(styles.device.type, enabled=False):  # bfloat16 is coarser than a gray level
+            lengths = self.along(styles.float()) * own.variances.sqrt()
+            images = own.mean + (lengths @ own.ways.T).view(-1, *own.mean.shape)
+            return images if noise is None else images + self.grain * own.grained(noise)
 
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor], *, styled: Callable[[Tensor], Tensor], seed: int) -> int:
@@ -248,9 +249,9 @@ class Generator(nn.Module):
 
         A generator over a Gaussian has its grain from there. Given noise of its own beside it, it made specks.
         """
-        first, *rest = self.form.sides
         if self.under is not None:
             return [(count, 1, self.form.side, self.form.side)]
+        first, *rest = self.form.sides
         return [(count, 1, side, side) for side in (first, *(one for side in rest for one in (side, side)))]
 
     def truncated(self, styles: Tensor, psi: float, *, kinds: Tensor | None = None) -> Tensor:

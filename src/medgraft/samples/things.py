@@ -84,29 +84,42 @@ def by_votes(inside: np.ndarray, ways: np.ndarray, *, valley: float = VALLEY) ->
 
 
 def cut(things: np.ndarray, seams: np.ndarray, *, seam: float = SEAM) -> np.ndarray:
-    """Part the things that seams run through; a seam's own pixels go to the parts beside it, up to its ridge.
+    """Part the things that seams run through; a seam's own pixels go to the pieces beside it, up to its ridge.
 
     Args:
         things: `(H, W)` numbers of things.
         seams: `(H, W)` probability that a pixel is where two things meet.
         seam: from which probability on it is; 1 parts nothing.
     """
-    from skimage.segmentation import watershed
-
-    pieces, count = _parts_of(np.where(seams < seam, things, 0))
-    if seam >= 1 or not count:
+    at = (things > 0) & (seams >= seam)
+    if seam >= 1 or not at.any():
+        return things
+    pieces, count = _parts_of(np.where(at, 0, things))
+    if not count:
         return things
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     owner = np.zeros(count + 1, np.int64)
-    owner[pieces.ravel()] = things.ravel()
+    owner[pieces.ravel()] = np.where(pieces > 0, things, 0).ravel()
     largest = np.zeros(int(things.max()) + 1, np.int64)
-    np.maximum.at(largest, owner[1:], sizes[1:])
-    kept = (sizes >= _LEAST) & (sizes >= _SHARE * largest[owner])
-    kept[0] = False
+    np.maximum.at(largest, owner, np.where(owner > 0, sizes, 0))
+    kept = (owner > 0) & (sizes >= _LEAST) & (sizes >= _SHARE * largest[owner])
     parted = np.bincount(owner[kept], minlength=len(largest)) > 1
-    # A thing that is not parted keeps all its pixels; of one that is, only its pieces are given.
-    marks = np.where(parted[things], np.where(kept[pieces], pieces + len(largest), 0), things)
-    return _numbered(np.asarray(watershed(seams, marks, mask=things > 0)))
+    parted &= np.bincount(things[at], minlength=len(largest)) > 0  # of others the pieces hung together at corners
+    return _numbered(_filled(things, np.where(kept[pieces], pieces, 0), seams, np.flatnonzero(parted)))
+
+
+def _filled(things: np.ndarray, pieces: np.ndarray, seams: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Number the pieces of some things after all others, each grown within its own thing."""
+    from skimage.segmentation import watershed
+
+    found, last = things.copy(), int(things.max())
+    boxes = ndimage.find_objects(things)
+    for number in numbers.tolist():
+        box = boxes[number - 1]
+        own = things[box] == number
+        grown = watershed(seams[box], np.where(own, pieces[box], 0), mask=own)
+        found[box] = np.where(grown > 0, grown + last, found[box])
+    return found
 
 
 def _peaks(density: np.ndarray, valley: float) -> np.ndarray:

@@ -49,9 +49,9 @@ def best_parting(
         assert not isinstance(frame, SolidFrame)
         inside, seams, ways = thing_maps(np.concatenate(parts, axis=1), frame)
         for valley in VALLEYS:
-            stopping.check()
             voted = by_votes(inside, ways, valley=valley)
             for seam in SEAMS:
+                stopping.check()
                 scores = instance_scores(truths[key], cut(voted, seams, seam=seam), key=key)
                 found[valley, seam].append(float(scores.ap[0]))
     means = {pair: float(np.nanmean(values)) if values else 0.0 for pair, values in found.items()}

@@ -176,7 +176,8 @@ def loss_words(recipe: Recipe, *, apart: bool) -> str:
     words = "cross-entropy" + (f", {1 + own.boundary:g} times at boundaries" if own.boundary else "")
     words += " and soft Dice" if own.dice else ""
     return words + (
-        ", and the error of the way to the middle of a thing; pixels between things that touch count six times"
+        ", the error of the way to the middle of a thing, and cross-entropy and soft Dice of the seam between two; "
+        "pixels between things that touch count six times"
         if apart
         else ""
     )
@@ -221,7 +222,11 @@ def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) 
         else f"An encoder of pictures ({net.architecture}){deep} carried a decoder ({_DECODERS[form.decoder.arm]}); "
         f"{parts.task.thawed} of its {len(net.stages)} stages were tuned"
     )
-    apart = " Things were told apart by where their pixels say that their middle is." if form.apart else ""
+    apart = (
+        " Things were told apart by where their pixels say that their middle is, and by seams between two."
+        if form.apart
+        else ""
+    )
     unit = "mm" if unit_of(parts) == "mm" else "pixels"
     best = f"the epoch with the best {named(watched(form.apart)).title} of the validation images was kept"
     kept = best if is_judged(fitted) else "the last weights were kept, as no validation image shows a structure"

@@ -32,7 +32,7 @@ class FoundAgain:
 
     Attributes:
         style: `(latent,)` float32.
-        noises: `(side, side)` float32 a layer.
+        noises: `(side, side)` float32 each: one over a Gaussian, else one a layer.
         image: `(C, side, side)` float32 in -1..1.
         kind: class whose mean style the search began with.
         features: distance to the image in features, at the beginning and at the end.

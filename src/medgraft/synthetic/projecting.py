@@ -73,7 +73,7 @@ def project(
 ) -> Projected:
     """Find real images again among those that a StyleGAN run can draw, and say how near it comes.
 
-    From the mean style on, one style and the noise of each layer are moved until the drawn image is as near as can be,
+    From the mean style on, one style and its noise are moved until the drawn image is as near as can be,
     in features of the embedded encoder and in pixels together. What comes out is drawn, but it shows what the given
     image shows: it is to be kept as safe as that one.
 

@@ -22,6 +22,7 @@ from medgraft.values import Batch, Prediction
 
 _EVERY = {"real": 16, "path": 8}  # steps between two looks at a penalty
 _PATH_WEIGHT, _PATH_DECAY, _PATH_SHARE = 2.0, 0.01, 2  # of the path length; its batch is a half
+_TINY = 1e-12  # where no style moves an image yet, the root has a slope all the same
 _MIXED = 0.9  # chance that an image has two styles
 _USUAL = 0.995  # decay of the mean style
 _OVERFIT = 0.6  # share of real images that the discriminator calls real, above which images change more
@@ -141,7 +142,7 @@ class Stylegan(Task):
         images = self.maker.drawn(styles, self._noises(count, like))
         directions = torch.randn_like(images) / math.sqrt(images.shape[-1] * images.shape[-2])
         (slope,) = torch.autograd.grad((images * directions).sum(), styles, create_graph=True)
-        lengths = slope.float().square().sum(dim=2).mean(dim=1).sqrt()
+        lengths = (slope.float().square().sum(dim=2).mean(dim=1) + _TINY).sqrt()
         mean = self.path.lerp(lengths.detach().mean(), _PATH_DECAY)
         self.path.copy_(mean)
         return (lengths - mean).square().mean() * (_PATH_WEIGHT * _EVERY["path"])
