@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import medgraft as mg
+from medgraft.report import svg
 
 CT = 160  # phantoms
 SHOWN = ("fid_embedded", "kid_embedded", "precision", "recall", "ms_ssim", "histogram", "nearest_copy")
@@ -71,6 +72,7 @@ def main() -> None:
     given.add_argument("--steps", type=int, help="instead of as many as are planned")
     given.add_argument("--only", default="", help="only cells whose name begins so")
     given.add_argument("--set", action="append", default=[], help="key=value, beside what is planned")
+    given.add_argument("--plot", type=Path, help="write the plot of how KID falls while StyleGAN learns")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()
     held = json.loads(options.results.read_text()) if options.results.exists() else {}
@@ -79,6 +81,8 @@ def main() -> None:
             held[name] = run(options, name)
             options.results.write_text(json.dumps(held, separators=(",", ":"), sort_keys=True) + "\n")
             print("\n".join(rows(name, held[name])), flush=True)
+    if options.plot:
+        options.plot.write_text(plot(held), encoding="utf-8")
     print(table(held))
 
 
@@ -113,12 +117,39 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
         "audit": {"verdict": audit["verdict"], "reasons": audit["reasons"]},
         "membership": {space: audit[space]["membership"] for space in ("features", "pixels")},
         "facts": report["training"]["facts"],
+        "watched": watched(out / "log.jsonl"),
         "epochs": [report["training"]["best_epoch"], report["training"]["epochs"]],
         "images": report["data"]["images"],
         "train_images_per_second": timing["train_images_per_second"],
         "predict_images_per_second": timing["predict_images_per_second"],
         "seconds": timing["train_seconds"],
     }
+
+
+def watched(log: Path) -> list[list[float]]:
+    """Get steps, and what was watched on validation images then: the KID of StyleGAN, the error of v of diffusion."""
+    rows = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
+    return [[row["step"], round(row["val_loss"], 5)] for row in rows if row.get("event") == "epoch"]
+
+
+def plot(held: dict[str, Any]) -> str:
+    """Get an SVG: KID on validation images by steps, a colour a set; the KID of the Gaussian floor dashed."""
+    own = {name: one for name, one in held.items() if name.endswith("/stylegan") and not name.startswith("ten")}
+    steps = max(step for one in own.values() for step, _ in one["watched"])
+    top = max(kid for one in own.values() for _, kid in one["watched"])
+    panel = svg.Panel(60, 14, 430, 250, (0, steps), (0, 1.05 * top))
+    body = [panel.axes("steps of 16 images", "KID, drawn against validation images")]
+    for colour, one in zip(svg.COLOURS, own.values(), strict=False):
+        floor = one["floors"]["gaussian"]["kid_embedded"]["value"]
+        body.append(panel.path(*zip(*one["watched"], strict=True), colour=colour))
+        body.append(panel.path([0, steps], [floor, floor], colour=colour, width=1, dash="3 3"))
+    for order, (colour, name) in enumerate(zip(svg.COLOURS, own, strict=False)):
+        body.append(svg.dot(520, 30 + 20 * order, 4, fill=colour))
+        body.append(svg.text(530, 34 + 20 * order, name.split("/")[0]))
+    body.append(svg.text(512, 44 + 20 * len(own), "dashed: the floor of a Gaussian"))
+    drawn = str(svg.picture(body, width=720, height=310, title="How KID falls while StyleGAN learns"))
+    style = 'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" fill="#1d2a35" '
+    return drawn.replace("<svg ", f"<svg {style}", 1).replace(">", '><rect width="720" height="310" fill="#fff"/>', 1)
 
 
 def cell(score: dict[str, Any] | None, digits: int = 1) -> str:
