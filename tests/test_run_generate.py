@@ -115,6 +115,10 @@ def test_a_run_that_failed_its_audit_writes_nothing_unless_told(run: Path, tmp_p
 def test_an_audit_of_data_knows_what_was_learnt_from(run: Path, data: Path, tmp_path: Path):
     opened = mg.open_run(run, device="cpu")
     counts = opened.report["data"]["images"]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "audit.json").write_text("{}")
+    with pytest.raises(RunRefused, match="an audit already"):
+        mg.audit(opened, data, out=tmp_path / "old", count=20)
     try:
         told = mg.audit(opened, data, out=tmp_path / "audit", count=20)
     except BadData as error:

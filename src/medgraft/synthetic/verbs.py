@@ -136,7 +136,7 @@ def audit(
         "verdict" is "pass" or "fail", with "reasons"; shares, limits and distances in two spaces.
 
     Raises:
-        RunRefused: the run draws no images.
+        RunRefused: the run draws no images, or `out` holds an audit.
         BadData: too few images of either kind are in `data`, or `out` is the run.
         BadRecipe: no image is asked for.
     """
@@ -147,6 +147,8 @@ def audit(
     folder = None if out is None else Path(out)
     if folder is not None and folder.resolve() == opened.folder.resolve():
         raise BadData("this is the run itself, whose own audit would be lost", where=folder, do="Give another --out.")
+    if folder is not None and (folder / "audit.json").exists():
+        raise RunRefused("this folder holds an audit already", where=folder, do="Give another --out.")
     return audit_run(opened, Path(data), out=folder, count=count, seed=seed, fewest=_FEWEST, listen=listen)
 
 
