@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ def keratitis() -> ModuleType:
     spec = importlib.util.spec_from_file_location("benchmark_keratitis", ROOT / "benchmarks" / "keratitis.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclass looks itself up there
     spec.loader.exec_module(module)
     return module
 
@@ -38,6 +40,23 @@ def test_a_draw_has_one_image_a_training_patient_and_a_test_part_of_others(kerat
         assert not {row["patient"] for row in train} & {row["patient"] for row in test}
         drawn.append((sorted(row["path"] for row in train), sorted(row["path"] for row in test)))
     assert drawn[0][0] != drawn[1][0] and drawn[0][1] == drawn[1][1]
+
+
+def test_a_rare_class_stands_beside_all_others(keratitis: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "data" / "ham10000_sub"
+    folder.mkdir(parents=True)
+    rows = [f"{n}.jpg,{label},p{label}{n // 2}" for label in ("df", "nv", "mel") for n in range(12)]
+    (folder / "manifest.csv").write_text("path,label,patient\n" + "\n".join(rows))
+    monkeypatch.setattr(keratitis, "RARE", {"healthy": 7, "diseased": 2})
+    with open(keratitis.drawn_table(options(tmp_path), "dermatofibroma", 0), newline="") as file:
+        told = [(row["split"], row["label"]) for row in csv.DictReader(file)]
+    counts = {pair: told.count(pair) for pair in set(told)}
+    assert counts == {
+        ("train", "healthy"): 7,
+        ("train", "diseased"): 2,
+        ("test", "healthy"): 10,
+        ("test", "diseased"): 8,
+    }
 
 
 def test_too_few_patients_are_said(keratitis: ModuleType, tmp_path: Path):
