@@ -258,7 +258,7 @@ def form_of(task: Anomaly) -> dict[str, Any]:
     if isinstance(net, PatchBank):
         encoder = net.backbone
         levels = {"levels": list(net.levels), "whole_levels": list(net.whole_levels)}
-        kept = {**levels, "kept": len(net.bank), "images": len(net.wholes)}
+        kept = {**levels, "kept": len(net.bank), "images": len(net.wholes), "grid": list(net.gain.shape)}
         saved = {"weights_spec": encoder.weights_spec.to_dict(), "gray": encoder.gray}
         return {"kind": "patches", **kept, **saved}
     if isinstance(net, Diffuse):
@@ -275,6 +275,9 @@ def load_task(path: Path) -> tuple[Anomaly, dict[str, Any]]:
     """
     state, card = load_model(path)
     try:
+        if card["form"]["kind"] == "patches" and "grid" not in card["form"]:
+            what = "this run measured all places of an image alike, and now each has a measure of its own"
+            raise BadWeights(what, where=path, do="Train it again.")
         normal, other = card["classes"]
         answers, spec = Answers(classes=(normal, other), positive=other), InputSpec.from_dict(card["spec"])
         seed = int(card["seed"])
@@ -300,7 +303,7 @@ def _saved_net(card: Mapping[str, Any], seed: int) -> PatchBank | Diffuse | Bott
         warnings.simplefilter("ignore", UserWarning)  # random numbers until the state is put in
         saved = saved_words({**card, **form})
         net = backbone(f"none:{card['backbone']['architecture']}", **words, **saved)
-    held: dict[str, Any] = {"kept": int(form["kept"]), "images": int(form["images"])}
+    held: dict[str, Any] = {"kept": int(form["kept"]), "images": int(form["images"]), "grid": tuple(form["grid"])}
     return PatchBank(net, form["levels"], whole_levels=form["whole_levels"], **held)
 
 

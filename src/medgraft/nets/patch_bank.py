@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,16 +13,17 @@ from torch import Tensor, nn
 from medgraft import seeds
 from medgraft.errors import BadData, BadRecipe
 from medgraft.nets.backbone import Backbone
+from medgraft.nets.nearest import coreset, nearest_of
 
 CANDIDATES = 40_000  # places that those which are kept are chosen from: a choice looks at all of them once a place
-_PROJECTED = 64  # numbers of a place while it is chosen
 _FINEST = 32  # cells of a side, at most: 32 x 32 places of 300 images are 300,000 already
-_AT_ONCE = 2048  # places that are compared together
 _INSIDE = 0.5  # share of a cell that belongs to the image
 _WHOLE_LEVELS = 2  # of the encoder, from the last
 _NEAR = 3  # of the whole images that are nearest, the mean distance counts
 _OWN = 60  # normal images whose own scores, each against all others, are the unit of scores
 _QUIET = 0.2  # of the mean deviation of the channels of a level
+_STEADY = 0.3  # of the deviation of all places: no place counts as steadier
+_PRIOR = 5.0  # normal images, as many as all places together count for beside those of a place
 _WIDEST = 1024  # numbers of a place; wider nets are projected to so many, which keeps distances within some percent
 
 
@@ -32,6 +34,9 @@ class PatchBank(nn.Module):
     levels stand side by side on the grid of the finest. Cells beside the image, where it was padded to a square, take
     no part in any of this.
 
+    Where normal images differ much from each other, such as at the edge of a lung, a distance says less than where all
+    are alike. So distances are brought to one mean and deviation over the normal places here and beside here.
+
     Beside the places, images as a whole are compared: by the means of the last levels of the encoder, whichever ones
     places are compared by, as what is odd about a whole is seen in what the encoder sees last.
 
@@ -41,17 +46,23 @@ class PatchBank(nn.Module):
         whole_levels: numbers of its stages whose means are compared; the last two when empty.
         kept: how many places the bank holds; 0 before `learn`.
         images: how many whole images it holds; 0 before `learn`.
+        grid: (h, w) of places; (1, 1) before `learn`.
 
     Attributes:
         bank: `(M, D)` kept places.
+        gain: `(h, w)` what distances at each place are multiplied by.
+        shift: `(h, w)` what is then added.
         wholes: `(N, F)` means of normal images.
         units: (mean, deviation) of the scores of normal images by places, and by the whole; each image was held
             against all others.
 
-    Source: Roth et al., CVPR 2022, p. 14318 (PatchCore); means of images by Bergman et al., arXiv:2002.10445 (DN2).
+    Source: Roth et al., CVPR 2022, p. 14318 (PatchCore); means of images by Bergman et al., arXiv:2002.10445 (DN2);
+        a measure of normal images for each place as in Defard et al., ICPR workshops 2021 (PaDiM).
     """
 
     bank: Tensor
+    gain: Tensor
+    shift: Tensor
     mean: Tensor
     std: Tensor
     wholes: Tensor
@@ -68,6 +79,7 @@ class PatchBank(nn.Module):
         whole_levels: Sequence[int] | None = None,
         kept: int = 0,
         images: int = 0,
+        grid: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
         count = len(backbone.stages)
@@ -81,6 +93,8 @@ class PatchBank(nn.Module):
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("way", _way(width) if width > _WIDEST else None, persistent=False)
         self.register_buffer("bank", torch.zeros(kept, min(width, _WIDEST)))
+        self.register_buffer("gain", torch.ones(grid))
+        self.register_buffer("shift", torch.zeros(grid))
         whole = sum(self._whole_widths)
         self.register_buffer("wholes", torch.zeros(images, whole))
         self.register_buffer("whole_mean", torch.zeros(whole))
@@ -138,41 +152,55 @@ class PatchBank(nn.Module):
             BadData: there is no place.
         """
         device = next(self.backbone.parameters()).device
-        rows, owners, means, seen = [], [], [], 0
-        each = max(1, CANDIDATES // max(1, images))
-        for number, (features, inside, mean) in enumerate(_each(self, batches)):
-            own = features[inside].cpu()
-            seen += len(own)
-            dice = seeds.generator(seed, "places", index=number)
-            rows.append(own if len(own) <= each else own[np.sort(dice.choice(len(own), each, replace=False))])
-            owners.append(torch.full((len(rows[-1]),), number))
-            means.append(mean.cpu())
-        if not seen:
+        found = _gathered(self, batches, each=max(1, CANDIDATES // max(1, images)), seed=seed)
+        if not found.seen:
             raise BadData("there is no place of a normal image to learn from")
-        found = torch.cat(rows)
+        rows = torch.cat(found.rows)
         widths = [self.backbone.channels[level] for level in self.levels]
-        self.mean, self.std = moments(found, widths)
-        scaled = self._scaled(found)
-        chosen = coreset(scaled, max(1, min(most, round(share * seen), len(scaled))), seed=seed)
-        wholes = torch.stack(means)
+        self.mean, self.std = moments(rows, widths)
+        scaled = self._scaled(rows)
+        chosen = coreset(scaled, max(1, min(most, round(share * found.seen), len(scaled))), seed=seed)
+        wholes = torch.stack(found.means)
         self.whole_mean, self.whole_std = moments(wholes, self._whole_widths)
         self.bank, self.wholes = scaled[chosen], self._whole(wholes)
-        self.units = self._own_units([self._scaled(own) for own in rows], torch.cat(owners)[chosen], top)
+        own = self._own_distances(found, chosen)
+        self.gain, self.shift = torch.ones(found.grid), torch.zeros(found.grid)
+        if own:
+            distances, spots = torch.cat(list(own.values())), torch.cat([found.spots[number] for number in own])
+            self.gain, self.shift = by_place(distances, spots, found.grid)
+        self.units = self._own_units({number: self._even(one, found.spots[number]) for number, one in own.items()}, top)
         self.to(device)
-        return seen
+        return found.seen
 
-    def _own_units(self, rows: Sequence[Tensor], owners: Tensor, top: float) -> Tensor:
-        """Score normal images, each against what is kept of all others, and get mean and deviation of these scores."""
-        numbers = np.unique(np.linspace(0, len(rows) - 1, min(_OWN, len(rows))).astype(int)).tolist()
-        by_place, by_whole = [], []
-        for number in numbers:
+    def _own_distances(self, found: _Gathered, chosen: Tensor) -> dict[int, Tensor]:
+        """Get how far the places of each normal image are from what is kept of all others, by its number."""
+        counts = torch.tensor([len(own) for own in found.rows])
+        owners = torch.repeat_interleave(torch.arange(len(counts)), counts)[chosen]
+        distances: dict[int, Tensor] = {}
+        for number, own in enumerate(found.rows):
             others = self.bank[owners != number]
-            if len(others):
-                by_place.append(topmost(nearest_of(rows[number], others)[0], top))
+            if len(others) and len(own):
+                distances[number] = nearest_of(self._scaled(own), others)[0]
+        return distances
+
+    def _own_units(self, distances: Mapping[int, Tensor], top: float) -> Tensor:
+        """Score normal images, each against all others, and get mean and deviation of these scores."""
+        count = len(self.wholes)
+        by_place, by_whole = [], []
+        for number in np.unique(np.linspace(0, count - 1, min(_OWN, count)).astype(int)).tolist():
+            if number in distances:
+                by_place.append(topmost(distances[number], top))
             rest = torch.cat([self.wholes[:number], self.wholes[number + 1 :]])
             if len(rest):
                 by_whole.append(_near(self.wholes[number][None], rest)[0])
         return torch.stack([_unit(by_place), _unit(by_whole)])
+
+    def _even(self, distances: Tensor, spots: Tensor | None = None) -> Tensor:
+        """Bring distances to what they say: those of some places by their numbers, or `(..., h, w)` of all."""
+        gain, shift = (
+            (self.gain, self.shift) if spots is None else (self.gain.ravel()[spots], self.shift.ravel()[spots])
+        )
+        return (distances * gain + shift).clamp_min(0)
 
     def _whole(self, means: Tensor) -> Tensor:
         return _evened((means - self.whole_mean.to(means)) / self.whole_std.to(means), self._whole_widths)
@@ -184,7 +212,7 @@ class PatchBank(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Get the distance of each place from the nearest kept one, what is in the image, and how odd the whole is.
+        """Get how far each place is from the nearest kept one, what is in the image, and how odd the whole is.
 
         Arguments as in `places`.
 
@@ -194,7 +222,7 @@ class PatchBank(nn.Module):
         features, inside, means = self.places(pixels, area)
         distance, _ = nearest_of(self._scaled(features).flatten(0, 2), self.bank)
         whole = _near(self._whole(means), self.wholes)
-        return distance.view(inside.shape), inside, (whole - self.units[1, 0]) / self.units[1, 1]
+        return self._even(distance.view(inside.shape)), inside, (whole - self.units[1, 0]) / self.units[1, 1]
 
     def in_units(self, scores: Tensor) -> Tensor:
         """Get scores by places in deviations of normal images from their mean."""
@@ -212,11 +240,70 @@ class PatchBank(nn.Module):
         for own, there in zip(rows, inside, strict=True):
             odd = own[there]
             distance, nearest = nearest_of(odd, self.bank)
-            place = int(distance.argmax())
+            place = int(self._even(distance, there.flatten().nonzero()[:, 0]).argmax())
             near = nearest_of(self.bank[nearest[place]][None], self.bank, count=min(neighbours, len(self.bank)))[1][0]
             apart = (self.bank[near] - odd[place]).norm(dim=1)
             found.append(1 - torch.exp(distance[place]) / torch.exp(apart).sum().clamp_min(1e-12))
         return torch.stack(found).clamp_min(0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Gathered:
+    """Places of normal images: rows `(n, D)` of each, where they lie on the grid, means of images, and how many."""
+
+    rows: list[Tensor]
+    spots: list[Tensor]
+    means: list[Tensor]
+    seen: int
+    grid: tuple[int, int]
+
+
+def _gathered(bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]], *, each: int, seed: int) -> _Gathered:
+    """Get at most `each` places of every image."""
+    rows, spots, means, seen, grid = [], [], [], 0, (1, 1)
+    for number, (features, inside, mean) in enumerate(_each(bank, batches)):
+        own, spot = features[inside].cpu(), inside.flatten().nonzero()[:, 0].cpu()
+        seen += len(own)
+        if len(own) > each:
+            dice = seeds.generator(seed, "places", index=number)
+            some = np.sort(dice.choice(len(own), each, replace=False))
+            own, spot = own[some], spot[some]
+        rows.append(own)
+        spots.append(spot)
+        means.append(mean.cpu())
+        grid = (inside.shape[0], inside.shape[1])
+    return _Gathered(rows, spots, means, seen, grid)
+
+
+def by_place(distances: Tensor, spots: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Get what distances are multiplied by, and what is then added, so that normal ones are alike wherever they lie.
+
+    Mean and deviation are of a place and of those beside it. Where few normal images reach, all places count as well.
+
+    Args:
+        distances: `(N,)` of places of normal images.
+        spots: `(N,)` where each lies, `row * w + column`.
+        grid: (h, w).
+
+    Returns:
+        two of `grid`; 1 and 0 where all distances are the same.
+
+    Example:
+        >>> gain, shift = by_place(torch.tensor([1.0, 3.0]), torch.tensor([0, 0]), (1, 1))
+        >>> gain.item(), shift.item()
+        (1.0, 0.0)
+    """
+    mean, spread = distances.mean(), distances.std(correction=0)
+    if not float(spread):
+        return torch.ones(grid), torch.zeros(grid)
+    parts = (torch.ones_like(distances), distances, distances.square())
+    sums = [torch.zeros(grid[0] * grid[1]).index_add_(0, spots, one).view(1, *grid) for one in parts]
+    count, first, second = (F.avg_pool2d(one, 3, stride=1, padding=1, count_include_pad=False)[0] for one in sums)
+    usual = (first + _PRIOR * mean) / (count + _PRIOR)
+    square = (second + _PRIOR * (mean.square() + spread.square())) / (count + _PRIOR)
+    own = (square - usual.square()).clamp_min((_STEADY * spread).square()).sqrt()
+    gain = spread / own
+    return gain, mean - usual * gain
 
 
 def _way(width: int) -> Tensor:
@@ -288,52 +375,3 @@ def _on_grid(level: Tensor, grid: tuple[int, int]) -> Tensor:
     if level.shape[-1] > grid[1]:
         return F.adaptive_avg_pool2d(level, grid)
     return F.interpolate(level, size=grid, mode="bilinear", align_corners=False)
-
-
-def nearest_of(rows: Tensor, bank: Tensor, *, count: int = 1) -> tuple[Tensor, Tensor]:
-    """Get the distance of each row from the nearest of a bank, and its number.
-
-    Args:
-        rows: `(N, D)`.
-        bank: `(M, D)`.
-        count: how many of the nearest; 1 gives `(N,)`, more give `(N, count)`, the nearest first.
-    """
-    squares = bank.square().sum(dim=1)
-    distances, numbers = [], []
-    for some in rows.split(_AT_ONCE):
-        apart = torch.addmm(squares, some, bank.T, alpha=-2).add_(some.square().sum(dim=1, keepdim=True))
-        own = apart.min(dim=1) if count == 1 else apart.topk(count, dim=1, largest=False)
-        distances.append(own.values.clamp_min(0).sqrt())
-        numbers.append(own.indices)
-    return torch.cat(distances), torch.cat(numbers)
-
-
-def coreset(rows: Tensor, count: int, *, seed: int) -> Tensor:
-    """Choose rows so that none is far from a chosen one: each time the one that is furthest from all chosen.
-
-    Distances are those of a random projection to 64 numbers.
-
-    Args:
-        rows: `(N, D)`.
-        count: how many.
-        seed: of the projection and of the first row.
-
-    Returns:
-        `(count,)` numbers of rows, in the order in which they were chosen.
-
-    Source: greedy k-centre, Gonzalez, Theor Comput Sci 1985;38:293; as used by Roth et al. 2022.
-    """
-    dice = seeds.generator(seed, "coreset")
-    if rows.shape[1] > _PROJECTED:
-        way = torch.from_numpy(dice.standard_normal((rows.shape[1], _PROJECTED)).astype(np.float32))
-        rows = rows @ way.to(rows) / _PROJECTED**0.5
-    squares = rows.square().sum(dim=1)
-    chosen = torch.zeros(count, dtype=torch.long)
-    place = int(dice.integers(len(rows)))
-    far = torch.full((len(rows),), torch.inf)
-    for number in range(count):
-        chosen[number] = place
-        far = torch.minimum(far, torch.addmv(squares + squares[place], rows, rows[place], alpha=-2))
-        far[place] = -1
-        place = int(far.argmax())
-    return chosen
