@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from PIL import Image as Pillow
 
 import medgraft as mg
 from medgraft.anomaly.opened import AnomalyRun
-from medgraft.errors import BadRecipe, RunRefused, Stopped
+from medgraft.errors import BadRecipe, BadWeights, RunRefused, Stopped
 from medgraft.report.schema import problems
+from medgraft.weights.tensors import load_model, save_model
 
 SIDE = 48
 OPTIONS: dict[str, Any] = {"task": "anomaly", "device": "cpu", "offline": True, "image_size": 32}
@@ -116,6 +118,16 @@ def test_a_run_opened_gives_the_scores_of_its_table(run: Path, tmp_path: Path):
     done = mg.predict(run, [rows[0]["path"], bad], out=tmp_path / "seen", device="cpu", workers=1)
     assert (done.count, done.failed) == (2, 1)
     assert (tmp_path / "seen" / _rows(done.out or tmp_path)[0]["map"]).exists()
+
+
+def test_a_run_that_measured_all_places_alike_is_refused_in_words(run: Path, tmp_path: Path):
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    state, card = load_model(run / "model.safetensors")
+    card["form"].pop("grid")
+    save_model(older / "model.safetensors", state=state, card=card)
+    with pytest.raises(BadWeights, match=r"a measure of its own\. Train it again"):
+        mg.open_run(older)
 
 
 def test_other_data_are_scored_at_the_same_threshold(run: Path, data: Path, tmp_path: Path):
