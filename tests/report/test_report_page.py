@@ -261,6 +261,17 @@ def test_one_row_is_no_curve_and_a_kept_start_is_marked() -> None:
     assert "Loss against epoch" in page and "best, before the first" in page
 
 
+def test_a_distance_that_is_watched_is_drawn_as_it_is() -> None:
+    report, curves = sample_report.binary()
+    rows = [{"epoch": n, "loss": 1.0, "val_loss": 9.0 - n, "val_score": n - 9.0} for n in (1, 2, 3)]
+    report["training"] |= {"score": "kid", "best_epoch": 3}
+    page = render_report(report, curves={**curves, "train": rows})
+    told = page[page.index("Validation KID against epoch") :]
+    ticks = [float(one) for one in re.findall(r">(\u2212?-?[\d.]+)</text>", told[: told.index("</svg>")])]
+    assert ticks and min(ticks) >= 0
+    assert rows[0]["val_score"] == -8.0  # what is drawn is a copy
+
+
 @pytest.mark.parametrize(
     ("key", "title"),
     [

@@ -224,11 +224,13 @@ def _training_view(
 ) -> dict[str, Any]:
     rows = list(curves.get("train") or ())
     training = of(report, "training")
-    best, score = training.get("best_epoch"), named(str(training.get("score") or "score")).title
+    name = named(str(training.get("score") or "score"))
+    best, score = training.get("best_epoch"), name.title
     axis = f"Validation {score}" if len(score) < 24 else "Validation score"
+    scored = _as_named(rows) if name.lower_is_better else rows
     shown = [
         plots.training(rows, names=("loss", "val_loss"), best=best, y_label="Loss"),
-        plots.training(rows, names=("val_score",), best=best, y_label=axis),
+        plots.training(scored, names=("val_score",), best=best, y_label=axis),
     ]
     depth = of(report, "depth")
     return {
@@ -240,6 +242,11 @@ def _training_view(
         **depth_page.view({**of(depth, "searched"), **depth}),
         "augmented": _augmented(augmented),
     }
+
+
+def _as_named(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Get epochs with a score that is better when lower: what is watched is its negative."""
+    return [{**row, "val_score": -row["val_score"]} if row.get("val_score") is not None else row for row in rows]
 
 
 def _augmented(images: Sequence[np.ndarray]) -> str | None:
