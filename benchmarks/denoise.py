@@ -2,13 +2,15 @@
 
     python benchmarks/denoise.py --shared ../shared --out runs/denoise                  # all cells, minutes each
     python benchmarks/denoise.py --shared ../shared --cell chest-200 --steps 250
-    python benchmarks/denoise.py --shared ../shared --prior runs/diffuse-chest          # a diffusion model beside them
+    python benchmarks/denoise.py --prior runs/diffuse-chest       # a diffusion model of films as a prior, and filters
 
 Real images get noise as fewer photons would bring it (`medgraft.samples.dose`), at two levels. Chest films, at 128
 pixels: photons are counted behind the body. Slices of the hippocampus: brightness is counted. A cell is a set and a
 level. A net learns from the noisy training images alone; filters get the strength that foretells hidden pixels of
 three validation images best; all are compared on the first 60 test images. For chest films the embedded encoder and a
 head at its optimum learn from clean training images, and are asked of all test images clean, noisy, and without noise.
+A prior is a run of `--task diffuse`; it is asked at the size that it draws, of the test images of its own split, with
+noise as of chest films.
 A cell that is there is not made again; denoise.json holds them all, and a Markdown table is printed.
 """
 
@@ -42,10 +44,15 @@ def main() -> None:
     given.add_argument("--out", type=Path, default=Path("runs/denoise"))
     given.add_argument("--cell", choices=tuple(CELLS), action="append", help="only these")
     given.add_argument("--steps", type=int, default=600, help="of the net, about")
-    given.add_argument("--prior", type=Path, help="a run of --task diffuse that learnt from clean images of the set")
+    given.add_argument(
+        "--prior", type=Path, help="a run of --task diffuse that draws gray images: compare it, and stop"
+    )
     given.add_argument("--images", type=int, default=60, help="test images that ways are compared on")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()
+    if options.prior is not None:
+        print(table({f"{photons:g} photons": {"methods": as_prior(options, photons)} for photons in (1000.0, 200.0)}))
+        return
     for name in [] if options.table else options.cell or CELLS:
         if not (options.out / name / "cell.json").exists():
             cell(options, name)
@@ -139,8 +146,31 @@ def compared(options: argparse.Namespace, data: Path, run: Path) -> dict[str, An
         for split, most in (("val", 3), ("test", options.images))
     }
     ways: list[Any] = [way_of(run, None, device="cpu", steps=1), Around(), *filters_for(cases["val"])[0]]
-    if options.prior is not None:
-        ways.append(way_of(options.prior, "prior", device="cpu", steps=1))
+    return judged(cases["test"], ways, listen=lambda event: None).scores(seed=0)
+
+
+def as_prior(options: argparse.Namespace, photons: float) -> dict[str, Any]:
+    """Get the scores of a diffusion model as a prior and of filters, on images that the model did not learn from."""
+    from medgraft.denoising.judge import Around, case_of, filters_for, judged
+    from medgraft.files import network_pixels
+    from medgraft.recipe import load
+    from medgraft.restoring.work import way_of
+    from medgraft.values import ImageRef
+
+    side = tuple(load(options.prior / "recipe.yaml").generator.shape or ())
+    folder, cases = options.out / f"prior-{photons:g}", {}
+    for split, most in (("val", 3), ("test", options.images)):
+        cases[split] = []
+        for number, row in enumerate(rows_of(options.prior / "samples.csv", split)[:most]):
+            pixels = network_pixels(read_image(Path(row["path"])), size=side, channels=1, fit="pad")[0]
+            clean = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+            paths = [folder / kind / f"{split}-{number:04d}.png" for kind in ("noisy", "clean")]
+            noisy = low_dose(clean, photons=photons, seed=0, key=row["key"])
+            for path, values in zip(paths, (noisy, clean), strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_png(path, np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16))
+            cases[split].append(case_of(ImageRef(paths[0]), paths[1], key=row["key"], patient=row["patient"] or None))
+    ways: list[Any] = [way_of(options.prior, "prior", device="cpu", steps=1), Around(), *filters_for(cases["val"])[0]]
     return judged(cases["test"], ways, listen=lambda event: None).scores(seed=0)
 
 
@@ -170,8 +200,6 @@ def downstream(options: argparse.Namespace, folder: Path, data: Path, run: Path)
 
     found: dict[str, Any] = {}
     ways: dict[str, dict[str, Any]] = {"blindspot": {"run": run}, "nlmeans": {"method": "nlmeans"}}
-    if options.prior is not None:
-        ways["prior"] = {"run": options.prior}
     for name, words in ways.items():
         done = mg.denoise(test, out=folder / f"cleaned-{name}-{os.getpid()}", device="cpu", **words)
         samples = read_samples(test).samples
