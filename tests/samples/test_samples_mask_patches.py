@@ -182,6 +182,18 @@ def test_a_shallow_valley_parts_nothing_unless_asked():
     assert told_apart(body, ways, parting=Parting(valley=0.6)).max() == 1
 
 
+def test_a_speck_is_no_thing_where_things_are_larger():
+    things = np.zeros((40, 60), np.int32)
+    things[4:24, 4:24], things[30:33, 40:44] = 1, 2  # 400 pixels, and 12
+    body, ways = (things > 0).astype(float), ways_of(things)
+    assert told_apart(body, ways).max() == 2
+    found = told_apart(body, ways, parting=Parting(least=13))
+    assert found.max() == 1 and ((found > 0) == (things == 1)).all()
+    assert told_apart(body, ways, parting=Parting(least=12)).max() == 2
+    # Pixels of a net twice as fine in each direction are a quarter of those of the file.
+    assert Parting(least=48).on(0.25) == Parting(least=12)
+
+
 def test_a_seam_parts_what_votes_for_one_middle_and_a_scratch_does_not():
     body = np.zeros((24, 40))
     body[2:22, 4:36] = 1

@@ -246,7 +246,7 @@ def _training_view(
 
 def _as_named(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Get epochs with a score that is better when lower: what is watched is its negative."""
-    return [{**row, "val_score": -row["val_score"]} if row.get("val_score") is not None else row for row in rows]
+    return [dict(row) if row.get("val_score") is None else {**row, "val_score": -row["val_score"]} for row in rows]
 
 
 def _augmented(images: Sequence[np.ndarray]) -> str | None:

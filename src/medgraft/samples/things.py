@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 VALLEY = 0.6  # of the lower of two peaks of votes: a valley that is deeper parts them
 SEAM = 0.5  # from which probability a pixel is at a seam between two things
-_LEAST = 4  # pixels of a thing
+LEAST = 4.0  # pixels of a thing
 _SHARE = 0.1  # of the largest part, that another part between seams has at least if it is a thing
 _BLUR = 1.0  # pixels
 _SURE = 0.5  # from which probability a pixel is inside
@@ -18,15 +18,21 @@ _FEWEST = 2.0  # votes that peak in a place, once blurred
 
 @dataclass(frozen=True)
 class Parting:
-    """What it takes to part two things; both are chosen on validation images.
+    """What it takes to part two things, and to be one; chosen on validation images.
 
     Attributes:
         valley: how deep a valley of votes is, as a share of the lower peak, that parts two things; less parts more.
         seam: from which probability on a pixel is at a seam; less parts more, and 1 leaves it to the votes.
+        least: network pixels that a thing has; what is smaller is a speck.
     """
 
     valley: float = VALLEY
     seam: float = SEAM
+    least: float = LEAST
+
+    def on(self, share: float) -> Parting:
+        """Get the same on another grid, on which a network pixel is so many pixels."""
+        return replace(self, least=self.least * share)
 
 
 def told_apart(
@@ -47,17 +53,19 @@ def told_apart(
         inside: `(H, W)` probability that a pixel is of a thing; of a half and more it is.
         ways: `(2, H, W)` pixels down and across to the middle of its thing.
         seams: `(H, W)` probability that a pixel is where two things meet, or None for votes alone.
-        parting: what it takes to part two things; as its class says when None.
+        parting: what it takes to part two things; as its class says when None. Its pixels are those of the maps.
 
     Returns:
-        `(H, W)` int32: 0 where there is nothing, 1 to n in the things; those of fewer than 4 pixels are left out.
+        `(H, W)` int32: 0 where there is nothing, 1 to n in the things.
 
     Source: votes for middles as in Cheng et al., Panoptic-DeepLab, CVPR 2020, p. 12472, and Neven et al., CVPR 2019,
         p. 8837; watershed of their density; seams as in the borders of Caicedo et al., Cytometry A 2019.
     """
     parting = parting or Parting()
-    voted = by_votes(inside, ways, valley=parting.valley)
-    return voted if seams is None else cut(voted, seams, seam=parting.seam)
+    found = by_votes(inside, ways, valley=parting.valley)
+    if seams is not None:
+        found = cut(found, seams, seam=parting.seam)
+    return found if parting.least <= LEAST else _numbered(found, least=parting.least)
 
 
 def by_votes(inside: np.ndarray, ways: np.ndarray, *, valley: float = VALLEY) -> np.ndarray:
@@ -102,7 +110,7 @@ def cut(things: np.ndarray, seams: np.ndarray, *, seam: float = SEAM) -> np.ndar
     owner[pieces.ravel()] = np.where(pieces > 0, things, 0).ravel()
     largest = np.zeros(int(things.max()) + 1, np.int64)
     np.maximum.at(largest, owner, np.where(owner > 0, sizes, 0))
-    kept = (owner > 0) & (sizes >= _LEAST) & (sizes >= _SHARE * largest[owner])
+    kept = (owner > 0) & (sizes >= LEAST) & (sizes >= _SHARE * largest[owner])
     parted = np.bincount(owner[kept], minlength=len(largest)) > 1
     parted &= np.bincount(things[at], minlength=len(largest)) > 0  # of others the pieces hung together at corners
     return _numbered(_filled(things, np.where(kept[pieces], pieces, 0), seams, np.flatnonzero(parted)))
@@ -160,9 +168,9 @@ def _parts_of(found: np.ndarray) -> tuple[np.ndarray, int]:
     return parts, int(parts.max(initial=0))
 
 
-def _numbered(found: np.ndarray) -> np.ndarray:
+def _numbered(found: np.ndarray, *, least: float = LEAST) -> np.ndarray:
     numbers, codes, sizes = np.unique(found, return_inverse=True, return_counts=True)
-    kept = (numbers > 0) & (sizes >= _LEAST)
+    kept = (numbers > 0) & (sizes >= least)
     order = np.zeros(len(numbers), np.int32)
     order[kept] = np.arange(1, int(kept.sum()) + 1)
     return order[codes].reshape(found.shape)

@@ -18,7 +18,7 @@ from medgraft.scores.matching import LIMITS
 from medgraft.scores.resample import patient_codes, ratio
 from medgraft.scores.score import Score
 
-_UNIQUE = 0.5  # two things that each share more than half with a third would overlap each other
+MATCH = 0.5  # two things that each share more than half with a third would overlap each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ def instance_scores(truth: np.ndarray, found: np.ndarray, *, key: str = "") -> I
         0.667
     """
     these = overlaps(truth, found, key=key)
-    best = these.iou[these.iou > _UNIQUE]
+    best = these.iou[these.iou > MATCH]
     hits = np.array([np.count_nonzero(best > limit) for limit in LIMITS])
     once = matched(these, limit=0.0)
     return InstanceScores(
@@ -171,7 +171,7 @@ def matched(these: Overlaps, *, limit: float) -> np.ndarray:
     """
     iou = these.iou
     kept = np.flatnonzero(iou > limit)
-    if limit >= _UNIQUE or not len(kept):
+    if limit >= MATCH or not len(kept):
         return kept
     # Clumps of things that overlap are matched one by one: all at once would need a table of all by all.
     rows, columns = these.pairs[kept].T

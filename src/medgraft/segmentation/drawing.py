@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -68,7 +69,12 @@ def _classes(chances: np.ndarray, frame: GridFrame) -> np.ndarray:
 def _things(task: Segment, chances: np.ndarray, frame: GridFrame) -> np.ndarray:
     assert not isinstance(frame, SolidFrame)
     inside, seams, ways = thing_maps(chances, frame)
-    return told_apart(inside, ways, seams=seams, parting=task.parting)
+    return told_apart(inside, ways, seams=seams, parting=task.parting.on(file_pixels(frame)))
+
+
+def file_pixels(frame: PictureFrame) -> float:
+    """Get how many pixels of the file a network pixel is."""
+    return math.prod(frame.shape) / math.prod(frame.to_shape)
 
 
 def thing_maps(chances: np.ndarray, frame: PictureFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

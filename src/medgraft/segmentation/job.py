@@ -26,7 +26,7 @@ from medgraft.segmentation import told
 from medgraft.segmentation.cases import CaseShelf, truth_of
 from medgraft.segmentation.drawer import Drawer
 from medgraft.segmentation.judge import Rules, verdicts
-from medgraft.segmentation.partings import best_parting
+from medgraft.segmentation.partings import best_parting, parting_before
 from medgraft.segmentation.parts import DrawParts, Prepared, assemble_masks, prepare_masks
 
 _MEASURED = 24  # batches that BatchNorm's statistics are measured on
@@ -56,6 +56,8 @@ def train_masks(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen) 
             batches = islice(parts.train.epoch(_NO_EPOCH), _MEASURED)
             parts.task.backbone.eval()
             recalibrate(parts.task.backbone, [parts.engine.move(batch).pixels for batch in batches])
+        if parts.form.apart:
+            parts.task.parting = parting_before(parts.train.cases.masks)
         times.prefix = time.perf_counter() - began
         resuming.begin(out, recipe, found=ready.found)
         shown = any(ready.found.samples[place].label for place in ready.found.of("val"))

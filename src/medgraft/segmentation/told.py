@@ -184,9 +184,10 @@ def loss_words(recipe: Recipe, *, apart: bool) -> str:
 
 
 def parting_words(parting: Parting) -> str:
-    """Say what parts two things."""
+    """Say what parts two things, and what is none."""
     valley = f"a valley of votes that is {parting.valley:.0%} of a peak deep"
-    return valley if parting.seam >= 1 else f"{valley}, or a seam that is {parting.seam:.0%} sure"
+    both = valley if parting.seam >= 1 else f"{valley}, or a seam that is {parting.seam:.0%} sure"
+    return f"{both}; what has fewer than {parting.least:.0f} network pixels is no thing"
 
 
 def grid_words(parts: DrawParts) -> str:
