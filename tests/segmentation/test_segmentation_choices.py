@@ -127,6 +127,14 @@ def test_the_number_of_steps_hardly_depends_on_the_number_of_images(images):
     assert 700 < steps < 1000 or (images == 6000 and epochs == 10)
 
 
+@pytest.mark.parametrize("images", [60, 600])
+def test_things_are_told_apart_after_three_times_the_steps(images):
+    facts = dataclasses.replace(FLAT, images=images)
+    plain, apart = (planned(facts, **{"masks.instances": one}) for one in (False, True))
+    seen = [one.fit.epochs * one.masks.patches / one.fit.batch_size for one in (plain, apart)]
+    assert 2.7 < seen[1] / seen[0] < 3.4
+
+
 def test_no_mirror_along_an_axis_that_tells_classes_apart():
     sided = dataclasses.replace(SOLID, sided=((1, "front and back always lie in the same order along it"),))
     recipe = planned(sided)

@@ -36,6 +36,7 @@ _MOST_VOXELS = 2**23  # of a scan
 _MOST_BATCH = 16
 _WINDOW_PIXELS, _WINDOW_VOXELS = 2**21, 2**21
 _STEPS_WANTED = {2: 800, 3: 1200}
+_STEPS_APART = 2400  # where things are told apart: votes and seams are learnt long after bodies are
 _EPOCHS, _FEWEST_EPOCHS, _MOST_EPOCHS = 25, 10, 60
 _THICK = 16  # network pixels
 _TWOFOLD = 1.9  # how much pictures are enlarged so that drawing on by twos is drawing on pixels of the file
@@ -181,7 +182,8 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
     _check_depth(recipe, facts)
     axes, shape = masks.axes, _network_shape(recipe, masks)
     patch, why, batch, room = _step_rule(recipe, masks, shape)
-    wanted = _STEPS_WANTED[axes] * batch / masks.images  # times that an image is looked at
+    steps_wanted = _STEPS_APART if recipe.masks.instances else _STEPS_WANTED[axes]
+    wanted = steps_wanted * batch / masks.images  # times that an image is looked at
     each = recipe.masks.patches or max(1, math.ceil(wanted / (recipe.fit.epochs or _EPOCHS)))
     epochs = recipe.fit.epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(wanted / each)))
     steps = epochs * math.ceil(each * masks.images / batch)
