@@ -215,7 +215,8 @@ def table(told: dict[str, Any]) -> str:
         for way, own in one["methods"].items():
             cells = [said(own.get(score), form) for score, form in _COLUMNS]
             lines.append(f"| {name} | {way} | {' | '.join(cells)} |")
-    lines += ["", "| cell | images | AUROC |", "|---|---|---|"]
+    if any("auroc" in one for one in told.values()):
+        lines += ["", "| cell | images | AUROC |", "|---|---|---|"]
     for name, one in told.items():
         rows: dict[str, Any] = {}
         for way, own in one.get("auroc", {}).items():

@@ -163,7 +163,7 @@ class PatchBank(nn.Module):
         wholes = torch.stack(found.means)
         self.whole_mean, self.whole_std = moments(wholes, self._whole_widths)
         self.bank, self.wholes = scaled[chosen], self._whole(wholes)
-        own = self._own_distances(found, chosen)
+        own = self._own_distances(scaled.split([len(one) for one in found.rows]), chosen)
         self.gain, self.shift = torch.ones(found.grid), torch.zeros(found.grid)
         if own:
             distances, spots = torch.cat(list(own.values())), torch.cat([found.spots[number] for number in own])
@@ -172,15 +172,19 @@ class PatchBank(nn.Module):
         self.to(device)
         return found.seen
 
-    def _own_distances(self, found: _Gathered, chosen: Tensor) -> dict[int, Tensor]:
-        """Get how far the places of each normal image are from what is kept of all others, by its number."""
-        counts = torch.tensor([len(own) for own in found.rows])
-        owners = torch.repeat_interleave(torch.arange(len(counts)), counts)[chosen]
+    def _own_distances(self, rows: Sequence[Tensor], chosen: Tensor) -> dict[int, Tensor]:
+        """Get how far the places of each normal image are from what is kept of all others, by its number.
+
+        Args:
+            rows: `(n, D)` of each image, on the scale of the bank.
+            chosen: `(M,)` which of all rows are kept.
+        """
+        owners = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(own) for own in rows]))[chosen]
         distances: dict[int, Tensor] = {}
-        for number, own in enumerate(found.rows):
+        for number, own in enumerate(rows):
             others = self.bank[owners != number]
             if len(others) and len(own):
-                distances[number] = nearest_of(self._scaled(own), others)[0]
+                distances[number] = nearest_of(own, others)[0]
         return distances
 
     def _own_units(self, distances: Mapping[int, Tensor], top: float) -> Tensor:

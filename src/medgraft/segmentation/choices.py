@@ -195,7 +195,7 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
     untrained = facts.random or facts.procedural
     planned: dict[str, tuple[Any, str]] = {
         "masks.patch": (patch, why),
-        "masks.patches": (each, f"about {each * masks.images * epochs} patches in all from {masks.images} images"),
+        "masks.patches": (each, _patches_words(recipe, each * epochs, images=masks.images)),
         "masks.decoder": ("unet", "joins what is fine with what is far seen"),
         "masks.rungs": _rungs_rule(recipe, patch, axes),
         "masks.fine": _fine_rule(recipe, masks, shape),
@@ -227,6 +227,11 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         "fit.ema": average_rule(steps),
     }
     return filled(recipe, planned)
+
+
+def _patches_words(recipe: Recipe, looks: int, *, images: int) -> str:
+    why = "; to tell things apart takes three times as many as to draw them" if recipe.masks.instances else ""
+    return f"about {looks * images} patches in all from {images} images{why}"
 
 
 def _check_depth(recipe: Recipe, facts: Facts) -> None:

@@ -44,7 +44,7 @@ def best_parting(
         truths: numbers of things on the grid of each file, by key.
         frames: where network pixels are in each file, by key.
     """
-    sizes = [sizes_of(things) / file_pixels(flat(frames[key])) for key, things in truths.items()]
+    sizes = [sizes_of(things) / file_pixels(_flat(frames[key])) for key, things in truths.items()]
     leasts = leasts_of(np.concatenate([np.zeros(0), *sizes]))
     found: dict[tuple[float, float, float], list[float]] = {one: [] for one in product(VALLEYS, SEAMS, leasts)}
     for batch in wholes.epoch():
@@ -52,8 +52,9 @@ def best_parting(
         with torch.inference_mode(), engine.autocast():
             moved = engine.move(replace(batch, targets=None))
             parts = [part.cpu().numpy() for _, part in task.chances(moved.pixels[0])]
-        inside, seams, ways = thing_maps(np.concatenate(parts, axis=1), flat(frames[key]))
-        share = file_pixels(flat(frames[key]))
+        frame = _flat(frames[key])
+        inside, seams, ways = thing_maps(np.concatenate(parts, axis=1), frame)
+        share = file_pixels(frame)
         for valley in VALLEYS:
             voted = by_votes(inside, ways, valley=valley)
             for seam in SEAMS:
@@ -98,8 +99,7 @@ def precisions(these: Overlaps, leasts: Sequence[float]) -> list[float]:
     return found
 
 
-def flat(frame: GridFrame) -> PictureFrame:
-    """Get the frame of a picture."""
+def _flat(frame: GridFrame) -> PictureFrame:
     assert not isinstance(frame, SolidFrame)
     return frame
 
