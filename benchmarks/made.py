@@ -61,6 +61,8 @@ CELLS = {
     "ten chest films/diffuse": Cell("cxr_pneumonia_624", "diffuse", TEN, steps=2000),
     "ten chest films/stylegan": Cell("cxr_pneumonia_624", "stylegan", TEN, steps=1500),
 }
+NETS = {"diffuse": "diffusion", "stylegan": "StyleGAN"}
+SETS_OF = {task: [[data, task] for data in ("fundus", "chest", "skin")] for task in NETS}
 
 
 def main() -> None:
@@ -72,7 +74,7 @@ def main() -> None:
     given.add_argument("--steps", type=int, help="instead of as many as are planned")
     given.add_argument("--only", default="", help="only cells whose name begins so")
     given.add_argument("--set", action="append", default=[], help="key=value, beside what is planned")
-    given.add_argument("--plot", type=Path, help="write the plot of how KID falls while StyleGAN learns")
+    given.add_argument("--plot", type=Path, help="write the plot of how FID and KID fall while nets learn")
     given.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = given.parse_args()
     held = json.loads(options.results.read_text()) if options.results.exists() else {}
@@ -117,7 +119,10 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
         "audit": {"verdict": audit["verdict"], "reasons": audit["reasons"]},
         "membership": {space: audit[space]["membership"] for space in ("features", "pixels")},
         "facts": report["training"]["facts"],
-        "watched": watched(out / "log.jsonl"),
+        "followed": [
+            [row["step"], *([round(row[name][end], 4) for end in ("value", "low", "high")] for name in SHOWN[:2])]
+            for row in told["followed"]
+        ],
         "epochs": [report["training"]["best_epoch"], report["training"]["epochs"]],
         "images": report["data"]["images"],
         "train_images_per_second": timing["train_images_per_second"],
@@ -126,30 +131,35 @@ def run(options: argparse.Namespace, name: str) -> dict[str, Any]:
     }
 
 
-def watched(log: Path) -> list[list[float]]:
-    """Get steps, and what was watched on validation images then: the KID of StyleGAN, the error of v of diffusion."""
-    rows = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
-    return [[row["step"], round(row["val_loss"], 5)] for row in rows if row.get("event") == "epoch"]
-
-
 def plot(held: dict[str, Any]) -> str:
-    """Get an SVG: KID on validation images by steps, a colour a set; the KID of the Gaussian floor dashed."""
-    own = {name: one for name, one in held.items() if name.endswith("/stylegan") and not name.startswith("ten")}
-    steps = max(step for one in own.values() for step, _ in one["watched"])
-    top = max(kid for one in own.values() for _, kid in one["watched"])
-    panel = svg.Panel(60, 14, 430, 250, (0, steps), (0, 1.05 * top))
-    body = [panel.axes("steps of 16 images", "KID, drawn against validation images")]
-    for colour, one in zip(svg.COLOURS, own.values(), strict=False):
-        floor = one["floors"]["gaussian"]["kid_embedded"]["value"]
-        body.append(panel.path(*zip(*one["watched"], strict=True), colour=colour))
-        body.append(panel.path([0, steps], [floor, floor], colour=colour, width=1, dash="3 3"))
-    for order, (colour, name) in enumerate(zip(svg.COLOURS, own, strict=False)):
-        body.append(svg.dot(520, 30 + 20 * order, 4, fill=colour))
-        body.append(svg.text(530, 34 + 20 * order, name.split("/")[0]))
-    body.append(svg.text(512, 44 + 20 * len(own), "dashed: the floor of a Gaussian"))
-    drawn = str(svg.picture(body, width=720, height=310, title="How KID falls while StyleGAN learns"))
+    """Get an SVG: FID and KID beside validation images by steps, a colour a set; the KID of the Gaussian dashed."""
+    body: list[str] = []
+    for row, task in enumerate(("diffuse", "stylegan")):
+        own = {name: held[name] for name in CELLS if name in held and name.split("/") in SETS_OF[task]}
+        for column, score in enumerate(("FID", "KID")):
+            panel_of(body, own, left=70 + 400 * column, top=30 + 290 * row, score=score, word=NETS[task])
+    for order, (colour, (data, _)) in enumerate(zip(svg.COLOURS, SETS_OF["diffuse"], strict=False)):
+        body.append(svg.dot(82 + 90 * order, 620, 4, fill=colour))
+        body.append(svg.text(92 + 90 * order, 624, data))
+    body.append(svg.text(372, 624, "dashed: the KID of a Gaussian, beside test images"))
+    drawn = str(svg.picture(body, width=860, height=640, title="How FID and KID fall while nets learn"))
     style = 'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" fill="#1d2a35" '
-    return drawn.replace("<svg ", f"<svg {style}", 1).replace(">", '><rect width="720" height="310" fill="#fff"/>', 1)
+    return drawn.replace("<svg ", f"<svg {style}", 1).replace(">", '><rect width="860" height="640" fill="#fff"/>', 1)
+
+
+def panel_of(body: list[str], own: dict[str, Any], *, left: int, top: int, score: str, word: str) -> None:
+    """Add one panel: a line a set, with the ends of its intervals as a band."""
+    place, name = ("FID", "KID").index(score), f"{score.lower()}_embedded"
+    lines = [[[row[0], *row[1 + place]] for row in one["followed"]] for one in own.values()]
+    steps, high = (max(row[k] for line in lines for row in line) for k in (0, 3))
+    panel = svg.Panel(left, top, 330, 210, (0, steps), (0, 1.03 * high))
+    body.append(panel.axes("steps of 16 images", f"{score}, {word}"))
+    for colour, line, one in zip(svg.COLOURS, lines, own.values(), strict=False):
+        x, y, low, top_of = zip(*line, strict=True)
+        body += [panel.band(x, [max(0.0, end) for end in low], top_of, colour=colour), panel.path(x, y, colour=colour)]
+        if score == "KID":
+            floor = one["floors"]["gaussian"][name]["value"]
+            body.append(panel.path([0, steps], [floor, floor], colour=colour, width=1, dash="3 3"))
 
 
 def cell(score: dict[str, Any] | None, digits: int = 1) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import medgraft as mg
-from medgraft.generation import job
+from medgraft.generation import job, maker
 from medgraft.generation.judge import Sets
 from medgraft.generation.parts import fitting, kinds_drawn, spread_out
 from tiny_data import make_tiny_data
@@ -41,13 +41,13 @@ def test_drawn_images_are_compared_with_real_ones_of_all_classes(tmp_path: Path,
     monkeypatch.setattr(job, "judged", lambda sets, **words: (seen.append(sets), judged(sets, **words))[1])
     monkeypatch.setattr(job, "_MOST", 4)
     kinds: list[np.ndarray] = []
-    images = job.Maker.images
+    images = maker.Maker.images
 
-    def drawn(self: job.Maker, own: np.ndarray, **words: Any) -> Any:
+    def drawn(self: maker.Maker, own: np.ndarray, **words: Any) -> Any:
         kinds.append(own)
         return images(self, own, **words)
 
-    monkeypatch.setattr(job.Maker, "images", drawn)
+    monkeypatch.setattr(maker.Maker, "images", drawn)
     settings = {**SETTINGS, "generator.sheet": 2}
     # A batch of more images than there are is all of them.
     words: dict[str, Any] = {**OPTIONS, "batch_size": 64, "settings": settings}

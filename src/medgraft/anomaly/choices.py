@@ -141,13 +141,13 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
     if method == "patches":
         plain = ("none", "places are compared as they are")
         return filled(recipe, {"augment.preset": plain, "fit.batch_size": (_BATCH, "images a pass")})
+    times, words = _times(recipe)
     if method == "diffusion":
         size = recipe.input.image_size or 64
         own = {"task": "diffuse", "generator.shape": [size, size], "generator.kinds": False}
         reasons = recipe.reasons
         drawn = choose_generator(recipe.changed(own), images=images, preset=preset).changed({"task": recipe.task})
-        return drawn.changed({"reasons": {**reasons, **drawn.reasons}})
-    times, words = _times(recipe)
+        return filled(drawn.changed({"reasons": {**reasons, **drawn.reasons}}), _arithmetic(times))
     batch = recipe.fit.batch_size or min(_BATCH, max(2, images))
     looks = recipe.generator.looks or max(1, round(100 * batch / images))
     each = max(1, looks * images // batch)
@@ -160,10 +160,16 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
         "fit.patience": (0, "the falling rate still brings gains"),
         "fit.lr": (1e-3, "a small net from random numbers"),
         "fit.ema": average_rule(epochs * each),
+        **_arithmetic(times),
+    }
+    return filled(recipe, planned)
+
+
+def _arithmetic(times: int) -> dict[str, tuple[Any, str]]:
+    return {
         "fit.channels_last": (False, "slower here on processors"),
         "fit.precision": ("fp32" if times == 1 else "bf16", "what the machine multiplies in"),
     }
-    return filled(recipe, planned)
 
 
 def _times(recipe: Recipe) -> tuple[int, str]:

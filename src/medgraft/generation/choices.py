@@ -158,8 +158,6 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
         "fit.head_lr": (3e-4, "one net") if task == "diffuse" else (2e-3, "both nets learn equally fast"),
         "fit.layer_decay": (1.0, "no layer is older than another"),
         "fit.ema": average_rule(total) if task == "diffuse" else (0.998, "the generator circles around its best"),
-        "fit.channels_last": (False, "slower here on processors"),
-        "fit.precision": ("fp32" if times == 1 else "bf16", "what the machine multiplies in"),
     }
     if (own.latent or 1) > 1:
         why = f"{_CODED:g} times those of what draws latents"

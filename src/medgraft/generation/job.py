@@ -14,11 +14,12 @@ from medgraft.detection.told import Times
 from medgraft.gather import Listen
 from medgraft.generation import told
 from medgraft.generation.fit import fit_images
+from medgraft.generation.followed import Follower
 from medgraft.generation.judge import Sets, judged
 from medgraft.generation.latents import forget, given_back, in_latents
-from medgraft.generation.maker import Maker, Way
-from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spec_of, spread_out
-from medgraft.generation.sheets import shown, write_sheet, write_turing
+from medgraft.generation.maker import maker_of
+from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spread_out
+from medgraft.generation.sheets import SAMPLES, shown, write_sheet, write_turing
 from medgraft.learn.loop import Fitted
 from medgraft.learn.resume import Checkpoints
 from medgraft.nets.autoencoder import Autoencoder
@@ -29,10 +30,8 @@ from medgraft.samples.dataset import DataSet
 from medgraft.tasks.diffuse import Diffuse
 from medgraft.weights.tensors import save_model
 
-SAMPLES = "samples"
 AUDIT = "audit.json"
 _SHOWN, _TURING = 32, 20
-_GLANCE = 16  # images of a sheet while nets learn, and steps to each: a full one would cost a third of the training
 _AUDITED = 64  # drawn images at least, that are asked whether they are copies
 _MOST, _MOST_TRAIN = 500, 2000  # images that are drawn to be judged, and of the training that are compared
 
@@ -58,7 +57,7 @@ def train_images(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen)
         coded: dict[str, Any] = {}
         if coder_of(parts) is not None:
             parts, coded = in_latents(out, parts, listen=listen)
-        fitted = fit_images(out, parts, listen=_with_sheets(out, parts, listen))
+        fitted = fit_images(out, parts, listen=Follower(out / SAMPLES, parts, listen))
         return _finish(out, parts, fitted, coded=coded, listen=listen)
     finally:
         found.store.close()
@@ -67,31 +66,6 @@ def train_images(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen)
 def coder_of(parts: DrawnParts) -> Autoencoder | None:
     """Get what makes latents of images; None where pixels are drawn."""
     return parts.task.coder if isinstance(parts.task, Diffuse) else None
-
-
-def maker_of(parts: DrawnParts, *, steps: int | None = None) -> Maker:
-    """Get what draws images with the nets of a training."""
-    own = parts.recipe.generator
-    assert own.shape is not None
-    way = Way(steps or own.steps, own.sampler, own.guidance, own.truncation)
-    shape = (spec_of(parts.recipe).channels, *own.shape)
-    return Maker(parts.task, parts.engine, shape=shape, way=way)
-
-
-def _with_sheets(out: Path, parts: DrawnParts, listen: Listen) -> Listen:
-    """Draw a sheet now and then, while the weights are in place that are judged."""
-    every = parts.recipe.generator.sheet or 1
-    kinds, steps = kinds_drawn(_GLANCE, parts.answers.classes), min(_GLANCE, parts.recipe.generator.steps)
-
-    def heard(event: dict[str, Any]) -> None:
-        number = int(event.get("epoch", 0)) + 1
-        if event.get("event") == "validate" and (number % every == 0 or number == 1):
-            path = out / SAMPLES / f"epoch-{number:04d}.png"
-            if not path.exists():
-                write_sheet(path, list(maker_of(parts, steps=steps).images(kinds, seed=parts.recipe.seed)))
-        listen(event)
-
-    return heard
 
 
 def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, Any], listen: Listen) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from medgraft import seeds
+from medgraft.generation.parts import DrawnParts, spec_of
 from medgraft.learn import stopping
 from medgraft.learn.engine import Engine
 from medgraft.tasks.diffuse import Diffuse
@@ -91,3 +92,12 @@ class Maker:
             seeds.generator(seed, "made", step + 1, number).standard_normal(shape, np.float32) for number in numbers
         ]
         return torch.from_numpy(np.stack(rows)).to(self.engine.device)
+
+
+def maker_of(parts: DrawnParts, *, steps: int | None = None) -> Maker:
+    """Get what draws images with the nets of a training, in so many steps or as planned."""
+    own = parts.recipe.generator
+    assert own.shape is not None
+    way = Way(steps or own.steps, own.sampler, own.guidance, own.truncation)
+    shape = (spec_of(parts.recipe).channels, *own.shape)
+    return Maker(parts.task, parts.engine, shape=shape, way=way)

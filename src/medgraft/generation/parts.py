@@ -13,6 +13,7 @@ import torch
 from medgraft import gather as gathering
 from medgraft import seeds
 from medgraft.errors import BadData
+from medgraft.fitting import settle_engine
 from medgraft.gather import Gathered, Listen
 from medgraft.generation.choices import (
     STYLE_NUMBERS,
@@ -43,6 +44,7 @@ from medgraft.version import VERSION
 
 _FEWEST = 5  # training images
 _LOOKED_AT = 24
+_TIMED = 4  # images that tell which arithmetic is fastest
 _Thing = TypeVar("_Thing")
 _ROOM = 2**30  # bytes that real images of a split may take while drawn ones are judged
 
@@ -199,12 +201,38 @@ def assemble_images(recipe: Recipe, found: Gathered, answers: Answers) -> DrawnP
         return Loader(found.store, items, spec=spec, batch_size=recipe.fit.batch_size or 16, seed=recipe.seed, **words)
 
     task = task_of(recipe, answers, changes)
-    engine = Engine(recipe.machine.device, precision=recipe.fit.precision, channels_last=False)
-    engine.place(task)
     # Fewer images than a batch make one that is not full.
     whole = len(found.of("train")) >= (recipe.fit.batch_size or 16)
     train = Looks([loader("train", shuffle=True, preset=changes, drop_last=whole)], recipe.generator.looks or 1)
+    recipe, engine = _settled(recipe, task, train)
+    engine.place(task)
     return DrawnParts(recipe, found, task, engine, answers, train, loader("val"), _meaning_of(recipe, found))
+
+
+def _settled(recipe: Recipe, task: Diffuse | Stylegan, train: Looks) -> tuple[Recipe, Engine]:
+    """Measure which arithmetic is fastest here; what the nets count of their steps meanwhile is put back."""
+    kept = {name: buffer.clone() for name, buffer in task.named_buffers()}
+    source = _Inside(task, train) if isinstance(task, Diffuse) else train
+    recipe, engine = settle_engine(recipe, task, source, timed=_TIMED)
+    for name, buffer in task.named_buffers():
+        buffer.copy_(kept[name])
+    return recipe, engine
+
+
+class _Inside:
+    """Batches of what a net draws: pixels, or latents of an autoencoder that has learnt nothing yet."""
+
+    def __init__(self, task: Diffuse, looks: Looks) -> None:
+        self.task, self.looks = task, looks
+
+    def __len__(self) -> int:
+        return len(self.looks)
+
+    @torch.no_grad()
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
+        for batch in self.looks.epoch(epoch, start_step=start_step):
+            device = next(self.task.parameters()).device
+            yield replace(batch, pixels=self.task.inside(batch.pixels.to(device)))
 
 
 def _meaning_of(recipe: Recipe, found: Gathered) -> Meaning | None:

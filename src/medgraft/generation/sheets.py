@@ -14,6 +14,8 @@ from medgraft.files import save_png
 from medgraft.report import pictures
 from medgraft.seeds import permutation
 
+SAMPLES = "samples"  # folder of a run
+
 
 def shown(image: np.ndarray) -> np.ndarray:
     """Get an image `(C, [D,] H, W)` of -1..1 as a picture, uint8 `(H, W)` or `(H, W, 3)`; of a volume three planes."""

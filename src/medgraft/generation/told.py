@@ -11,7 +11,9 @@ import torch
 
 from medgraft.detection.told import Times
 from medgraft.files import read_image
+from medgraft.generation.followed import followed
 from medgraft.generation.parts import DrawnParts, spec_of
+from medgraft.generation.sheets import SAMPLES
 from medgraft.learn.loop import Fitted
 from medgraft.reporting import gathered_entry, run_entries
 from medgraft.tasks.diffuse import Diffuse
@@ -74,6 +76,7 @@ def report_of(
             "shape": list(own.shape or ()),
             "floors": result["floors"],
             "ms_ssim_real": result["ms_ssim_real"],
+            "followed": followed(out / SAMPLES),
             "volume": None if parts.meaning is None else parts.meaning.to_dict(),
             "autoencoder": _coder_entry(parts, result["coded"]),
             "audit": {name: audit[name] for name in ("verdict", "reasons", "notes", "near", "called")}
@@ -204,7 +207,7 @@ def _in_latents(parts: DrawnParts) -> str:
 
 def gallery_of(audit: Mapping[str, Any], out: Path) -> list[dict[str, Any]]:
     """Get the nearest pairs as the page shows them."""
-    path = out / "samples" / "nearest-features.png"
+    path = out / SAMPLES / "nearest-features.png"
     if not path.exists():
         return []
     nearest = audit["features"]["pairs"][:_SHOWN_PAIRS]

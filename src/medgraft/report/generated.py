@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medgraft.report.phrases import decimal, listed, percent, value_of, with_interval
+from markupsafe import Markup
+
+from medgraft.report import svg
+from medgraft.report.phrases import decimal, has_interval, listed, percent, value_of, with_interval
+from medgraft.report.score_names import named
 
 _FLOORS = {
     "training": "real training images, the best that can be reached",
@@ -71,7 +75,7 @@ def warnings(report: Mapping[str, Any]) -> list[dict[str, str]]:
 def view(report: Mapping[str, Any]) -> dict[str, Any]:
     """Get what the section shows; nothing where no images were drawn."""
     if not is_generated(report):
-        return {"generated": False, "floor_rows": [], "audit_rows": []}
+        return {"generated": False, "floor_rows": [], "audit_rows": [], "followed_plots": []}
     told = report["generation"]
     test = (report.get("scores") or {}).get("test") or {}
     names = [name for name in test if name.startswith(("fid_", "kid_"))]
@@ -86,6 +90,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "generated": True,
         "floor_names": names,
         "floor_rows": rows,
+        "followed_plots": _followed(told.get("followed") or ()),
         "audit_rows": [
             {
                 "space": name,
@@ -98,3 +103,28 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "audit_near": percent(audit.get("near") or 0.05),
         "audit_verdict": audit.get("verdict"),
     }
+
+
+def _followed(rows: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """How FID and KID fell while it learnt, a plot each; none where there is no line to draw."""
+    names = [name for name in ("fid_embedded", "kid_embedded") if any(_known(row, name) for row in rows)]
+    return [_falling([row for row in rows if _known(row, name)], name) for name in names] if len(rows) > 1 else []
+
+
+def _known(row: Mapping[str, Any], name: str) -> bool:
+    return value_of(row.get(name)) is not None
+
+
+def _falling(rows: Sequence[Mapping[str, Any]], name: str) -> Markup:
+    epochs, scores = [row["epoch"] for row in rows], [row[name] for row in rows]
+    values = [score["value"] for score in scores]
+    low, high = ([score[end] if has_interval(score) else score["value"] for score in scores] for end in ("low", "high"))
+    panel = svg.Panel(58, 14, 330, 210, (0, max(epochs)), (min(0.0, *low), 1.05 * max(*high, 1e-9)))
+    title = named(name).title
+    body = [
+        panel.axes("Epoch", f"{title}, beside validation images"),
+        panel.band(epochs, low, high, colour=svg.BLUE),
+        panel.path(epochs, values, colour=svg.BLUE, width=2.2),
+        *(svg.dot(panel.x(x), panel.y(y), 3) for x, y in zip(epochs, values, strict=True)),
+    ]
+    return svg.picture(body, width=400, height=276, title=f"{title} of drawn images against epoch")
