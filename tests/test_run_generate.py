@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 import medgraft as mg
+from medgraft import recipe
 from medgraft.errors import BadData, BadRecipe, RunRefused
 from medgraft.files import read_image, save_nifti
 from medgraft.generation.meaning import ways_of
@@ -54,6 +55,9 @@ def test_the_report_is_whole_and_says_what_can_be_reached(run: Path):
     assert "None of them is of a patient" in page and "Are they copies?" in page
     names = {path.name for path in (run / "samples").iterdir()}
     assert {"epoch-0001.png", "epoch-0002.png", "drawn.png", "turing.png", "turing-key.csv"} <= names
+    # What was measured to be fastest is written down, so that a resumed run goes on in it.
+    fit = recipe.load(run / "recipe.yaml").fit
+    assert fit.precision in ("fp32", "bf16") and fit.channels_last is not None
     with open(run / "samples" / "turing-key.csv", newline="") as file:
         kinds = [row["kind"] for row in csv.DictReader(file)]
     assert kinds.count("real") == kinds.count("drawn") and kinds != sorted(kinds)

@@ -46,7 +46,9 @@ class Generator(Section):
     truncation: float = Field(1.0, gt=0, le=1, description="below 1: fewer kinds of image, each likelier (stylegan)")
     looks: int | None = Field(None, ge=1, description="how often an epoch shows an image; planned")
     encoders: list[str] = Field([], description="backbones whose features real and drawn images are compared by too")
-    sheet: int | None = Field(None, ge=1, description="epochs between two sheets of samples; planned")
+    sheet: int | None = Field(
+        None, ge=1, description="epochs between two sheets of samples, with their FID and KID; planned"
+    )
 
 
 class Synthetic(Section):

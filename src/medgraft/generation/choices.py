@@ -149,7 +149,7 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
             "by size and batch, as Karras et al. 2020" if task == "stylegan" else "no discriminator",
         ),
         "generator.looks": (looks, f"an epoch has about {_EPOCH} steps"),
-        "generator.sheet": (max(1, epochs // 8), "about eight sheets in all"),
+        "generator.sheet": (max(1, epochs // 8), "about eight looks in all"),
         "augment.preset": preset,
         "fit.batch_size": (batch, f"{batch} images a step"),
         "fit.epochs": (epochs, f"about {total:,} steps{words}"),

@@ -53,7 +53,7 @@ def train_images(out: Path, dataset: DataSet, *, recipe: Recipe, listen: Listen)
     try:
         resuming.check_samples(out, found.samples, records=found.records)
         parts = assemble_images(recipe, found, answers)
-        resuming.begin(out, recipe, found=found)
+        resuming.begin(out, parts.recipe, found=found)
         coded: dict[str, Any] = {}
         if coder_of(parts) is not None:
             parts, coded = in_latents(out, parts, listen=listen)

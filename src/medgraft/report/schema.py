@@ -81,6 +81,12 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                   "apart": bool: things of one class are told apart, "axes": 2 of planes, 3 of volumes}    label maps
     unlike       {"method", "normal": name of the normal class, "learnt_from": normal images, "left_out": others of the
                   training, "kinds": {label: {"auroc", "sensitivity": scores}}, "places", "kept": of a bank}
+    generation   {"shape": ([D,] H, W), "floors": {floor: {"fid_embedded", "kid_embedded": scores}}, "ms_ssim_real",
+                  "followed": [{"epoch" (from 1), "step", "fid_embedded", "kid_embedded": scores beside validation
+                  images, of fewer images and a shorter way than the test's}],
+                  "volume": what its voxels mean, "autoencoder": its training, where latents are drawn,
+                  "audit": {"verdict", "reasons", "notes", "near", "called",
+                  "features", "pixels": {"share", "membership": scores, "limit"}}}
     denoising    {"methods": {way: {score: score}}, "clean": bool: beside clean images, "n", "settled_on",
                   "strengths": {filter: {"strength", "error"}}, "floor": way,
                   "noise": {fact: {"low", "median", "high"}}}    what noise was found, quartiles of the test images
