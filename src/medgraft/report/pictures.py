@@ -44,20 +44,30 @@ def is_tiny(pixels: np.ndarray) -> bool:
 
 
 def sheet(images: Sequence[np.ndarray], *, columns: int = 8, cell: int = 150, gap: int = 6) -> np.ndarray:
-    """Lay images on one white sheet; uint8 `(H, W, 3)`, each centred in a square cell."""
-    rows = math.ceil(len(images) / columns)
-    columns = min(columns, len(images))
-    page = Pillow.new("RGB", (columns * (cell + gap) - gap, rows * (cell + gap) - gap), "white")
-    for place, pixels in enumerate(images):
-        image = Pillow.fromarray(_plain(pixels)).convert("RGB")
-        share = cell / max(image.size)
-        size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
-        method = Pillow.Resampling.NEAREST if is_tiny(pixels) else Pillow.Resampling.LANCZOS
-        image = image.resize(size, method)
-        left = (place % columns) * (cell + gap) + (cell - size[0]) // 2
-        top = (place // columns) * (cell + gap) + (cell - size[1]) // 2
+    """Lay images on one white sheet; uint8 `(H, W, 3)`, each centred in a cell as wide and high as the largest needs.
+
+    Args:
+        images: uint8, at least one.
+        columns: at most.
+        cell: pixels of each image's longer side.
+        gap: pixels between cells.
+    """
+    shown = [_fitted(pixels, cell) for pixels in images]
+    wide, high = max(one.width for one in shown), max(one.height for one in shown)
+    columns, rows = min(columns, len(shown)), math.ceil(len(shown) / columns)
+    page = Pillow.new("RGB", (columns * (wide + gap) - gap, rows * (high + gap) - gap), "white")
+    for place, image in enumerate(shown):
+        left = (place % columns) * (wide + gap) + (wide - image.width) // 2
+        top = (place // columns) * (high + gap) + (high - image.height) // 2
         page.paste(image, (left, top))
     return np.asarray(page)
+
+
+def _fitted(pixels: np.ndarray, side: int) -> Pillow.Image:
+    image = Pillow.fromarray(_plain(pixels)).convert("RGB")
+    share = side / max(image.size)
+    method = Pillow.Resampling.NEAREST if is_tiny(pixels) else Pillow.Resampling.LANCZOS
+    return image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))), method)
 
 
 def _plain(pixels: np.ndarray) -> np.ndarray:
