@@ -16,7 +16,7 @@ import medgraft as mg
 from medgraft.errors import BadData, BadRecipe, Leak, RunRefused
 from medgraft.files import read_image, save_nifti
 from medgraft.report.schema import problems
-from medgraft.segmentation.partings import SEAMS, VALLEYS
+from medgraft.segmentation.partings import SEAMS, SURES, VALLEYS
 from tiny_masks import AFFINE, make_pictures, make_things, make_volumes, picture, volume, write_table
 
 SETTINGS: dict[str, Any] = {"masks.width": 8, "masks.patches": 8, "fit.batch_size": 8, "scores.resamples": 100}
@@ -230,8 +230,8 @@ def test_things_are_told_apart(tmp_path: Path):
     parting = json.loads((tmp_path / "run" / "calibration.json").read_text())
     assert parting["valley"] in VALLEYS and parting["seam"] in SEAMS
     kept: Any = mg.open_run(tmp_path / "run")
-    assert parting["least"] >= 4  # discs of some hundred pixels, none of them a speck
-    assert asdict(kept.task.parting) == {name: parting[name] for name in ("valley", "seam", "least")}
+    assert parting["sure"] in SURES and parting["least"] >= 4  # discs of some hundred pixels, none of them a speck
+    assert asdict(kept.task.parting) == {name: parting[name] for name in ("valley", "seam", "least", "sure")}
 
 
 @pytest.fixture(scope="module")

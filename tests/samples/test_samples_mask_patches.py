@@ -11,7 +11,7 @@ from medgraft.samples.mask_edges import thing_planes, ways_of
 from medgraft.samples.mask_patches import Cut, MaskCases, MaskPatches, MaskWholes, cut_out
 from medgraft.samples.picture_grid import UNKNOWN
 from medgraft.samples.presets import Preset, preset
-from medgraft.samples.things import Parting, cut, told_apart
+from medgraft.samples.things import Parting, certainties, cut, told_apart
 from medgraft.tasks.segment import in_pixels
 from medgraft.values import InputSpec
 
@@ -192,6 +192,16 @@ def test_a_speck_is_no_thing_where_things_are_larger():
     assert told_apart(body, ways, parting=Parting(least=12)).max() == 2
     # Pixels of a net twice as fine in each direction are a quarter of those of the file.
     assert Parting(least=48).on(0.25) == Parting(least=12)
+
+
+def test_what_is_not_sure_is_no_thing_and_the_others_keep_their_pixels():
+    things = np.zeros((40, 60), np.int32)
+    things[4:24, 4:24], things[28:38, 30:50] = 1, 2
+    inside, ways = np.array([0.1, 0.95, 0.7])[things], ways_of(things)
+    np.testing.assert_allclose(certainties(things, inside), [0.95, 0.7])
+    assert told_apart(inside, ways).max() == 2 == told_apart(inside, ways, parting=Parting(sure=0.65)).max()
+    np.testing.assert_array_equal(told_apart(inside, ways, parting=Parting(sure=0.8)), things == 1)
+    assert told_apart(inside, ways, parting=Parting(sure=0.99)).max() == 0
 
 
 def test_a_seam_parts_what_votes_for_one_middle_and_a_scratch_does_not():

@@ -1,11 +1,14 @@
-"""How small a thing may be: sizes to choose from, and what each would score."""
+"""How small and how unsure a thing may be: sizes to choose from, and what each would score."""
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
+from skimage import measure
 
-from medgraft.samples.things import LEAST
+from medgraft.samples.things import LEAST, certainties
 from medgraft.scores.instances import instance_scores, overlaps
 from medgraft.segmentation.partings import leasts_of, parting_before, precisions, sizes_of
 
@@ -24,18 +27,23 @@ def _maps(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_each_least_scores_what_the_map_without_specks_scores(seed: int):
+def test_each_least_scores_what_the_map_without_specks_and_doubts_scores(seed: int):
     truth, found = _maps(seed)
-    leasts = [1.0, 5.0, 12.5, 100.0, 1e6]
-    for least, ap in zip(leasts, precisions(overlaps(truth, found), leasts), strict=True):
-        sizes = np.bincount(found.ravel())
-        kept = np.where((sizes >= least)[found], found, 0)
-        assert ap == pytest.approx(float(instance_scores(truth, kept).ap[0]))
+    found = measure.label(found, background=0, connectivity=1).astype(np.int32)
+    inside = np.random.default_rng(seed).uniform(0.5, 1.0, found.max() + 1)[found]  # each thing as sure all over
+    leasts, sures = [1.0, 5.0, 12.5, 100.0, 1e6], [0.0, 0.7, 0.9]
+    scores = precisions(overlaps(truth, found), certainties(found, inside), leasts=leasts, sures=sures)
+    sizes = np.bincount(found.ravel())
+    for (row, least), (column, sure) in product(enumerate(leasts), enumerate(sures)):
+        kept = np.where((sizes >= least)[found] & (inside >= sure), found, 0)
+        assert scores[row, column] == pytest.approx(float(instance_scores(truth, kept).ap[0]))
+    assert len(np.unique(scores)) > 6
 
 
 def test_nothing_true_and_nothing_found_is_right():
     empty = np.zeros((8, 8), np.int32)
-    assert precisions(overlaps(empty, empty), [4.0]) == [1.0]
+    certain = certainties(empty, np.zeros((8, 8)))
+    assert precisions(overlaps(empty, empty), certain, leasts=[4.0], sures=[0.0, 0.9]).tolist() == [[1.0, 1.0]]
 
 
 def test_sizes_to_choose_from_are_those_of_small_true_things():

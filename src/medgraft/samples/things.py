@@ -10,6 +10,7 @@ from scipy import ndimage
 VALLEY = 0.6  # of the lower of two peaks of votes: a valley that is deeper parts them
 SEAM = 0.5  # from which probability a pixel is at a seam between two things
 LEAST = 4.0  # pixels of a thing
+SURE = 0.0  # mean probability of the pixels of a thing
 _SHARE = 0.1  # of the largest part, that another part between seams has at least if it is a thing
 _BLUR = 1.0  # pixels
 _SURE = 0.5  # from which probability a pixel is inside
@@ -24,11 +25,13 @@ class Parting:
         valley: how deep a valley of votes is, as a share of the lower peak, that parts two things; less parts more.
         seam: from which probability on a pixel is at a seam; less parts more, and 1 leaves it to the votes.
         least: network pixels that a thing has; what is smaller is a speck.
+        sure: mean probability of a thing's pixels; what is less sure is none.
     """
 
     valley: float = VALLEY
     seam: float = SEAM
     least: float = LEAST
+    sure: float = SURE
 
     def on(self, share: float) -> Parting:
         """Get the same on another grid, on which a network pixel is so many pixels."""
@@ -65,7 +68,20 @@ def told_apart(
     found = by_votes(inside, ways, valley=parting.valley)
     if seams is not None:
         found = cut(found, seams, seam=parting.seam)
+    if parting.sure > SURE:
+        found = _numbered(np.where(np.r_[0.0, certainties(found, inside)][found] < parting.sure, 0, found))
     return found if parting.least <= LEAST else _numbered(found, least=parting.least)
+
+
+def certainties(things: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Get the mean probability of the pixels of each thing, `(n,)`.
+
+    Args:
+        things: `(H, W)` numbers of things, 1 to n.
+        inside: `(H, W)` probability that a pixel is of a thing.
+    """
+    counts = np.bincount(things.ravel(), minlength=1)[1:]
+    return np.bincount(things.ravel(), weights=inside.ravel(), minlength=1)[1:] / np.maximum(counts, 1)
 
 
 def by_votes(inside: np.ndarray, ways: np.ndarray, *, valley: float = VALLEY) -> np.ndarray:

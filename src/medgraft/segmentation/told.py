@@ -187,7 +187,8 @@ def parting_words(parting: Parting) -> str:
     """Say what parts two things, and what is none."""
     valley = f"a valley of votes that is {parting.valley:.0%} of a peak deep"
     both = valley if parting.seam >= 1 else f"{valley}, or a seam that is {parting.seam:.0%} sure"
-    return f"{both}; what has fewer than {parting.least:.0f} network pixels is no thing"
+    sure = f", or is less than {parting.sure:.0%} sure," if parting.sure else ""
+    return f"{both}; what has fewer than {parting.least:.0f} network pixels{sure} is no thing"
 
 
 def grid_words(parts: DrawParts) -> str:
