@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 import medgraft as mg
 from medgraft.generation.followed import Follower, followed
@@ -47,7 +50,13 @@ def test_what_was_followed_is_the_same_after_a_kill_and_is_not_drawn_twice(
     for row in rows:
         for name in ("fid_embedded", "kid_embedded"):
             assert row[name]["low"] <= row[name]["value"] <= row[name]["high"] and row[name]["n"] >= 10
-    assert "beside validation images" in (tmp_path / "a" / "report.html").read_text()
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "beside validation images" in page and "Two pictures of one thing would be a copy" in page
+    # The pairs on the page are those of the file: light where it is light.
+    uri = page.split('nearest to them"')[0].rsplit('src="data:image/jpeg;base64,', 1)[1].split('"')[0]
+    shown = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(uri))).convert("RGB"), float)
+    kept = np.asarray(Pillow.open(tmp_path / "a" / "samples" / "nearest-features.png").convert("RGB"), float)
+    assert shown.shape == kept.shape and np.abs(shown - kept).mean() < 8
 
 
 def test_it_falls_as_drawn_images_come_nearer():

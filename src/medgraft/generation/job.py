@@ -19,7 +19,7 @@ from medgraft.generation.judge import Sets, judged
 from medgraft.generation.latents import forget, given_back, in_latents
 from medgraft.generation.maker import maker_of
 from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spread_out
-from medgraft.generation.sheets import SAMPLES, shown, write_sheet, write_turing
+from medgraft.generation.sheets import SAMPLES, sheet_of, shown, write_sheet, write_turing
 from medgraft.learn.loop import Fitted
 from medgraft.learn.resume import Checkpoints
 from medgraft.nets.autoencoder import Autoencoder
@@ -32,6 +32,7 @@ from medgraft.weights.tensors import save_model
 
 AUDIT = "audit.json"
 _SHOWN, _TURING = 32, 20
+_PAIRS = 8  # that are shown, the nearest first
 _AUDITED = 64  # drawn images at least, that are asked whether they are copies
 _MOST, _MOST_TRAIN = 500, 2000  # images that are drawn to be judged, and of the training that are compared
 
@@ -94,16 +95,15 @@ def _finish(out: Path, parts: DrawnParts, fitted: Fitted, *, coded: dict[str, An
     words: dict[str, Any] = {"encoders": recipe.generator.encoders, "offline": recipe.backbone.offline}
     result = judged(sets, **words, seed=recipe.seed)
     keys = [found.samples[place].key for place in learnt]
-    audit = _with_pairs(out, result.pop("audit"), keys, sets)
+    audit, nearest = _with_pairs(out, result.pop("audit"), keys, sets)
     storage.write_json(out / AUDIT, audit)
     save_model(out / "model.safetensors", state=told.weights_of(parts), card=told.card_of(parts, audit))
     write_sheet(out / SAMPLES / "drawn.png", spread_out(made, _SHOWN))
     asked = [spread_out(part, _TURING) for part in (list(held), made[: len(held)])]
     write_turing(out / SAMPLES, *asked, seed=recipe.seed)
     report = told.report_of(parts, fitted=fitted, times=times, result=result | {"coded": coded}, audit=audit, out=out)
-    curves: dict[str, Any] = {"train": fitted.history}
-    augmented = [shown(image) for image in made[:16]]
-    write_report(report, folder=out, curves=curves, gallery=told.gallery_of(audit, out), augmented=augmented)
+    curves: dict[str, Any] = {"train": fitted.history, "nearest": nearest}
+    write_report(report, folder=out, curves=curves, augmented=[shown(image) for image in made[:16]])
     write_card(report, out)
     storage.write_json(out / "report.json", report)
     Checkpoints(out / "resume").clear()
@@ -117,13 +117,21 @@ def _given_back(parts: DrawnParts, *images: np.ndarray) -> list[np.ndarray | Non
     return [None if coder is None else given_back(coder, parts.engine, one) for one in images]
 
 
-def _with_pairs(out: Path, audit: dict[str, Any], keys: Sequence[str], sets: Sets) -> dict[str, Any]:
-    """Write the nearest pairs as pictures, a drawn image beside the training image that it is nearest to."""
+def _with_pairs(
+    out: Path, audit: dict[str, Any], keys: Sequence[str], sets: Sets
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the nearest pairs as pictures, a drawn image beside the training image that it is nearest to.
+
+    Returns:
+        The audit with pairs by name; of each space the pairs that were written, `image` and `distances`.
+    """
+    nearest: dict[str, Any] = {}
     for name in ("features", "pixels"):
         pairs = audit[name]["pairs"]
-        rows = [row for drawn, real, _ in pairs[:8] for row in (sets.audited[drawn], sets.train[real])]
-        write_sheet(out / SAMPLES / f"nearest-{name}.png", rows, columns=4)
+        rows = [row for drawn, real, _ in pairs[:_PAIRS] for row in (sets.audited[drawn], sets.train[real])]
+        write_sheet(out / SAMPLES / f"nearest-{name}.png", rows)
+        nearest[name] = {"image": sheet_of(rows), "distances": [distance for _, _, distance in pairs[:_PAIRS]]}
         audit[name]["pairs"] = [
             {"drawn": drawn, "training": keys[real], "distance": distance} for drawn, real, distance in pairs[:50]
         ]
-    return audit
+    return audit, nearest

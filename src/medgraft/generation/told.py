@@ -6,21 +6,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from medgraft.detection.told import Times
-from medgraft.files import read_image
 from medgraft.generation.followed import followed
 from medgraft.generation.parts import DrawnParts, spec_of
 from medgraft.generation.sheets import SAMPLES
 from medgraft.learn.loop import Fitted
 from medgraft.reporting import gathered_entry, run_entries
 from medgraft.tasks.diffuse import Diffuse
-from medgraft.values import ImageRef
 from medgraft.version import VERSION
-
-_SHOWN_PAIRS = 8
 
 
 def weights_of(parts: DrawnParts) -> dict[str, torch.Tensor]:
@@ -203,19 +198,3 @@ def _in_latents(parts: DrawnParts) -> str:
         f" in the latents of an autoencoder (Kingma and Welling, ICLR 2014; Rombach et al., CVPR 2022) of which a "
         f"place stands for {step} pixels along each axis,"
     )
-
-
-def gallery_of(audit: Mapping[str, Any], out: Path) -> list[dict[str, Any]]:
-    """Get the nearest pairs as the page shows them."""
-    path = out / SAMPLES / "nearest-features.png"
-    if not path.exists():
-        return []
-    nearest = audit["features"]["pairs"][:_SHOWN_PAIRS]
-    words = {"key": "nearest", "truth": "training image", "predicted": "drawn image, left of it"}
-    note = ", ".join(f"{pair['distance']:.3g}" for pair in nearest)
-    return [{**words, "image": _picture(path), "most": 1200, "kind": "mistake", "note": note}]
-
-
-def _picture(path: Path) -> np.ndarray:
-    pixels = np.rint(read_image(ImageRef(path)).pixels * 255).astype(np.uint8)
-    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)

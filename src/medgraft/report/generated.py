@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from medgraft.report import svg
+from medgraft.report import pictures, svg
 from medgraft.report.phrases import decimal, has_interval, listed, percent, value_of, with_interval
 from medgraft.report.score_names import named
 
@@ -72,10 +72,10 @@ def warnings(report: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"level": "stop", "title": "Drawn images may be copies of training images", "text": text}]
 
 
-def view(report: Mapping[str, Any]) -> dict[str, Any]:
+def view(report: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
     """Get what the section shows; nothing where no images were drawn."""
     if not is_generated(report):
-        return {"generated": False, "floor_rows": [], "audit_rows": [], "followed_plots": []}
+        return {"generated": False, "floor_rows": [], "audit_rows": [], "followed_plots": [], "nearest": []}
     told = report["generation"]
     test = (report.get("scores") or {}).get("test") or {}
     names = [name for name in test if name.startswith(("fid_", "kid_"))]
@@ -100,6 +100,9 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
             for name in ("features", "pixels")
             if audit.get(name)
         ],
+        "nearest": [
+            _nearest(name, one) for name, one in (curves.get("nearest") or {}).items() if len(one["distances"])
+        ],
         "audit_near": percent(audit.get("near") or 0.05),
         "audit_verdict": audit.get("verdict"),
     }
@@ -109,6 +112,11 @@ def _followed(rows: Sequence[Mapping[str, Any]]) -> list[Markup]:
     """How FID and KID fell while it learnt, a plot each; none where there is no line to draw."""
     names = [name for name in ("fid_embedded", "kid_embedded") if any(_known(row, name) for row in rows)]
     return [_falling([row for row in rows if _known(row, name)], name) for name in names] if len(rows) > 1 else []
+
+
+def _nearest(space: str, pairs: Mapping[str, Any]) -> dict[str, Any]:
+    far = listed([decimal(one, 2) for one in pairs["distances"]])
+    return {"space": space, "image": pictures.data_uri(pairs["image"], most=1240, quality=85), "distances": far}
 
 
 def _known(row: Mapping[str, Any], name: str) -> bool:

@@ -140,14 +140,13 @@ def render_report(
         **found.view(report, lists),
         **drawn.view(report),
         **outlined.view(report),
-        **generated.view(report),
+        **generated.view(report, lists),
         **unlike.view(report, lists),
         **denoised.view(report, lists),
         **_gallery_view(gallery),
     }
     places = found.is_found(report) or drawn.is_drawn(report) or outlined.is_outlined(report)
     largest = {"mistakes": "The largest errors"} if places or not report.get("classes") else {}
-    largest |= {"mistakes": "The nearest to a training image"} if generated.is_generated(report) else {}
     sections = [(stem, largest.get(stem, title)) for stem, title in _SECTIONS]
     script = "slices.js" if view["stacked"] else None
     return rendering.page(sections, frame="report.html", view=view, script=script)

@@ -111,6 +111,7 @@ Proportions may also give `"count"`, the numerator (`count` of `n`).
                  binary: one entry, named like `positive`; else one a class
     reliability  {"before": [{"p", "observed", "low", "high", "n"}], "after": [...]}  p = mean predicted
     unlike       {class: [score of each test image]}          normal images, and all others
+    nearest      {space: {"image": uint8 sheet, "distances"}} drawn images, each left of its nearest training image
     sums         {"true": [...], "predicted": [...]}          severities of images, all of whose zones are known
     maps         [{"key", "true": sum or None, "predicted", "image": uint8, "map": (H, W) in 0..1}]
     drawn        [{"key", "class", "dice", "true_volume", "found_volume"}]   label maps: a row a test image and class;
