@@ -10,7 +10,7 @@ import numpy as np
 
 from medgraft import storage
 from medgraft.gather import Listen
-from medgraft.generation.features import EMBEDDED, Features, features_of
+from medgraft.generation.features import Features, features_of
 from medgraft.generation.maker import maker_of
 from medgraft.generation.parts import DrawnParts, kinds_drawn
 from medgraft.generation.sheets import write_sheet
@@ -71,10 +71,9 @@ class Follower:
         drawn = features_of(net, made)
         patients = [found.samples[place].patient for place in places] if found.split_by == "patient" else None
         words: dict[str, Any] = {"patients": patients, "method": f"features of {net.name}"}
-        name = EMBEDDED.partition(":")[0]
         return {
-            f"fid_{name}": fid(self.real, drawn, **words).to_dict(),
-            f"kid_{name}": kid(self.real, drawn, seed=recipe.seed, **words).to_dict(),
+            "fid_embedded": fid(self.real, drawn, **words).to_dict(),
+            "kid_embedded": kid(self.real, drawn, seed=recipe.seed, **words).to_dict(),
         }
 
 

@@ -19,7 +19,7 @@ from medgraft.generation.judge import Sets, judged
 from medgraft.generation.latents import forget, given_back, in_latents
 from medgraft.generation.maker import maker_of
 from medgraft.generation.parts import DrawnParts, assemble_images, kinds_drawn, prepare_images, spread_out
-from medgraft.generation.sheets import SAMPLES, sheet_of, shown, write_sheet, write_turing
+from medgraft.generation.sheets import SAMPLES, shown, write_sheet, write_turing
 from medgraft.learn.loop import Fitted
 from medgraft.learn.resume import Checkpoints
 from medgraft.nets.autoencoder import Autoencoder
@@ -129,8 +129,8 @@ def _with_pairs(
     for name in ("features", "pixels"):
         pairs = audit[name]["pairs"]
         rows = [row for drawn, real, _ in pairs[:_PAIRS] for row in (sets.audited[drawn], sets.train[real])]
-        write_sheet(out / SAMPLES / f"nearest-{name}.png", rows)
-        nearest[name] = {"image": sheet_of(rows), "distances": [distance for _, _, distance in pairs[:_PAIRS]]}
+        image = write_sheet(out / SAMPLES / f"nearest-{name}.png", rows)
+        nearest[name] = {"image": image, "distances": [distance for _, _, distance in pairs[:_PAIRS]]}
         audit[name]["pairs"] = [
             {"drawn": drawn, "training": keys[real], "distance": distance} for drawn, real, distance in pairs[:50]
         ]

@@ -29,15 +29,12 @@ def shown(image: np.ndarray) -> np.ndarray:
     return bytes_[0] if len(bytes_) == 1 else bytes_.transpose(1, 2, 0)
 
 
-def sheet_of(images: Sequence[np.ndarray], *, columns: int = 8) -> np.ndarray:
-    """Lay images `(C, [D,] H, W)` of -1..1 on one sheet, uint8 `(H, W, 3)`."""
-    return pictures.sheet([shown(one) for one in images], columns=columns, cell=128)
-
-
-def write_sheet(path: Path, images: Sequence[np.ndarray], *, columns: int = 8) -> None:
-    """Write images `(C, [D,] H, W)` of -1..1 as one PNG."""
+def write_sheet(path: Path, images: Sequence[np.ndarray], *, columns: int = 8) -> np.ndarray:
+    """Write images `(C, [D,] H, W)` of -1..1 as one PNG, and get it, uint8 `(H, W, 3)`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_png(path, sheet_of(images, columns=columns))
+    sheet = pictures.sheet([shown(one) for one in images], columns=columns, cell=128)
+    save_png(path, sheet)
+    return sheet
 
 
 def write_turing(folder: Path, real: Sequence[np.ndarray], made: Sequence[np.ndarray], *, seed: int) -> Path:
