@@ -53,7 +53,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "diffusion": {"anomaly.method": "diffusion", "generator.widths": [32, 64, 96]},
 }
 NAMES = [*SETS, *PARTS, CELLS, *PHANTOMS]
-COUNT, SIDE = 240, 128  # phantoms
+COUNT, SIDE = 800, 224  # phantoms
 EPOCHS = {"autoencoder": 5, "diffusion": 8}  # 100 steps each
 SHOWN = ("auroc", "auprc", "pixel_auroc", "aupro")
 

@@ -20,7 +20,13 @@ class Anomaly(Section):
         None, min_length=1, description="stages of the encoder that are compared, 1 is the first (patches); planned"
     )
     coreset: float = Field(0.1, gt=0, le=1, description="share of the normal places that is kept (patches)")
-    most: int = Field(4000, ge=10, description="places that are kept at most: time grows with them (patches)")
+    most: int = Field(10_000, ge=10, description="places that are kept at most: time grows with them (patches)")
+    apart: float | None = Field(
+        None, ge=0, description="how far opposite edges of an image are, in deviations of features (patches); planned"
+    )
+    foreign: float = Field(
+        0.3, ge=0, description="weight of a head that learnt to see what was put into normal images; 0 = off (patches)"
+    )
     neighbours: int = Field(
         0, ge=0, le=50, description="kept places around the nearest one that a score is weighed by; 0 = off (patches)"
     )

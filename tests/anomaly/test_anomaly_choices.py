@@ -49,12 +49,21 @@ def test_what_is_asked_for_stays_and_the_rest_has_reasons():
     recipe = Recipe(task="anomaly").changed({"input.image_size": 64, "machine.device": "cpu"})  # type: ignore[call-arg]
     planned = choose_rest(choose_images(recipe, side=300, gray=True), images=40, preset=("chest", "by names"))
     assert planned.anomaly.method == "patches" and planned.input.image_size == 64
-    assert "oddest 20 %" in planned.reasons["anomaly.top"] and planned.augment.preset == "none"
+    assert "oddest 10 %" in planned.reasons["anomaly.top"] and planned.augment.preset == "chest"
+    assert planned.anomaly.apart == 2.0 and "odd in another" in planned.reasons["anomaly.apart"]
     diffusion = recipe.changed({"anomaly.method": "diffusion"})
     planned = choose_rest(choose_images(diffusion, side=300, gray=True), images=40, preset=("chest", "by names"))
     assert planned.task == "anomaly" and planned.generator.shape == [64, 64] and planned.fit.epochs
     with pytest.raises(BadRecipe, match="multiples of 16"):
         choose_images(recipe.changed({"anomaly.method": "autoencoder", "input.image_size": 40}), side=300, gray=True)
+
+
+def test_where_a_place_lies_says_nothing_in_images_that_may_lie_any_way():
+    recipe = choose_images(Recipe(task="anomaly").changed({"machine.device": "cpu"}), side=300, gray=False)  # type: ignore[call-arg]
+    planned = choose_rest(recipe, images=40, preset=("skin", "by names"))
+    assert planned.anomaly.apart == 0.0 and "skin may lie any way" in planned.reasons["anomaly.apart"]
+    asked = choose_rest(recipe.changed({"anomaly.apart": 1.0}), images=40, preset=("skin", "by names"))
+    assert asked.anomaly.apart == 1.0 and "anomaly.apart" not in asked.reasons
 
 
 @pytest.mark.parametrize(

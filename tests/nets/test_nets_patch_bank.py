@@ -8,7 +8,8 @@ import torch
 
 from medgraft.errors import BadData, BadRecipe
 from medgraft.nets.backbone import backbone
-from medgraft.nets.patch_bank import PatchBank, by_place, moments, topmost
+from medgraft.nets.patch_bank import PatchBank
+from medgraft.nets.patch_scale import by_place, moments, topmost
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*starts from random numbers")
 SIDE = 64
@@ -90,6 +91,33 @@ def test_a_distance_says_less_where_normal_images_differ():
     assert float(gain[0, 0]) < 1 / 0.29 and float(gain[0, 0]) > float(gain[5, 5])
     # Where no normal image reaches, distances are taken as they are.
     assert float(gain[0, 5]) == pytest.approx(1.0, abs=1e-4) and float(shift[0, 5]) == pytest.approx(0.0, abs=1e-4)
+
+
+def _sided(count: int, seed: int) -> torch.Tensor:
+    """Stripes in the left half, noise without them in the right one."""
+    images = 0.3 * _images(count, seed)
+    images[:, :, :, : SIDE // 2] += 3 * torch.sin(torch.arange(SIDE // 2) * 1.5)
+    return images
+
+
+def test_what_is_usual_in_one_place_is_odd_in_another():
+    net = backbone("none:timm:resnet10t", channels=1, image_size=SIDE, seed=1)
+    area, images = torch.ones(8, 1, SIDE, SIDE), _sided(8, 0)
+    wrong = _sided(1, 3).flip(-1)  # stripes on the other side
+    odd = {}
+    for apart in (0.0, 8.0):
+        bank = PatchBank(net, [1], apart=apart)
+        bank.learn([(images, area)], images=8, share=1.0, most=10_000, top=0.1, seed=0)
+        assert bank.bank.shape[1] == net.channels[1] + (2 if apart else 0)
+        same, other = (bank(one, area[:1])[0].mean() for one in (_sided(1, 3), wrong))
+        odd[apart] = float(other / same)
+    assert odd[8.0] > 2 * odd[0.0]
+    # Of images that may be mirrored the other side is usual too, and each image is left out with its mirrored picture.
+    bank = PatchBank(net, [1], apart=8.0)
+    seen = bank.learn([(images, area)], images=8, share=1.0, most=20_000, top=0.1, seed=0, mirrored=True)
+    assert seen == 2 * 8 * 16 * 16 and len(bank.wholes) == 8
+    same, other = (bank(one, area[:1])[0].mean() for one in (_sided(1, 3), wrong))
+    assert float(other / same) < 1.3 and float(bank.gain.std()) > 0
 
 
 def test_one_image_alone_says_nothing_of_places(bank: PatchBank):

@@ -12,6 +12,7 @@ from medgraft.generation.choices import choose_rest as choose_generator
 from medgraft.nets.backbone import Backbone
 from medgraft.planning import average_rule, choose_input, filled
 from medgraft.recipe import Recipe
+from medgraft.samples import presets
 from medgraft.segmentation.room import room_of
 
 UNNAMED = "no finding"  # what images with none of several labels are called
@@ -24,8 +25,9 @@ _SIDES = ((8, 256), (4, 128), (1, 64))  # room of the machine -> pixels of a sid
 _STEP = {"diffusion": 8, "autoencoder": 16}
 _STEPS = {1: 1500, 4: 6000, 8: 12_000}
 _BATCH = 16
-_CELLS, _LEVELS = (4, 16), 3  # pixels of the side of a cell
-_TOP = {"patches": 0.2, "diffusion": 0.05, "autoencoder": 0.05}
+_CELLS, _LEVELS = (2, 8), 3  # pixels of the side of a cell
+_APART = 2.0  # deviations of features from one edge of an image to the other
+_TOP = {"patches": 0.1, "diffusion": 0.05, "autoencoder": 0.05}
 
 
 def normal_of(labels: Sequence[str | None], asked: str | None) -> tuple[str, str]:
@@ -139,8 +141,8 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
     why = f"the mean of the oddest {100 * top:g} % of the places is steadier than the oddest one"
     recipe = filled(recipe, {"anomaly.top": (top, why)})
     if method == "patches":
-        plain = ("none", "places are compared as they are")
-        return filled(recipe, {"augment.preset": plain, "fit.batch_size": (_BATCH, "images a pass")})
+        recipe = filled(recipe, {"augment.preset": preset, "fit.batch_size": (_BATCH, "images a pass")})
+        return filled(recipe, {"anomaly.apart": _apart(recipe.augment.preset)})
     times, words = _times(recipe)
     if method == "diffusion":
         size = recipe.input.image_size or 64
@@ -163,6 +165,13 @@ def choose_rest(recipe: Recipe, *, images: int, preset: tuple[str, str]) -> Reci
         **_arithmetic(times),
     }
     return filled(recipe, planned)
+
+
+def _apart(name: str) -> tuple[float, str]:
+    kind = presets.preset(name)
+    if kind.turns or kind.flip_v:
+        return 0.0, f"images of the kind {name} may lie any way, so where a place lies says nothing"
+    return _APART, "what is usual in one place of an image is odd in another"
 
 
 def _arithmetic(times: int) -> dict[str, tuple[Any, str]]:

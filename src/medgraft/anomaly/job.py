@@ -21,6 +21,7 @@ from medgraft.anomaly.parts import (
     assemble_normals,
     batches_of,
     prepare_normals,
+    preset_of,
 )
 from medgraft.anomaly.seen import Seen, pieces, seen_of
 from medgraft.anomaly.written import Maps, write_table
@@ -75,6 +76,7 @@ def _learnt(out: Path, ready: Prepared, parts: NormalParts, listen: Listen) -> t
         listen({"event": "say", "text": f"features of {count} normal images, and the places of them that are kept"})
         parts.task.eval()
         words: dict[str, Any] = {"images": count, "share": own.coreset, "most": own.most, "top": own.top or 0.05}
+        words["mirrored"] = preset_of(recipe).flip_h > 0
         places = net.learn(_checked(batches_of(parts, areas_in(ready))), **words, seed=recipe.seed)
         seconds = time.perf_counter() - began
         fitted = Fitted(best_epoch=-1, images_per_second=count / max(seconds, 1e-9), seconds=seconds)

@@ -238,7 +238,8 @@ def task_of(recipe: Recipe, classes: tuple[str, str]) -> Anomaly:
     answers, channels = Answers(classes=classes, positive=classes[1]), pixels_of(recipe).channels
     if own.method == "patches":
         net = _encoder(recipe)
-        bank = PatchBank(net, [level - 1 for level in own.levels or ()])
+        words: dict[str, Any] = {"apart": own.apart or 0.0, "foreign": own.foreign}
+        bank = PatchBank(net, [level - 1 for level in own.levels or ()], **words)
         return Anomaly(bank, answers, spec=net.spec, look=look, seed=recipe.seed)
     spec = InputSpec((size, size), channels, (0.5,) * channels, (0.5,) * channels)
     torch.manual_seed(seeds.torch_seed(recipe.seed, "init"))
@@ -259,6 +260,7 @@ def form_of(task: Anomaly) -> dict[str, Any]:
         encoder = net.backbone
         levels = {"levels": list(net.levels), "whole_levels": list(net.whole_levels)}
         kept = {**levels, "kept": len(net.bank), "images": len(net.wholes), "grid": list(net.gain.shape)}
+        kept |= {"apart": net.apart, "foreign": net.foreign}
         saved = {"weights_spec": encoder.weights_spec.to_dict(), "gray": encoder.gray}
         return {"kind": "patches", **kept, **saved}
     if isinstance(net, Diffuse):
@@ -275,8 +277,8 @@ def load_task(path: Path) -> tuple[Anomaly, dict[str, Any]]:
     """
     state, card = load_model(path)
     try:
-        if card["form"]["kind"] == "patches" and "grid" not in card["form"]:
-            what = "this run measured all places of an image alike, and now each has a measure of its own"
+        if card["form"]["kind"] == "patches" and "foreign" not in card["form"]:
+            what = "this run compared places wherever they lie, without a head that sees what does not belong there"
             raise BadWeights(what, where=path, do="Train it again.")
         normal, other = card["classes"]
         answers, spec = Answers(classes=(normal, other), positive=other), InputSpec.from_dict(card["spec"])
@@ -304,6 +306,7 @@ def _saved_net(card: Mapping[str, Any], seed: int) -> PatchBank | Diffuse | Bott
         saved = saved_words({**card, **form})
         net = backbone(f"none:{card['backbone']['architecture']}", **words, **saved)
     held: dict[str, Any] = {"kept": int(form["kept"]), "images": int(form["images"]), "grid": tuple(form["grid"])}
+    held |= {"apart": float(form["apart"]), "foreign": float(form["foreign"])}
     return PatchBank(net, form["levels"], whole_levels=form["whole_levels"], **held)
 
 

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from medgraft import seeds
 from medgraft.errors import BadData, BadRecipe
 from medgraft.nets.backbone import Backbone
+from medgraft.nets.foreign import PICTURES, ForeignHead, learn_head
 from medgraft.nets.nearest import coreset, nearest_of
+from medgraft.nets.patch_scale import around, by_place, evened, mean_inside, moments, on_grid, topmost
 
-CANDIDATES = 40_000  # places that those which are kept are chosen from: a choice looks at all of them once a place
+CANDIDATES = 80_000  # places that those which are kept are chosen from: a choice looks at all of them once a place
+_NUMBERS = 80_000_000  # of all candidates, at most: 320 MB
 _FINEST = 32  # cells of a side, at most: 32 x 32 places of 300 images are 300,000 already
 _INSIDE = 0.5  # share of a cell that belongs to the image
 _WHOLE_LEVELS = 2  # of the encoder, from the last
 _NEAR = 3  # of the whole images that are nearest, the mean distance counts
+_USUAL = 3.0  # deviations below the mean of normal places; what the head finds less foreign is all the same
 _OWN = 60  # normal images whose own scores, each against all others, are the unit of scores
-_QUIET = 0.2  # of the mean deviation of the channels of a level
-_STEADY = 0.3  # of the deviation of all places: no place counts as steadier
-_PRIOR = 5.0  # normal images, as many as all places together count for beside those of a place
 _WIDEST = 1024  # numbers of a place; wider nets are projected to so many, which keeps distances within some percent
 
 
@@ -37,21 +38,32 @@ class PatchBank(nn.Module):
     Where normal images differ much from each other, such as at the edge of a lung, a distance says less than where all
     are alike. So distances are brought to one mean and deviation over the normal places here and beside here.
 
+    Images that lie alike, such as films of chests, have the same things at the same places, and what is usual in one
+    place is odd in another. So where a place lies is compared beside its features, as far as `apart` says. Of images
+    that may be mirrored their mirrored pictures are normal too.
+
+    Beside the distance counts what a small head sees that learnt to find things put into normal images: a distance says
+    that a place is new, the head that it looks like something that does not belong there.
+
     Beside the places, images as a whole are compared: by the means of the last levels of the encoder, whichever ones
     places are compared by, as what is odd about a whole is seen in what the encoder sees last.
 
     Args:
         backbone: the encoder.
         levels: numbers of its stages whose places are compared, 0 the first, rising.
+        apart: how far opposite edges of an image are from each other, in deviations of the features; 0 = places are
+            compared wherever they lie.
+        foreign: weight of the head beside the distance, both in deviations of normal places; 0 = no head.
         whole_levels: numbers of its stages whose means are compared; the last two when empty.
         kept: how many places the bank holds; 0 before `learn`.
         images: how many whole images it holds; 0 before `learn`.
         grid: (h, w) of places; (1, 1) before `learn`.
 
     Attributes:
-        bank: `(M, D)` kept places.
+        bank: `(M, D)` kept places, and, where `apart` is not 0, `(M, D + 2)` with where they lie.
         gain: `(h, w)` what distances at each place are multiplied by.
         shift: `(h, w)` what is then added.
+        spread: deviation of the distances of normal places.
         wholes: `(N, F)` means of normal images.
         units: (mean, deviation) of the scores of normal images by places, and by the whole; each image was held
             against all others.
@@ -63,6 +75,7 @@ class PatchBank(nn.Module):
     bank: Tensor
     gain: Tensor
     shift: Tensor
+    spread: Tensor
     mean: Tensor
     std: Tensor
     wholes: Tensor
@@ -76,6 +89,8 @@ class PatchBank(nn.Module):
         backbone: Backbone,
         levels: Sequence[int],
         *,
+        apart: float = 0.0,
+        foreign: float = 0.0,
         whole_levels: Sequence[int] | None = None,
         kept: int = 0,
         images: int = 0,
@@ -87,12 +102,15 @@ class PatchBank(nn.Module):
         if any(not 0 <= level < count for level in levels):
             what = f"{backbone.name} has {count} stages, and stage {1 + max(levels, key=abs)} is asked for"
             raise BadRecipe(what, do=f"Give anomaly.levels from 1 to {count}.")
-        self.backbone, self.levels = backbone, tuple(sorted(set(levels)))
+        self.backbone, self.levels, self.apart = backbone, tuple(sorted(set(levels))), apart
         width = sum(backbone.channels[level] for level in self.levels)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("way", _way(width) if width > _WIDEST else None, persistent=False)
-        self.register_buffer("bank", torch.zeros(kept, min(width, _WIDEST)))
+        row = min(width, _WIDEST) + (2 if apart else 0)
+        self.foreign, self.head = foreign, ForeignHead(row) if foreign else None
+        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("bank", torch.zeros(kept, row))
         self.register_buffer("gain", torch.ones(grid))
         self.register_buffer("shift", torch.zeros(grid))
         whole = sum(self._whole_widths)
@@ -120,9 +138,9 @@ class PatchBank(nn.Module):
         chosen = [found[level].float() for level in self.levels]
         finest = chosen[0].shape[-2:]
         grid = (min(finest[0], _FINEST), min(finest[1], _FINEST))
-        parts = [_on_grid(_around(one, F.adaptive_avg_pool2d(area, one.shape[-2:])), grid) for one in chosen]
+        parts = [on_grid(around(one, F.adaptive_avg_pool2d(area, one.shape[-2:])), grid) for one in chosen]
         inside = F.adaptive_avg_pool2d(area, grid)[:, 0] >= _INSIDE
-        means = [_mean(found[level].float(), area) for level in self.whole_levels]
+        means = [mean_inside(found[level].float(), area) for level in self.whole_levels]
         return torch.cat(parts, dim=1).movedim(1, -1), inside, torch.cat(means, dim=1)
 
     @torch.no_grad()
@@ -135,10 +153,11 @@ class PatchBank(nn.Module):
         most: int,
         top: float,
         seed: int,
+        mirrored: bool = False,
     ) -> int:
         """Fill the bank with places of normal images, and get how many there were to choose from.
 
-        Of more than 40,000 places a part is drawn at random first, as many of each image.
+        Of more than 80,000 places a part is drawn at random first, as many of each image.
 
         Args:
             batches: of (pixels, area), as of `places`.
@@ -147,18 +166,22 @@ class PatchBank(nn.Module):
             most: kept at most.
             top: share of an image's places whose mean is its score.
             seed: of the draws.
+            mirrored: left-right mirrored pictures of the images are normal as well.
 
         Raises:
             BadData: there is no place.
         """
         device = next(self.backbone.parameters()).device
-        found = _gathered(self, batches, each=max(1, CANDIDATES // max(1, images)), seed=seed)
+        widths = [self.backbone.channels[level] for level in self.levels]
+        each = max(1, min(CANDIDATES, _NUMBERS // sum(widths)) // max(1, images))
+        pictures: list[tuple[Tensor, Tensor]] = []
+        batches = _remembered(batches, pictures, most=PICTURES if self.foreign else 0)
+        found = _gathered(self, batches, each=each, seed=seed, mirrored=mirrored)
         if not found.seen:
             raise BadData("there is no place of a normal image to learn from")
         rows = torch.cat(found.rows)
-        widths = [self.backbone.channels[level] for level in self.levels]
         self.mean, self.std = moments(rows, widths)
-        scaled = self._scaled(rows)
+        scaled = self._lying(self._scaled(rows), torch.cat(found.spots), found.grid)
         chosen = coreset(scaled, max(1, min(most, round(share * found.seen), len(scaled))), seed=seed)
         wholes = torch.stack(found.means)
         self.whole_mean, self.whole_std = moments(wholes, self._whole_widths)
@@ -168,7 +191,13 @@ class PatchBank(nn.Module):
         if own:
             distances, spots = torch.cat(list(own.values())), torch.cat([found.spots[number] for number in own])
             self.gain, self.shift = by_place(distances, spots, found.grid)
-        self.units = self._own_units({number: self._even(one, found.spots[number]) for number, one in own.items()}, top)
+            self.spread = distances.std(correction=0)
+        if self.foreign:
+            shown, areas = (torch.cat(side) for side in zip(*pictures, strict=True))
+            self.head = learn_head(shown, areas, lambda *looked: self._looked(*looked, device=device), seed=seed)
+        parts = scaled.split([len(one) for one in found.rows])
+        odd = {number: self._odd(one, parts[number], found.spots[number]) for number, one in own.items()}
+        self.units = self._own_units(odd, top)
         self.to(device)
         return found.seen
 
@@ -206,13 +235,46 @@ class PatchBank(nn.Module):
         )
         return (distances * gain + shift).clamp_min(0)
 
+    def _odd(self, distances: Tensor, rows: Tensor, spots: Tensor | None = None) -> Tensor:
+        """Put distances and what the head sees together, never below 0; `rows` are theirs, `(..., D)`."""
+        even = self._even(distances, spots)
+        if self.head is None:
+            return even
+        return even + self.foreign * self.spread * (self.head(rows) + _USUAL).clamp_min(0)
+
+    def _looked(self, pixels: Tensor, area: Tensor, *, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Get rows of the bank `(N, h, w, D)` of pictures, and which places are in the image, both on the CPU."""
+        features, inside, _ = self.places(pixels.to(device), area.to(device))
+        rows = self._rows(features.cpu())
+        return rows.view(*inside.shape, -1), inside.cpu()
+
     def _whole(self, means: Tensor) -> Tensor:
-        return _evened((means - self.whole_mean.to(means)) / self.whole_std.to(means), self._whole_widths)
+        return evened((means - self.whole_mean.to(means)) / self.whole_std.to(means), self._whole_widths)
 
     def _scaled(self, features: Tensor) -> Tensor:
         widths = [self.backbone.channels[level] for level in self.levels]
-        scaled = _evened((features - self.mean.to(features)) / self.std.to(features), widths)
+        scaled = evened((features - self.mean.to(features)) / self.std.to(features), widths)
         return scaled if self.way is None else scaled @ self.way.to(scaled)
+
+    def _lying(self, rows: Tensor, spots: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Put where places lie beside their features.
+
+        Args:
+            rows: `(N, D)` on the scale of the bank, where a level's deviation is 1 over all its channels.
+            spots: `(N,)` where each lies, `row * w + column`.
+            grid: (h, w).
+        """
+        if not self.apart:
+            return rows
+        where = torch.stack([(spots // grid[1] + 0.5) / grid[0], (spots % grid[1] + 0.5) / grid[1]], dim=1)
+        return torch.cat([rows, self.apart * len(self.levels) ** 0.5 * where.to(rows)], dim=1)
+
+    def _rows(self, features: Tensor) -> Tensor:
+        """Get features of all places `(N, h, w, D)` as rows of the bank, `(N, h * w, D)`."""
+        grid = (features.shape[1], features.shape[2])
+        spots = torch.arange(grid[0] * grid[1], device=features.device)
+        scaled = self._scaled(features).flatten(1, 2)
+        return torch.stack([self._lying(own, spots, grid) for own in scaled])
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,9 +286,11 @@ class PatchBank(nn.Module):
             `(N, h, w)`, `(N, h, w)` bool, and `(N,)` in deviations of normal images.
         """
         features, inside, means = self.places(pixels, area)
-        distance, _ = nearest_of(self._scaled(features).flatten(0, 2), self.bank)
+        rows = self._rows(features)
+        distance, _ = nearest_of(rows.flatten(0, 1), self.bank)
         whole = _near(self._whole(means), self.wholes)
-        return self._even(distance.view(inside.shape)), inside, (whole - self.units[1, 0]) / self.units[1, 1]
+        odd = self._odd(distance.view(inside.shape), rows.view(*inside.shape, -1))
+        return odd, inside, (whole - self.units[1, 0]) / self.units[1, 1]
 
     def in_units(self, scores: Tensor) -> Tensor:
         """Get scores by places in deviations of normal images from their mean."""
@@ -239,10 +303,9 @@ class PatchBank(nn.Module):
         Source: Roth et al. 2022, equation 7.
         """
         features, inside, _ = self.places(pixels, area)
-        rows = self._scaled(features)
         found = []
-        for own, there in zip(rows, inside, strict=True):
-            odd = own[there]
+        for own, there in zip(self._rows(features), inside, strict=True):
+            odd = own[there.flatten()]
             distance, nearest = nearest_of(odd, self.bank)
             place = int(self._even(distance, there.flatten().nonzero()[:, 0]).argmax())
             near = nearest_of(self.bank[nearest[place]][None], self.bank, count=min(neighbours, len(self.bank)))[1][0]
@@ -262,11 +325,14 @@ class _Gathered:
     grid: tuple[int, int]
 
 
-def _gathered(bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]], *, each: int, seed: int) -> _Gathered:
-    """Get at most `each` places of every image."""
+def _gathered(
+    bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]], *, each: int, seed: int, mirrored: bool
+) -> _Gathered:
+    """Get at most `each` places of every image, its mirrored picture included."""
     rows, spots, means, seen, grid = [], [], [], 0, (1, 1)
-    for number, (features, inside, mean) in enumerate(_each(bank, batches)):
-        own, spot = features[inside].cpu(), inside.flatten().nonzero()[:, 0].cpu()
+    for number, (features, inside, mean) in enumerate(_each(bank, batches, mirrored=mirrored)):
+        own = features[inside].cpu()
+        spot = inside.flatten(1).nonzero()[:, 1].cpu()
         seen += len(own)
         if len(own) > each:
             dice = seeds.generator(seed, "places", index=number)
@@ -275,76 +341,14 @@ def _gathered(bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]], *, each
         rows.append(own)
         spots.append(spot)
         means.append(mean.cpu())
-        grid = (inside.shape[0], inside.shape[1])
+        grid = (inside.shape[1], inside.shape[2])
     return _Gathered(rows, spots, means, seen, grid)
-
-
-def by_place(distances: Tensor, spots: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Get what distances are multiplied by, and what is then added, so that normal ones are alike wherever they lie.
-
-    Mean and deviation are of a place and of those beside it. Where few normal images reach, all places count as well.
-
-    Args:
-        distances: `(N,)` of places of normal images.
-        spots: `(N,)` where each lies, `row * w + column`.
-        grid: (h, w).
-
-    Returns:
-        two of `grid`; 1 and 0 where all distances are the same.
-
-    Example:
-        >>> gain, shift = by_place(torch.tensor([1.0, 3.0]), torch.tensor([0, 0]), (1, 1))
-        >>> gain.item(), shift.item()
-        (1.0, 0.0)
-    """
-    mean, spread = distances.mean(), distances.std(correction=0)
-    if not float(spread):
-        return torch.ones(grid), torch.zeros(grid)
-    parts = (torch.ones_like(distances), distances, distances.square())
-    sums = [torch.zeros(grid[0] * grid[1]).index_add_(0, spots, one).view(1, *grid) for one in parts]
-    count, first, second = (F.avg_pool2d(one, 3, stride=1, padding=1, count_include_pad=False)[0] for one in sums)
-    usual = (first + _PRIOR * mean) / (count + _PRIOR)
-    square = (second + _PRIOR * (mean.square() + spread.square())) / (count + _PRIOR)
-    own = (square - usual.square()).clamp_min((_STEADY * spread).square()).sqrt()
-    gain = spread / own
-    return gain, mean - usual * gain
 
 
 def _way(width: int) -> Tensor:
     """A projection that is the same in every bank of this width."""
     dice = seeds.generator(0, "projection", index=width)
     return torch.from_numpy(dice.standard_normal((width, _WIDEST), np.float32)) / _WIDEST**0.5
-
-
-def _evened(features: Tensor, widths: Sequence[int]) -> Tensor:
-    """Let each level weigh as much as any other, however many channels it has; changes what it is given."""
-    for part, width in zip(features.split(list(widths), dim=-1), widths, strict=True):
-        part /= width**0.5
-    return features
-
-
-def _mean(level: Tensor, area: Tensor) -> Tensor:
-    """The mean of a level `(N, F)` over what belongs to the image."""
-    cells = F.adaptive_avg_pool2d(area, (level.shape[-2], level.shape[-1]))
-    return (level * cells).sum(dim=(2, 3)) / cells.sum(dim=(2, 3)).clamp_min(1e-6)
-
-
-def topmost(values: Tensor, share: float) -> Tensor:
-    """Get the mean of the largest share of values; of no values zero."""
-    if not len(values):
-        return values.new_zeros(())
-    return values.topk(max(1, round(share * len(values)))).values.mean()
-
-
-def moments(rows: Tensor, widths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Get mean and deviation of each channel; one that is silent in normal images must not shout in others.
-
-    Args:
-        rows: `(N, D)`.
-        widths: channels of each level, D together; no channel counts as steadier than a fifth of its level's mean.
-    """
-    stds = rows.std(dim=0, correction=0).split(list(widths))
-    return rows.mean(dim=0), torch.cat([std.clamp_min(max(1e-6, _QUIET * float(std.mean()))) for std in stds])
 
 
 def _unit(scores: Sequence[Tensor]) -> Tensor:
@@ -362,20 +366,25 @@ def _near(means: Tensor, wholes: Tensor) -> Tensor:
     return distance if count == 1 else distance.mean(dim=1)
 
 
-def _each(bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _remembered(
+    batches: Iterable[tuple[Tensor, Tensor]], pictures: list[tuple[Tensor, Tensor]], *, most: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pass batches on, and keep the first pictures of them, in half precision."""
+    count = 0
     for pixels, area in batches:
-        yield from zip(*bank.places(pixels, area), strict=True)
+        if count < most:
+            pictures.append((pixels[: most - count].half().cpu(), area[: most - count].cpu()))
+            count += len(pictures[-1][0])
+        yield pixels, area
 
 
-def _around(level: Tensor, area: Tensor) -> Tensor:
-    """The mean of 3 x 3 cells, of those in the image."""
-    inside = F.avg_pool2d(area, 3, stride=1, padding=1).clamp_min(1e-6)
-    return F.avg_pool2d(level * area, 3, stride=1, padding=1) / inside
-
-
-def _on_grid(level: Tensor, grid: tuple[int, int]) -> Tensor:
-    if tuple(level.shape[-2:]) == grid:
-        return level
-    if level.shape[-1] > grid[1]:
-        return F.adaptive_avg_pool2d(level, grid)
-    return F.interpolate(level, size=grid, mode="bilinear", align_corners=False)
+def _each(
+    bank: PatchBank, batches: Iterable[tuple[Tensor, Tensor]], *, mirrored: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield of every image its features `(1 or 2, h, w, D)`, which are in it, and its mean `(F,)`."""
+    for pixels, area in batches:
+        sides = [bank.places(pixels, area)]
+        if mirrored:
+            sides.append(bank.places(pixels.flip(-1), area.flip(-1)))
+        features, inside = (torch.stack([side[k] for side in sides], dim=1) for k in (0, 1))
+        yield from zip(features, inside, sides[0][2], strict=True)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from medgraft import seeds
 from medgraft.nets.bottleneck import Bottleneck
 from medgraft.nets.diffusing import q_sample
-from medgraft.nets.patch_bank import PatchBank, topmost
+from medgraft.nets.patch_bank import PatchBank
+from medgraft.nets.patch_scale import topmost
 from medgraft.tasks.answers import Answers, Parts
 from medgraft.tasks.base import Task
 from medgraft.tasks.diffuse import Diffuse, ErrorMeter
