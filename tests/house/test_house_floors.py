@@ -57,7 +57,16 @@ LIBRARIES = {
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
     "skimage": {"samples.things", "samples.measures", "denoising.filters"},
-    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
+    "scipy": {
+        "scores",
+        "explanation",
+        "samples.split",
+        "samples.duplicates",
+        "samples.tissue",
+        "files",
+        "phantoms",
+        "nets.foreign",
+    }
     | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
     | {
         "samples.contours",
