@@ -81,6 +81,8 @@ def test_the_report_is_whole_and_squares_are_found_where_they_are(run: Path):
     assert report["operating_point"]["rule"].startswith("the 95% quantile of")
     page = (run / "report.html").read_text()
     assert "How unlike normal images" in page and "Are maps warm where masks are?" in page
+    assert "put into the normal training images" in report["methods"] and "cross-entropy" in report["training"]["loss"]
+    assert "head that sees what does not belong" in dict(report["training"]["facts"])
     assert "its features are compared as they are" in page and "a new head grafted on" not in page
     assert "unlike images that are" in page and "anomaly" in (run / "recipe.yaml").read_text()
     names = {path.name for path in run.iterdir()}

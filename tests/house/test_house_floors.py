@@ -57,16 +57,7 @@ LIBRARIES = {
     "pycocotools": {"scores"},
     "sklearn": {"scores", "samples.split"},
     "skimage": {"samples.things", "samples.measures", "denoising.filters"},
-    "scipy": {
-        "scores",
-        "explanation",
-        "samples.split",
-        "samples.duplicates",
-        "samples.tissue",
-        "files",
-        "phantoms",
-        "nets.foreign",
-    }
+    "scipy": {"scores", "explanation", "samples.split", "samples.duplicates", "samples.tissue", "files", "phantoms"}
     | {"samples.lungs", "samples.candidates", "samples.mask_facts", "samples.mask_edges", "samples.things"}
     | {
         "samples.contours",

@@ -1,4 +1,4 @@
-"""Things put into normal pictures, and the head that learns to see them."""
+"""The head that learns to see what was put into normal pictures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from medgraft import seeds
-from medgraft.nets import foreign
+from medgraft.nets import foreign, patch_bank
 from medgraft.nets.backbone import backbone
 from medgraft.nets.patch_bank import PatchBank
+from medgraft.phantoms.foreign import put_in
 
 SIDE = 64
 
@@ -24,37 +24,6 @@ def _pictures(count: int, channels: int = 1) -> np.ndarray:
     return disc * (1 + 0.6 * ndimage.gaussian_filter(noise, (0, 0, 1.5, 1.5)))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_what_is_put_in_lies_where_there_is_structure_and_is_marked(channels: int):
-    pictures, inside = _pictures(3, channels), np.ones((SIDE, SIDE), bool)
-    inside[:20] = False  # padded
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    covered, centres = [], []
-    for number in range(40):
-        picture = pictures[number % 3] * inside
-        changed, cover = foreign.put_in(picture, pictures, inside=inside, dice=seeds.generator(0, "t", index=number))
-        again, _ = foreign.put_in(picture, pictures, inside=inside, dice=seeds.generator(0, "t", index=number))
-        assert np.array_equal(changed, again) and changed.dtype == np.float32 and changed.shape == picture.shape
-        assert cover.min() >= 0 and cover.max() <= 1 and not cover[~inside].any()
-        assert picture.min() <= changed.min() and changed.max() <= picture.max()
-        assert np.array_equal(changed[:, ~inside], picture[:, ~inside])
-        # What is marked is changed; what is not marked is changed by little at most.
-        apart = np.abs(changed - picture).mean(0)
-        assert not (cover > 0.5).any() or apart[cover > 0.5].mean() > 5 * apart[cover == 0].mean()
-        covered.append(cover.mean())
-        centres.append(float(cover[np.hypot(x, y) > 30].sum() / max(cover.sum(), 1e-6)))
-    assert 0.005 < np.mean(covered) < 0.2 and np.mean(centres) < 0.2
-
-
-def test_a_picture_without_structure_is_left_as_it_is():
-    flat = np.full((1, SIDE, SIDE), 3, np.float32)
-    changed, cover = foreign.put_in(flat, flat[None], inside=np.ones((SIDE, SIDE), bool), dice=seeds.generator(0, "t"))
-    assert np.array_equal(changed, flat) and not cover.any()
-    none = np.zeros((SIDE, SIDE), bool)
-    changed, cover = foreign.put_in(flat, flat[None], inside=none, dice=seeds.generator(0, "t"))
-    assert np.array_equal(changed, flat) and not cover.any()
-
-
 def test_the_head_sees_a_spot_that_it_was_never_shown(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(foreign, "PICTURES", 240)
     monkeypatch.setattr(foreign, "_STEPS", 300)
@@ -63,7 +32,7 @@ def test_the_head_sees_a_spot_that_it_was_never_shown(monkeypatch: pytest.Monkey
     banks = []
     for weight in (0.0, 0.5, 0.5):
         banks.append(PatchBank(net, [0, 1], apart=2.0, foreign=weight))
-        banks[-1].learn([(pictures[:20], area[:20])], images=20, share=0.2, most=2000, top=0.1, seed=0)
+        banks[-1].learn([(pictures[:20], area[:20])], images=20, share=0.2, most=2000, top=0.1, seed=0, put_in=put_in)
     plain, seeing, again = banks
     assert plain.head is None and seeing.head is not None
     shown, there = pictures[20:].clone(), np.zeros((4, 32, 32), bool)
@@ -80,3 +49,12 @@ def test_the_head_sees_a_spot_that_it_was_never_shown(monkeypatch: pytest.Monkey
     less = (seeing(shown, area[:4])[0] - plain(shown, area[:4])[0])[:, 10:12, 10:22].mean()
     assert float(more) > float(less)
     assert torch.equal(seeing(shown, area[:4])[0], again(shown, area[:4])[0])
+
+
+def test_of_large_pictures_fewer_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patch_bank, "_KEPT", 5 * SIDE * SIDE)
+    pictures, area = torch.from_numpy(_pictures(8)), torch.ones(8, 1, SIDE, SIDE)
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    batches = [(pictures[:4], area[:4]), (pictures[4:], area[4:])]
+    passed = list(patch_bank._remembered(batches, kept, most=100))
+    assert [len(one) for one, _ in passed] == [4, 4] and [len(one) for one, _ in kept] == [4, 1]

@@ -32,6 +32,7 @@ from medgraft.learn import stopping
 from medgraft.learn.loop import Fitted, Loop, Schedule
 from medgraft.learn.resume import Checkpoints
 from medgraft.nets.patch_bank import PatchBank
+from medgraft.phantoms.foreign import put_in
 from medgraft.recipe import Recipe
 from medgraft.report.card import write_card
 from medgraft.report.page import write_report
@@ -76,7 +77,7 @@ def _learnt(out: Path, ready: Prepared, parts: NormalParts, listen: Listen) -> t
         listen({"event": "say", "text": f"features of {count} normal images, and the places of them that are kept"})
         parts.task.eval()
         words: dict[str, Any] = {"images": count, "share": own.coreset, "most": own.most, "top": own.top or 0.05}
-        words["mirrored"] = preset_of(recipe).flip_h > 0
+        words |= {"mirrored": preset_of(recipe).flip_h > 0, "put_in": put_in}
         places = net.learn(_checked(batches_of(parts, areas_in(ready))), **words, seed=recipe.seed)
         seconds = time.perf_counter() - began
         fitted = Fitted(best_epoch=-1, images_per_second=count / max(seconds, 1e-9), seconds=seconds)

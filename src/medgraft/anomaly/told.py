@@ -129,6 +129,9 @@ def _training_entry(ready: Prepared, parts: NormalParts, fitted: Fitted, bank: M
     if own.method == "patches":
         kept, strides = bank.get("kept", 0), ", ".join(map(str, own.levels or ()))
         facts += [["stages compared", strides], ["places kept", f"{kept} of {bank.get('places', 0)}"]]
+        facts += [["where a place lies", f"edges {own.apart:g} deviations apart" if own.apart else "does not count"]]
+        head = f"weight {own.foreign:g} beside the distance; learnt from things put into normal images"
+        facts += [["head that sees what does not belong", head if own.foreign else "none"]]
         learnt = False
     else:
         facts += [["an epoch shows an image", f"{recipe.generator.looks} times"]]
@@ -144,7 +147,9 @@ def _training_entry(ready: Prepared, parts: NormalParts, fitted: Fitted, bank: M
         "score": "denoising" if own.method == "diffusion" else "error",
         "image_size": list(ready.pixels.size),
         "loss": {
-            "patches": "none: features are kept as they are",
+            "patches": "cross-entropy of the head, of what was put in; the encoder stays as it is"
+            if own.foreign
+            else "none: features are kept as they are",
             "diffusion": "mean squared error of v, at times spread evenly over each batch",
             "autoencoder": "mean squared error of pixels",
         }[own.method],
@@ -165,6 +170,13 @@ def _training_entry(ready: Prepared, parts: NormalParts, fitted: Fitted, bank: M
     return {**entry, **(steps if learnt else dict.fromkeys(steps))}
 
 
+_HEAD = (
+    " To it is added, with a weight of {weight:g} in deviations of normal places, the logit of a small network on the "
+    "same features, which learnt to find patches, spots and textures that were put into the normal training images "
+    "(after Tan et al., arXiv:2011.04197, and Li et al., CVPR 2021)."
+)
+
+
 def _methods(ready: Prepared, parts: NormalParts, fitted: Fitted, result: Mapping[str, Any]) -> str:
     """The paragraph for a paper."""
     recipe, own = ready.recipe, ready.recipe.anomaly
@@ -175,7 +187,8 @@ def _methods(ready: Prepared, parts: NormalParts, fitted: Fitted, result: Mappin
         "patches": f"Features of {entry['architecture']} (stages {', '.join(map(str, own.levels or ()))}) at places of "
         f"{count} normal training images were averaged over 3 x 3 cells and standardised, and a part of them chosen by "
         "greedy k-centre was kept (PatchCore, Roth et al., CVPR 2022). How odd a place is, is the distance of its "
-        "features from the nearest kept ones.",
+        f"features{' and of where it lies' if own.apart else ''} from the nearest kept ones, on the scale that normal "
+        "images have there." + (_HEAD.format(weight=own.foreign) if own.foreign else ""),
         "diffusion": f"A denoising diffusion model over a Gaussian denoiser learnt from {count} normal training "
         f"images for {len(fitted.history)} epochs. Images were taken to time {own.noise:g} with Gaussian noise "
         f"and back in {own.steps} steps, with {own.noises} noises (after AnoDDPM, Wyatt et al., CVPR workshops 2022). "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from medgraft import seeds
 from medgraft.errors import BadData, BadRecipe
 from medgraft.nets.backbone import Backbone
-from medgraft.nets.foreign import PICTURES, ForeignHead, learn_head
+from medgraft.nets.foreign import PICTURES, ForeignHead, PutIn, learn_head
 from medgraft.nets.nearest import coreset, nearest_of
-from medgraft.nets.patch_scale import around, by_place, evened, mean_inside, moments, on_grid, topmost
+from medgraft.nets.patch_scale import around, by_place, evened, mean_inside, moments, on_grid, topmost, unit_of
 
 CANDIDATES = 80_000  # places that those which are kept are chosen from: a choice looks at all of them once a place
 _NUMBERS = 80_000_000  # of all candidates, at most: 320 MB
@@ -23,6 +24,7 @@ _FINEST = 32  # cells of a side, at most: 32 x 32 places of 300 images are 300,0
 _INSIDE = 0.5  # share of a cell that belongs to the image
 _WHOLE_LEVELS = 2  # of the encoder, from the last
 _NEAR = 3  # of the whole images that are nearest, the mean distance counts
+_KEPT = 80_000_000  # numbers of the normal pictures that things are put into, at most: 160 MB
 _USUAL = 3.0  # deviations below the mean of normal places; what the head finds less foreign is all the same
 _OWN = 60  # normal images whose own scores, each against all others, are the unit of scores
 _WIDEST = 1024  # numbers of a place; wider nets are projected to so many, which keeps distances within some percent
@@ -154,6 +156,7 @@ class PatchBank(nn.Module):
         top: float,
         seed: int,
         mirrored: bool = False,
+        put_in: PutIn | None = None,
     ) -> int:
         """Fill the bank with places of normal images, and get how many there were to choose from.
 
@@ -167,6 +170,7 @@ class PatchBank(nn.Module):
             top: share of an image's places whose mean is its score.
             seed: of the draws.
             mirrored: left-right mirrored pictures of the images are normal as well.
+            put_in: what puts things into normal pictures for the head; without it there is none.
 
         Raises:
             BadData: there is no place.
@@ -175,7 +179,7 @@ class PatchBank(nn.Module):
         widths = [self.backbone.channels[level] for level in self.levels]
         each = max(1, min(CANDIDATES, _NUMBERS // sum(widths)) // max(1, images))
         pictures: list[tuple[Tensor, Tensor]] = []
-        batches = _remembered(batches, pictures, most=PICTURES if self.foreign else 0)
+        batches = _remembered(batches, pictures, most=PICTURES if put_in and self.foreign else 0)
         found = _gathered(self, batches, each=each, seed=seed, mirrored=mirrored)
         if not found.seen:
             raise BadData("there is no place of a normal image to learn from")
@@ -192,14 +196,22 @@ class PatchBank(nn.Module):
             distances, spots = torch.cat(list(own.values())), torch.cat([found.spots[number] for number in own])
             self.gain, self.shift = by_place(distances, spots, found.grid)
             self.spread = distances.std(correction=0)
-        if self.foreign:
-            shown, areas = (torch.cat(side) for side in zip(*pictures, strict=True))
-            self.head = learn_head(shown, areas, lambda *looked: self._looked(*looked, device=device), seed=seed)
+        self._graft(pictures, put_in, device=device, seed=seed)
         parts = scaled.split([len(one) for one in found.rows])
         odd = {number: self._odd(one, parts[number], found.spots[number]) for number, one in own.items()}
         self.units = self._own_units(odd, top)
         self.to(device)
         return found.seen
+
+    def _graft(
+        self, pictures: Sequence[tuple[Tensor, Tensor]], put_in: PutIn | None, *, device: torch.device, seed: int
+    ) -> None:
+        """Learn the head; without pictures or what puts things into them there is none."""
+        self.head, self.foreign = None, self.foreign if pictures else 0.0
+        if pictures and put_in:
+            shown, areas = (torch.cat(side) for side in zip(*pictures, strict=True))
+            looked = partial(self._looked, device=device)
+            self.head = learn_head(shown, areas, rows_of=looked, put_in=put_in, seed=seed)
 
     def _own_distances(self, rows: Sequence[Tensor], chosen: Tensor) -> dict[int, Tensor]:
         """Get how far the places of each normal image are from what is kept of all others, by its number.
@@ -226,7 +238,7 @@ class PatchBank(nn.Module):
             rest = torch.cat([self.wholes[:number], self.wholes[number + 1 :]])
             if len(rest):
                 by_whole.append(_near(self.wholes[number][None], rest)[0])
-        return torch.stack([_unit(by_place), _unit(by_whole)])
+        return torch.stack([unit_of(by_place), unit_of(by_whole)])
 
     def _even(self, distances: Tensor, spots: Tensor | None = None) -> Tensor:
         """Bring distances to what they say: those of some places by their numbers, or `(..., h, w)` of all."""
@@ -307,7 +319,7 @@ class PatchBank(nn.Module):
         for own, there in zip(self._rows(features), inside, strict=True):
             odd = own[there.flatten()]
             distance, nearest = nearest_of(odd, self.bank)
-            place = int(self._even(distance, there.flatten().nonzero()[:, 0]).argmax())
+            place = int(self._odd(distance, odd, there.flatten().nonzero()[:, 0]).argmax())
             near = nearest_of(self.bank[nearest[place]][None], self.bank, count=min(neighbours, len(self.bank)))[1][0]
             apart = (self.bank[near] - odd[place]).norm(dim=1)
             found.append(1 - torch.exp(distance[place]) / torch.exp(apart).sum().clamp_min(1e-12))
@@ -351,14 +363,6 @@ def _way(width: int) -> Tensor:
     return torch.from_numpy(dice.standard_normal((width, _WIDEST), np.float32)) / _WIDEST**0.5
 
 
-def _unit(scores: Sequence[Tensor]) -> Tensor:
-    """Mean and deviation; 0 and 1 of fewer than two."""
-    if len(scores) < 2:
-        return torch.tensor([0.0, 1.0])
-    rows = torch.stack(list(scores))
-    return torch.stack([rows.mean(), rows.std().clamp_min(1e-6)])
-
-
 def _near(means: Tensor, wholes: Tensor) -> Tensor:
     """The mean distance from the three nearest whole images."""
     count = min(_NEAR, len(wholes))
@@ -369,11 +373,12 @@ def _near(means: Tensor, wholes: Tensor) -> Tensor:
 def _remembered(
     batches: Iterable[tuple[Tensor, Tensor]], pictures: list[tuple[Tensor, Tensor]], *, most: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pass batches on, and keep the first pictures of them, in half precision."""
+    """Pass batches on, and keep the first pictures of them, in half precision: fewer of large ones."""
     count = 0
     for pixels, area in batches:
-        if count < most:
-            pictures.append((pixels[: most - count].half().cpu(), area[: most - count].cpu()))
+        room = min(most, _KEPT // pixels[0].numel()) - count
+        if room > 0:
+            pictures.append((pixels[:room].half().cpu(), area[:room].cpu()))
             count += len(pictures[-1][0])
         yield pixels, area
 

@@ -88,3 +88,11 @@ def on_grid(level: Tensor, grid: tuple[int, int]) -> Tensor:
     if level.shape[-1] > grid[1]:
         return F.adaptive_avg_pool2d(level, grid)
     return F.interpolate(level, size=grid, mode="bilinear", align_corners=False)
+
+
+def unit_of(scores: Sequence[Tensor]) -> Tensor:
+    """Get mean and deviation of scores; 0 and 1 of fewer than two."""
+    if len(scores) < 2:
+        return torch.tensor([0.0, 1.0])
+    rows = torch.stack(list(scores))
+    return torch.stack([rows.mean(), rows.std().clamp_min(1e-6)])
