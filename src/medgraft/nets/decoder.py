@@ -8,8 +8,9 @@ Pictures and volumes share the code: an axis more is a convolution of another ki
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,7 +21,9 @@ ARMS = ("unet", "fpn")
 _MOST = 256  # channels of a step of the decoder
 _FINE = 16  # channels of the look at the pixels themselves
 _MODES = {2: "bilinear", 3: "trilinear"}
+_GROUPS = 8  # of the channels of a map, each brought to one mean and spread
 Steps = tuple[int, ...]
+Mixed = Callable[..., nn.Module]  # channels in and out -> convolution, norm and ReLU
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class DecoderForm:
         rungs: how many resolutions of the encoder it looks at, the finest first; 0 for all.
         fine: True looks at the pixels themselves, too; False draws on the encoder's finest level, which costs half, and
             stretches what was drawn.
+        norm: "group" normalises each image by itself (Wu and He, ECCV 2018); "batch", by the few images of a step while
+            it learns and by what was stored of them from then on, is that of models which were trained before.
     """
 
     arm: str = "unet"
@@ -42,10 +47,16 @@ class DecoderForm:
     deep: int = 0
     rungs: int = 0
     fine: bool = True
+    norm: str = "group"
 
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DecoderForm:
+        """Read what `to_dict` wrote, and what it wrote before norms were told."""
+        return cls(**{"norm": "batch", **values})
 
 
 class MaskHead(nn.Module):
@@ -92,11 +103,12 @@ class MaskHead(nn.Module):
         self.steps: Steps = rungs[-1] if rungs else (1,) * axes
         own = [channels[level] for level in self.taken]
         widths = [min(_MOST, form.width * 2**index) for index in range(1, len(rungs) + 1)]
-        self.fine = block(pixels, form.width, axes) if form.fine or not rungs else None
+        mixed = partial(block, axes=axes, norm=form.norm)
+        self.fine = mixed(pixels, form.width) if form.fine or not rungs else None
         if self.fine is not None:
             own, widths = [form.width, *own], [form.width, *widths]
         builder = _Climb if form.arm == "unet" else _Sum
-        self.climb = builder(own, widths, axes=axes)
+        self.climb = builder(own, widths, axes=axes, mixed=mixed)
         self.last = conv(widths[0], outputs, axes, size=1)
         deep = range(1, 1 + min(form.deep, len(widths) - 2)) if form.arm == "unet" else range(0)
         self.aside = nn.ModuleList(conv(widths[index], outputs, axes, size=1) for index in deep)
@@ -119,18 +131,16 @@ class MaskHead(nn.Module):
 class _Climb(nn.Module):
     """A U-Net's way up: each map, halved in channels, is grown to the next finer one, joined with its level, mixed."""
 
-    def __init__(self, own: Sequence[int], widths: Sequence[int], *, axes: int) -> None:
+    def __init__(self, own: Sequence[int], widths: Sequence[int], *, axes: int, mixed: Mixed) -> None:
         super().__init__()
-        self.first = block(own[-1], widths[-1], axes, size=1) if len(own) > 1 else nn.Identity()
+        self.first = mixed(own[-1], widths[-1], size=1) if len(own) > 1 else nn.Identity()
         self.halve, self.narrow, self.mix = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for index in range(len(own) - 2, -1, -1):
             above = min(widths[index + 1], widths[index])
             self.halve.append(conv(widths[index + 1], above, axes, size=1, bias=False))  # before it is grown: cheap
             skip = min(own[index], 2 * widths[index])  # a level much wider than its step would cost most of the time
-            self.narrow.append(nn.Identity() if skip == own[index] else block(own[index], skip, axes, size=1))
-            self.mix.append(
-                nn.Sequential(block(above + skip, widths[index], axes), block(widths[index], widths[index], axes))
-            )
+            self.narrow.append(nn.Identity() if skip == own[index] else mixed(own[index], skip, size=1))
+            self.mix.append(nn.Sequential(mixed(above + skip, widths[index]), mixed(widths[index], widths[index])))
 
     def forward(self, rungs: Sequence[Tensor]) -> list[Tensor]:
         """Get a map for each rung, finest first."""
@@ -143,12 +153,12 @@ class _Climb(nn.Module):
 class _Sum(nn.Module):
     """A feature pyramid's way: all levels at one width, from the coarsest down, and their sum on the finest."""
 
-    def __init__(self, own: Sequence[int], widths: Sequence[int], *, axes: int) -> None:
+    def __init__(self, own: Sequence[int], widths: Sequence[int], *, axes: int, mixed: Mixed) -> None:
         super().__init__()
         width = widths[min(2, len(widths) - 1)]
         self.across = nn.ModuleList(conv(one, width, axes, size=1) for one in own[1:])
-        self.mix = nn.ModuleList(block(width, width, axes) for _ in own[1:])
-        self.end = block(width + own[0] if len(own) > 1 else own[0], widths[0], axes)
+        self.mix = nn.ModuleList(mixed(width, width) for _ in own[1:])
+        self.end = mixed(width + own[0] if len(own) > 1 else own[0], widths[0])
 
     def forward(self, rungs: Sequence[Tensor]) -> list[Tensor]:
         """Get one map, as fine as the pixels."""
@@ -180,10 +190,16 @@ def conv(inside: int, outside: int, axes: int, *, size: int = 3, bias: bool = Tr
     return cast("nn.Module", kind(inside, outside, size, padding=size // 2, bias=bias))
 
 
-def block(inside: int, outside: int, axes: int, *, size: int = 3) -> nn.Sequential:
-    """Get convolution, BatchNorm and ReLU."""
-    norm: Any = nn.BatchNorm2d if axes == 2 else nn.BatchNorm3d
-    return nn.Sequential(conv(inside, outside, axes, size=size, bias=False), norm(outside), nn.ReLU(inplace=True))
+def block(inside: int, outside: int, *, axes: int, norm: str, size: int = 3) -> nn.Sequential:
+    """Get convolution, norm ("group" or "batch") and ReLU."""
+    kinds: dict[str, Any] = {"batch": nn.BatchNorm2d if axes == 2 else nn.BatchNorm3d, "group": _grouped}
+    return nn.Sequential(
+        conv(inside, outside, axes, size=size, bias=False), kinds[norm](outside), nn.ReLU(inplace=True)
+    )
+
+
+def _grouped(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(_GROUPS, channels), channels)
 
 
 def _steps(stride: int | Sequence[int], axes: int) -> Steps:
