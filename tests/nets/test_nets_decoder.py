@@ -60,6 +60,26 @@ def test_coarser_maps_have_logits_while_it_learns_and_every_number_gets_a_gradie
     assert all(parameter.grad is not None for parameter in head.parameters())
 
 
+def test_normalised_by_groups_an_image_is_drawn_alike_whatever_else_a_step_holds():
+    net = backbone("none:timm:resnet10t", channels=1, image_size=64).eval()
+    pixels = torch.randn(3, 1, 64, 64) * torch.tensor([0.1, 1.0, 10.0])[:, None, None, None]
+    alike = {}
+    for norm in ("group", "batch"):
+        head = head_on(net, form=DecoderForm(norm=norm)).train()
+        with torch.no_grad():
+            together = head(net(pixels, 0, head.reads), pixels)[0][:1]
+            alone = head(net(pixels[:1], 0, head.reads), pixels[:1])[0]
+        alike[norm] = torch.allclose(together, alone, atol=1e-4)
+    assert alike == {"group": True, "batch": False}
+
+
+def test_a_model_from_before_norms_were_told_is_normalised_by_batches():
+    told = DecoderForm("unet", 8).to_dict()
+    del told["norm"]
+    head = head_on(backbone("none:timm:resnet10t", channels=1, image_size=64), form=DecoderForm(**told))
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in head.modules())
+
+
 def test_a_volume_with_thick_slices_gets_a_map_of_every_voxel():
     flat = backbone("none:timm:resnet10t", channels=1, image_size=32)
     net = inflate(flat, spacing_mm=(4.0, 1.0, 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -173,6 +174,14 @@ def test_windows_are_whole_multiples_of_the_coarsest_place_and_no_smaller_than_p
         assert all(a >= b for a, b in zip(form.window, form.patch, strict=True))
         assert all(lap < side for lap, side in zip(form.lap, form.window, strict=True))
     assert isinstance(form_of(planned(FLAT)).grid, PictureForm)
+
+
+def test_a_picture_is_normalised_by_itself_in_windows_that_are_like_its_patches():
+    flat, solid = form_of(planned(FLAT)), form_of(planned(SOLID))
+    assert (flat.decoder.norm, solid.decoder.norm) == ("group", "batch")
+    assert 2 < math.prod(flat.window) / math.prod(flat.patch) < 5
+    other = form_of(planned(FLAT, **{"masks.decoder": "smp_unet"}))  # its norms are its own
+    assert math.prod(other.window) > math.prod(flat.window)
 
 
 def test_whole_nets_tune_no_encoder():

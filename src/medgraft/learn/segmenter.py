@@ -63,9 +63,7 @@ class DrawForm:
         """Read what `to_dict` wrote."""
         names = ("patch", "window", "lap", "mirrored")
         sizes: dict[str, Any] = {name: tuple(int(one) for one in values[name]) for name in names}
-        return cls(
-            form_from(values["grid"]), DecoderForm.from_dict(values["decoder"]), apart=bool(values["apart"]), **sizes
-        )
+        return cls(form_from(values["grid"]), DecoderForm(**values["decoder"]), apart=bool(values["apart"]), **sizes)
 
 
 def graft_segmenter(

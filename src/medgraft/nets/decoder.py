@@ -8,7 +8,7 @@ Pictures and volumes share the code: an axis more is a convolution of another ki
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, cast
@@ -38,8 +38,8 @@ class DecoderForm:
         rungs: how many resolutions of the encoder it looks at, the finest first; 0 for all.
         fine: True looks at the pixels themselves, too; False draws on the encoder's finest level, which costs half, and
             stretches what was drawn.
-        norm: "group" normalises each image by itself (Wu and He, ECCV 2018); "batch", by the few images of a step while
-            it learns and by what was stored of them from then on, is that of models which were trained before.
+        norm: "batch" normalises by the images of a step while it learns and by what was stored of them from then on;
+            "group" each image by itself (Wu and He, ECCV 2018), so that a window should be like a patch.
     """
 
     arm: str = "unet"
@@ -47,16 +47,11 @@ class DecoderForm:
     deep: int = 0
     rungs: int = 0
     fine: bool = True
-    norm: str = "group"
+    norm: str = "batch"
 
     def to_dict(self) -> dict[str, Any]:
         """Get plain JSON values."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DecoderForm:
-        """Read what `to_dict` wrote, and what it wrote before norms were told."""
-        return cls(**{"norm": "batch", **values})
 
 
 class MaskHead(nn.Module):

@@ -11,6 +11,7 @@ from medgraft import depth_rounds
 from medgraft.detection.told import Times, backbone_entry
 from medgraft.gather import Gathered
 from medgraft.learn.loop import Fitted
+from medgraft.nets.decoder import ARMS, DecoderForm
 from medgraft.nets.mask_heads import WHOLE
 from medgraft.recipe import Recipe
 from medgraft.report.score_names import named
@@ -151,7 +152,7 @@ def _training_entry(recipe: Recipe, parts: DrawParts, fitted: Fitted) -> dict[st
         "ema": fit.ema or None,
         "mixup": None,
         "facts": [
-            ["decoder", f"{_DECODERS[form.decoder.arm]}, {form.decoder.width} channels on the finest map"],
+            ["decoder", f"{decoder_words(form.decoder)}, {form.decoder.width} channels on the finest map"],
             ["resolution", grid_words(parts)],
             ["black and white", levels_words(parts)],
             ["patches that it learns from", f"{_by(form.patch)}, {own.patches} an image and epoch"],
@@ -191,6 +192,12 @@ def parting_words(parting: Parting) -> str:
     return f"{both}; what has fewer than {parting.least:.0f} network pixels{sure} is no thing"
 
 
+def decoder_words(form: DecoderForm) -> str:
+    """Say which decoder it is, and what normalises its maps where that is ours to say."""
+    norms = f" with {form.norm} normalisation" if form.arm in ARMS else ""
+    return f"{_DECODERS[form.arm]}{norms}"
+
+
 def grid_words(parts: DrawParts) -> str:
     """Say at which resolution is drawn."""
     grid = parts.form.grid
@@ -221,7 +228,7 @@ def _methods(recipe: Recipe, parts: DrawParts, found: Gathered, fitted: Fitted) 
     graft = (
         f"A net of its own ({_DECODERS[form.decoder.arm]}) was learnt from random numbers"
         if form.decoder.arm in WHOLE
-        else f"An encoder of pictures ({net.architecture}){deep} carried a decoder ({_DECODERS[form.decoder.arm]}); "
+        else f"An encoder of pictures ({net.architecture}){deep} carried a decoder ({decoder_words(form.decoder)}); "
         f"{parts.task.thawed} of its {len(net.stages)} stages were tuned"
     )
     apart = (
