@@ -39,7 +39,7 @@ class DecoderForm:
         fine: True looks at the pixels themselves, too; False draws on the encoder's finest level, which costs half, and
             stretches what was drawn.
         norm: "batch" normalises by the images of a step while it learns and by what was stored of them from then on;
-            "group" each image by itself (Wu and He, ECCV 2018), so that a window should be like a patch.
+            "group" each image by itself (Wu and He, ECCV 2018).
     """
 
     arm: str = "unet"

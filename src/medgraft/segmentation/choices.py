@@ -12,7 +12,7 @@ from medgraft.detection.choices import untried_rule
 from medgraft.detection.scans.choices import WINDOWS_HU
 from medgraft.errors import BadRecipe
 from medgraft.learn.segmenter import DrawForm
-from medgraft.nets.decoder import ARMS, DecoderForm
+from medgraft.nets.decoder import DecoderForm
 from medgraft.nets.depth import plan_depth
 from medgraft.nets.mask_heads import WHOLE
 from medgraft.planning import Facts, average_rule, decay_rule, filled, unmeasurable
@@ -35,7 +35,6 @@ _PATCH = 256
 _MOST_VOXELS = 2**23  # of a scan
 _MOST_BATCH = 16
 _WINDOW_PIXELS, _WINDOW_VOXELS = 2**21, 2**21
-_PATCHES_SEEN = 4  # in a window that is normalised by itself
 _STEPS_WANTED = {2: 800, 3: 1200}
 _STEPS_APART = 2400  # where things are told apart: votes and seams are learnt long after bodies are
 _EPOCHS, _FEWEST_EPOCHS, _MOST_EPOCHS = 25, 10, 60
@@ -349,13 +348,8 @@ def form_of(recipe: Recipe) -> DrawForm:
 
 
 def _windows(patch: tuple[int, ...], decoder: DecoderForm) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Get windows as large as memory bears, so that little is looked at twice, and what neighbours share.
-
-    Where each window is normalised by itself it holds at most four patches, as one that is larger is another sight.
-    """
+    """Get windows as large as memory bears, so that little is looked at twice, and what neighbours share."""
     most = _WINDOW_PIXELS if len(patch) == 2 else _WINDOW_VOXELS
-    if decoder.norm == "group" and decoder.arm in ARMS:
-        most = min(most, _PATCHES_SEEN * math.prod(patch))
     step = 32 if decoder.arm in WHOLE else 2 ** (decoder.rungs or 5)
     grow = max(1.0, (most / math.prod(patch)) ** (1 / len(patch)))
     window = tuple(step * max(1, round(side * grow / step)) for side in patch)
