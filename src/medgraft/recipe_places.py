@@ -86,6 +86,9 @@ class Masks(Section):
     fine: bool | None = Field(
         None, description="draw on the pixels themselves, or on the encoder's finest level at half the cost; planned"
     )
+    norm: Literal["batch", "group"] | None = Field(
+        None, description="normalise its maps by the patches of a step, or each picture by itself; planned"
+    )
     scale: float | None = Field(None, gt=0, le=4, description="network pixels for a pixel of a picture; planned")
     side: int | None = Field(None, ge=32, description="instead: network pixels of every picture's longer side; planned")
     um_per_px: float | None = Field(None, gt=0, description="instead: micrometres of a network pixel; planned")

@@ -175,9 +175,14 @@ def test_windows_are_whole_multiples_of_the_coarsest_place_and_no_smaller_than_p
     assert isinstance(form_of(planned(FLAT)).grid, PictureForm)
 
 
-def test_a_picture_is_normalised_by_itself_and_a_volume_by_what_was_stored():
-    assert form_of(planned(FLAT)).decoder.norm == "group"
-    assert form_of(planned(SOLID)).decoder.norm == "batch"
+def test_pictures_that_differ_and_encoders_from_random_numbers_are_normalised_one_by_one():
+    mixed = dataclasses.replace(FLAT, whites=(0.15, 0.2, 0.4, 0.9) * 5)
+    random = dataclasses.replace(NET, random=True)
+    assert form_of(planned(FLAT)).decoder.norm == "batch"
+    assert form_of(planned(mixed)).decoder.norm == form_of(planned(FLAT, random)).decoder.norm == "group"
+    assert form_of(planned(SOLID, random)).decoder.norm == "batch"
+    assert form_of(planned(mixed, **{"masks.norm": "batch"})).decoder.norm == "batch"
+    assert "its own" in planned(mixed, **{"masks.decoder": "smp_unet"}).reasons["masks.norm"]
 
 
 def test_whole_nets_tune_no_encoder():

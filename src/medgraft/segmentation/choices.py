@@ -12,7 +12,7 @@ from medgraft.detection.choices import untried_rule
 from medgraft.detection.scans.choices import WINDOWS_HU
 from medgraft.errors import BadRecipe
 from medgraft.learn.segmenter import DrawForm
-from medgraft.nets.decoder import DecoderForm
+from medgraft.nets.decoder import ARMS, DecoderForm
 from medgraft.nets.depth import plan_depth
 from medgraft.nets.mask_heads import WHOLE
 from medgraft.planning import Facts, average_rule, decay_rule, filled, unmeasurable
@@ -192,13 +192,13 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
     mirrors = free if axes == 3 else [axis for axis in _flips(facts.modality) if axis in free]
     decoder = "unet" if recipe.masks.decoder == "auto" else recipe.masks.decoder
     whole = decoder in WHOLE
-    untrained = facts.random or facts.procedural
     planned: dict[str, tuple[Any, str]] = {
         "masks.patch": (patch, why),
         "masks.patches": (each, _patches_words(recipe, each * epochs, images=masks.images)),
         "masks.decoder": ("unet", "joins what is fine with what is far seen"),
         "masks.rungs": _rungs_rule(recipe, patch, axes),
         "masks.fine": _fine_rule(recipe, masks, shape),
+        "masks.norm": _norm_rule(decoder, axes, mixed=bool(recipe.masks.own_levels), random=facts.random),
         "masks.deep": (2 if axes == 3 else 0, "coarser maps learn where, the finest learns the boundary"),
         "masks.mirrored": (mirrors, _mirror_words(mirrors, sided, axes)),
         "augment.preset": (
@@ -219,14 +219,18 @@ def choose_rest(recipe: Recipe, masks: MaskFacts, facts: Facts) -> Recipe:
         "fit.epochs": (epochs, f"about {steps} steps; the best epoch by validation is kept"),
         "fit.patience": (0, "the falling rate still brings gains"),
         "fit.norms": ("stored", "a step sees patches of too few images to normalise by its own statistics"),
-        "fit.lr": (1e-3, "layers that have seen no real image learn faster")
-        if untrained and not facts.transformer
-        else (3e-4, "trained layers keep much"),
+        "fit.lr": _rate_rule(facts),
         "fit.head_lr": (2e-3, "the decoder is new"),
         "fit.layer_decay": decay_rule(facts),
         "fit.ema": average_rule(steps),
     }
     return filled(recipe, planned)
+
+
+def _rate_rule(facts: Facts) -> tuple[float, str]:
+    if (facts.random or facts.procedural) and not facts.transformer:
+        return 1e-3, "layers that have seen no real image learn faster"
+    return 3e-4, "trained layers keep much"
 
 
 def _patches_words(recipe: Recipe, looks: int, *, images: int) -> str:
@@ -251,6 +255,19 @@ def _step_rule(recipe: Recipe, masks: MaskFacts, shape: Sequence[int]) -> tuple[
     held = room.step_pixels if masks.axes == 2 else room.step_voxels
     batch = recipe.fit.batch_size or max(2, min(_MOST_BATCH, held // math.prod(patch)))
     return patch, why, batch, room.words
+
+
+def _norm_rule(decoder: str, axes: int, *, mixed: bool, random: bool) -> tuple[str, str]:
+    """Choose what normalises the decoder's maps; see decision 12."""
+    if decoder not in ARMS:
+        return "batch", "this decoder has norms of its own"
+    if axes == 3:
+        return "batch", "normalised by itself, a patch of a scan looks unlike a whole scan"
+    if mixed:
+        return "group", "some pictures are dim and others bright, and what a step has together fits no single one"
+    if random:
+        return "group", "an encoder from random numbers changes fast, and stored statistics lag behind"
+    return "batch", "pictures are alike, and how much they differ from each other says something"
 
 
 def _fine_rule(recipe: Recipe, facts: MaskFacts, shape: Sequence[int]) -> tuple[bool, str]:
@@ -340,8 +357,7 @@ def form_of(recipe: Recipe) -> DrawForm:
         scale = None if own.side is not None or own.um_per_px is not None else own.scale or 1.0
         grid = PictureForm(channels, scale, own.side, own.um_per_px, recipe.input.window, bool(own.own_levels))
     arm = "unet" if own.decoder == "auto" else own.decoder
-    norm = "group" if len(patch) == 2 else "batch"  # statistics of the few pictures of a step fit no single one
-    decoder = DecoderForm(arm, own.width, own.deep or 0, own.rungs or 0, own.fine is not False, norm)
+    decoder = DecoderForm(arm, own.width, own.deep or 0, own.rungs or 0, own.fine is not False, own.norm or "batch")
     window, lap = _windows(patch, decoder)
     losses = Losses(own.dice, own.boundary, reach=2 if len(patch) == 2 else 1)
     return DrawForm(grid, decoder, patch, window, lap, tuple(own.mirrored), bool(own.instances), losses)
