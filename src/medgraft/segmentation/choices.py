@@ -267,7 +267,7 @@ def _norm_rule(decoder: str, axes: int, *, mixed: bool, random: bool) -> tuple[s
         return "group", "some pictures are dim and others bright, and what a step has together fits no single one"
     if random:
         return "group", "an encoder from random numbers changes fast, and stored statistics lag behind"
-    return "batch", "pictures are alike, and how much they differ from each other says something"
+    return "batch", "pictures are alike in brightness, and nothing is gained by normalising each by itself"
 
 
 def _fine_rule(recipe: Recipe, facts: MaskFacts, shape: Sequence[int]) -> tuple[bool, str]:
