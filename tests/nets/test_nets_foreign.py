@@ -5,30 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from medgraft.nets import foreign, patch_bank
 from medgraft.nets.backbone import backbone
 from medgraft.nets.patch_bank import PatchBank
 from medgraft.phantoms.foreign import put_in
-
-SIDE = 64
-
-
-def _pictures(count: int, channels: int = 1) -> np.ndarray:
-    """A disc with blurred noise on an empty ground."""
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    disc = (np.hypot(x, y) < 24).astype(np.float32)
-    noise = np.random.default_rng(0).normal(size=(count, channels, SIDE, SIDE)).astype(np.float32)
-    return disc * (1 + 0.6 * ndimage.gaussian_filter(noise, (0, 0, 1.5, 1.5)))
+from tiny_discs import SIDE, make_discs
 
 
 def test_the_head_sees_a_spot_that_it_was_never_shown(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(foreign, "PICTURES", 240)
     monkeypatch.setattr(foreign, "_STEPS", 300)
     net = backbone("embedded:resnet10t", channels=1, image_size=SIDE, offline=True)
-    pictures, area = torch.from_numpy(_pictures(24)), torch.ones(24, 1, SIDE, SIDE)
+    pictures, area = torch.from_numpy(make_discs(24)), torch.ones(24, 1, SIDE, SIDE)
     banks = []
     for weight in (0.0, 0.5, 0.5):
         banks.append(PatchBank(net, [0, 1], apart=2.0, foreign=weight))
@@ -53,7 +43,7 @@ def test_the_head_sees_a_spot_that_it_was_never_shown(monkeypatch: pytest.Monkey
 
 def test_of_large_pictures_fewer_are_kept(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(patch_bank, "_KEPT", 5 * SIDE * SIDE)
-    pictures, area = torch.from_numpy(_pictures(8)), torch.ones(8, 1, SIDE, SIDE)
+    pictures, area = torch.from_numpy(make_discs(8)), torch.ones(8, 1, SIDE, SIDE)
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     batches = [(pictures[:4], area[:4]), (pictures[4:], area[4:])]
     passed = list(patch_bank._remembered(batches, kept, most=100))

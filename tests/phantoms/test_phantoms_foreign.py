@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from medgraft import seeds
 from medgraft.phantoms import foreign
-
-SIDE = 64
-
-
-DE = 64
-
-
-def _pictures(count: int, channels: int = 1) -> np.ndarray:
-    """A disc with blurred noise on an empty ground."""
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    disc = (np.hypot(x, y) < 24).astype(np.float32)
-    noise = np.random.default_rng(0).normal(size=(count, channels, SIDE, SIDE)).astype(np.float32)
-    return disc * (1 + 0.6 * ndimage.gaussian_filter(noise, (0, 0, 1.5, 1.5)))
+from tiny_discs import SIDE, make_discs
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_is_put_in_lies_where_there_is_structure_and_is_marked(channels: int):
-    pictures, inside = _pictures(3, channels), np.ones((SIDE, SIDE), bool)
+    pictures, inside = make_discs(3, channels), np.ones((SIDE, SIDE), bool)
     inside[:20] = False  # padded
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     covered, centres = [], []

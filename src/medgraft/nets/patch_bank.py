@@ -190,14 +190,14 @@ class PatchBank(nn.Module):
         wholes = torch.stack(found.means)
         self.whole_mean, self.whole_std = moments(wholes, self._whole_widths)
         self.bank, self.wholes = scaled[chosen], self._whole(wholes)
-        own = self._own_distances(scaled.split([len(one) for one in found.rows]), chosen)
+        parts = scaled.split([len(one) for one in found.rows])
+        own = self._own_distances(parts, chosen)
         self.gain, self.shift = torch.ones(found.grid), torch.zeros(found.grid)
         if own:
             distances, spots = torch.cat(list(own.values())), torch.cat([found.spots[number] for number in own])
             self.gain, self.shift = by_place(distances, spots, found.grid)
             self.spread = distances.std(correction=0)
         self._graft(pictures, put_in, device=device, seed=seed)
-        parts = scaled.split([len(one) for one in found.rows])
         odd = {number: self._odd(one, parts[number], found.spots[number]) for number, one in own.items()}
         self.units = self._own_units(odd, top)
         self.to(device)
